@@ -1,0 +1,1 @@
+"""What both sides of the shard directory agree on: shards, targets, classifiers, kits."""

@@ -1,0 +1,1 @@
+"""From a pre-trained conditional generator to shards: plan -> sample -> encode -> commit."""
