@@ -36,7 +36,9 @@ def decode(data: bytes, *, channels: int | None = None, max_side: int = MAX_SIDE
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image_file:
                 if max(image_file.size) > max_side:
                     raise ValueError(f"the image is {image_file.size}, larger than {max_side} pixels a side")
-                mode = {1: "L", 3: "RGB", None: "L" if image_file.mode in ("1", "L", "I;16") else "RGB"}[channels]
+                mode = {1: "L", 3: "RGB", None: "L" if image_file.mode in ("1", "L", "I;16") else "RGB"}[
+                    channels
+                ]
                 array = np.asarray(image_file.convert(mode))
         except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ValueError(f"not a readable image ({error})") from error

@@ -55,7 +55,10 @@ ROW_SCHEMA = pa.schema(
 """One row a sample, in `meta/NNNNNN.parquet` and `manifest.parquet`."""
 
 CONDITION_SCHEMA = pa.schema(
-    [pa.field("target_id", pa.string(), nullable=False), pa.field("soft", pa.list_(pa.float32()), nullable=False)]
+    [
+        pa.field("target_id", pa.string(), nullable=False),
+        pa.field("soft", pa.list_(pa.float32()), nullable=False),
+    ]
 )
 """`conditions.parquet`: the source classifier's soft label (K probabilities) of every target image used."""
 
@@ -156,18 +159,38 @@ class ShardSet:
             UserError: no shard directory, unfinished, damaged, or of the wrong kind.
         """
         store = Store(root)
-        plan = _read_json(store, PLAN, f"{root} is no shard directory (it has no plan.json); make one with ppgen synth or ppgen pseudo")
+        plan = _read_json(
+            store,
+            PLAN,
+            f"{root} is no shard directory (it has no plan.json); make one with ppgen synth or ppgen pseudo",
+        )
         if plan.get("format") != FORMAT or plan.get("kind") not in KINDS:
-            raise UserError(f"{root}/plan.json was not written by ppgen; point at a directory made by ppgen synth or ppgen pseudo")
+            raise UserError(
+                f"{root}/plan.json was not written by ppgen; point at a directory made by ppgen synth or ppgen pseudo"
+            )
         if plan.get("version") != VERSION:
-            raise UserError(f"{root} has shard format version {plan.get('version')}, this program reads {VERSION}; use the matching version")
+            raise UserError(
+                f"{root} has shard format version {plan.get('version')}, this program reads {VERSION}; use the matching version"
+            )
         if kind is not None and plan["kind"] != kind:
             made_by = {"synth": "ppgen synth", "pseudo": "ppgen pseudo"}
-            raise UserError(f"{root} holds {plan['kind']} samples where {kind} samples are needed; give a directory made by {made_by[kind]}")
-        index = _read_json(store, INDEX, f"{root} is not finished (it has no index.json); run the same ppgen command again to resume it")
+            raise UserError(
+                f"{root} holds {plan['kind']} samples where {kind} samples are needed; give a directory made by {made_by[kind]}"
+            )
+        index = _read_json(
+            store,
+            INDEX,
+            f"{root} is not finished (it has no index.json); run the same ppgen command again to resume it",
+        )
         try:
             shards = [
-                ShardRef(int(i["index"]), _shard_member(i["url"]), int(i["nsamples"]), int(i["filesize"]), str(i["sha256"]))
+                ShardRef(
+                    int(i["index"]),
+                    _shard_member(i["url"]),
+                    int(i["nsamples"]),
+                    int(i["filesize"]),
+                    str(i["sha256"]),
+                )
                 for i in index["shardlist"]
             ]
             return cls(
@@ -181,7 +204,9 @@ class ShardSet:
                 shards=shards,
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{root} has a damaged plan.json or index.json ({error!r}); run ppgen verify on it") from error
+            raise UserError(
+                f"{root} has a damaged plan.json or index.json ({error!r}); run ppgen verify on it"
+            ) from error
 
     def read(self, shard: ShardRef) -> Iterator[RawSample]:
         """All samples of one shard, in order; the tar is read once, whole.
@@ -192,7 +217,9 @@ class ShardSet:
         try:
             data = self.store.read(shard.path)
         except FileNotFoundError as error:
-            raise UserError(f"{self.store.path(shard.path)} is missing; run ppgen verify --repair, then ppgen again") from error
+            raise UserError(
+                f"{self.store.path(shard.path)} is missing; run ppgen verify --repair, then ppgen again"
+            ) from error
         count = 0
         for sample in iter_tar(io.BytesIO(data), self.store.path(shard.path)):
             count += 1
@@ -231,7 +258,9 @@ def _members(stream: IO[bytes], name: str) -> Iterator[tuple[str, int, bytes]]:
     while True:
         header = stream.read(_BLOCK)
         if len(header) < _BLOCK:
-            raise UserError(f"{name} is truncated; run ppgen verify --repair on its directory, then ppgen again")
+            raise UserError(
+                f"{name} is truncated; run ppgen verify --repair on its directory, then ppgen again"
+            )
         position += _BLOCK
         if header == bytes(_BLOCK):
             return
@@ -239,16 +268,22 @@ def _members(stream: IO[bytes], name: str) -> Iterator[tuple[str, int, bytes]]:
         if header[257:262] != b"ustar" or header[156:157] not in (b"0", b"\0") or header[345:346] != b"\0":
             raise UserError(f"{name} holds {member!r}, which is no plain file of a ppgen shard; refused")
         if not member or "/" in member or "\\" in member or member.startswith("."):
-            raise UserError(f"{name} holds a member named {member!r}; shard members are <key>.<extension> without folders; refused")
+            raise UserError(
+                f"{name} holds a member named {member!r}; shard members are <key>.<extension> without folders; refused"
+            )
         size, checksum = _octal(header[124:136], name), _octal(header[148:156], name)
         if checksum != sum(header[:148]) + 8 * 32 + sum(header[156:]):
             raise UserError(f"{name} has a damaged header at {member!r}; run ppgen verify on its directory")
         if size > MAX_MEMBER_BYTES:
-            raise UserError(f"{name} holds a member of {size} bytes; at most {MAX_MEMBER_BYTES} are accepted; refused")
+            raise UserError(
+                f"{name} holds a member of {size} bytes; at most {MAX_MEMBER_BYTES} are accepted; refused"
+            )
         data = stream.read(size)
         padding = -size % _BLOCK
         if len(data) < size or len(stream.read(padding)) < padding:
-            raise UserError(f"{name} is truncated in {member!r}; run ppgen verify --repair on its directory, then ppgen again")
+            raise UserError(
+                f"{name} is truncated in {member!r}; run ppgen verify --repair on its directory, then ppgen again"
+            )
         yield member, position, data
         position += size + padding
 
@@ -264,19 +299,25 @@ def _sample(key: str, parts: dict[str, bytes], offset: int, name: str) -> RawSam
     images = [extension for extension in parts if extension in SHARD_EXTENSIONS]
     unknown = set(parts) - set(SHARD_EXTENSIONS) - {"cls", "soft.npy"}
     if len(images) != 1 or unknown:
-        raise UserError(f"{name}: sample {key!r} has members {sorted(parts)}, expected one image and a label; it was not written by ppgen")
+        raise UserError(
+            f"{name}: sample {key!r} has members {sorted(parts)}, expected one image and a label; it was not written by ppgen"
+        )
     try:
         label = int(parts["cls"]) if "cls" in parts else None
         soft = decode_soft(parts["soft.npy"]) if "soft.npy" in parts else None
     except ValueError as error:
-        raise UserError(f"{name}: the label of sample {key!r} cannot be read ({error}); run ppgen verify on its directory") from error
+        raise UserError(
+            f"{name}: the label of sample {key!r} cannot be read ({error}); run ppgen verify on its directory"
+        ) from error
     return RawSample(key, parts[images[0]], images[0], label, soft, offset)
 
 
 def encode_soft(soft: np.ndarray) -> bytes:
     """float32 (K,) -> the bytes of a .npy file."""
     buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(soft, dtype="<f4"), version=(1, 0), allow_pickle=False)
+    np.lib.format.write_array(
+        buffer, np.ascontiguousarray(soft, dtype="<f4"), version=(1, 0), allow_pickle=False
+    )
     return buffer.getvalue()
 
 
@@ -303,7 +344,9 @@ def _read_json(store: Store, name: str, missing: str) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(missing) from error
     except ValueError as error:
-        raise UserError(f"{store.path(name)} is not valid JSON ({error}); restore it or start a new directory") from error
+        raise UserError(
+            f"{store.path(name)} is not valid JSON ({error}); restore it or start a new directory"
+        ) from error
     if not isinstance(value, dict):
         raise UserError(f"{store.path(name)} is not a JSON object; restore it or start a new directory")
     return value

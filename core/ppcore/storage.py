@@ -16,7 +16,14 @@ from ppcore.errors import UserError
 TEMP_PREFIX = ".tmp-"
 _ATTEMPTS = 6
 _FIRST_DELAY_S = 0.3
-_FINAL_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError, TypeError)
+_FINAL_ERRORS = (
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    ValueError,
+    TypeError,
+)
 # Without these a lost connection hangs a worker for good; s3fs passes them to botocore.
 _DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}}

@@ -29,7 +29,9 @@ class Rows(NamedTuple):
 
     def select(self, positions: np.ndarray) -> Rows:
         load = self.load
-        return Rows([self.ids[p] for p in positions], self.labels[positions], lambda p: load(int(positions[p])))
+        return Rows(
+            [self.ids[p] for p in positions], self.labels[positions], lambda p: load(int(positions[p]))
+        )
 
 
 Splits = tuple[Rows, Rows | None, list[str]]
@@ -81,7 +83,9 @@ def read_files(spec: str) -> Splits:
     for suffix in (".parquet", ".tar"):
         files = sorted(str(f) for f in path.rglob(f"*{suffix}"))
         if files:
-            test = [f for f in files if Path(f).name.startswith(_TEST_NAMES) or Path(f).parent.name in _TEST_NAMES]
+            test = [
+                f for f in files if Path(f).name.startswith(_TEST_NAMES) or Path(f).parent.name in _TEST_NAMES
+            ]
             return _read_tables([f for f in files if f not in test], test, spec)
     return _read_folder(path)
 
@@ -92,7 +96,9 @@ def _download(spec: str) -> str:
 
     name, _, revision = spec.removeprefix("hf://datasets/").partition("@")
     try:
-        return snapshot_download(name, repo_type="dataset", revision=revision or None, allow_patterns=["*.parquet"])
+        return snapshot_download(
+            name, repo_type="dataset", revision=revision or None, allow_patterns=["*.parquet"]
+        )
     except Exception as error:  # the hub library raises a dozen types, all of them "could not be had"
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
@@ -112,15 +118,21 @@ def _read_folder(root: Path) -> Splits:
         return _folder_rows(root, train_root, classes), None, classes
     unknown = sorted(set(_class_folders(test_root)) - set(classes))
     if unknown:
-        raise UserError(f"{test_root} has classes {unknown} that {train_root} lacks; the class folders of both must agree")
+        raise UserError(
+            f"{test_root} has classes {unknown} that {train_root} lacks; the class folders of both must agree"
+        )
     return _folder_rows(root, train_root, classes), _folder_rows(root, test_root, classes), classes
 
 
 def _class_folders(root: Path) -> list[str]:
-    found = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    found = sorted(
+        entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
     classes = [name for name in found if any(_is_image(f) for f in (root / name).rglob("*"))]
     if not classes:
-        raise UserError(f"target {root} is empty: it has no class folders with images; expected {root}/<class>/<image>.png")
+        raise UserError(
+            f"target {root} is empty: it has no class folders with images; expected {root}/<class>/<image>.png"
+        )
     return classes
 
 
@@ -128,11 +140,15 @@ def _folder_rows(base: Path, root: Path, classes: list[str]) -> Rows:
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        members = sorted(f for f in (root / name).rglob("*") if _is_image(f)) if (root / name).is_dir() else []
+        members = (
+            sorted(f for f in (root / name).rglob("*") if _is_image(f)) if (root / name).is_dir() else []
+        )
         files.extend(members)
         labels.extend([label] * len(members))
     ids = [str(f.relative_to(base)) for f in files]
-    return Rows(ids, np.array(labels, dtype=np.int64), lambda p: _decode(files[p].read_bytes(), str(files[p])))
+    return Rows(
+        ids, np.array(labels, dtype=np.int64), lambda p: _decode(files[p].read_bytes(), str(files[p]))
+    )
 
 
 def _is_image(path: Path) -> bool:
@@ -149,7 +165,9 @@ def _read_tables(train_files: list[str], test_files: list[str], spec: str) -> Sp
     classes = classes or [str(c) for c in range(top + 1)]
     low = min(int(rows.labels.min(initial=0)) for rows in (train, test) if rows is not None)
     if top >= len(classes) or low < 0:
-        raise UserError(f"target {spec!r} has labels from {low} to {top}, expected 0 to {len(classes) - 1}; remove unlabelled rows")
+        raise UserError(
+            f"target {spec!r} has labels from {low} to {top}, expected 0 to {len(classes) - 1}; remove unlabelled rows"
+        )
     return train, test, classes
 
 
@@ -168,7 +186,9 @@ def _read_parquets(files: list[str]) -> tuple[Rows, list[str]]:
             image, label, names = _parquet_columns(schema, file)
             table = pq.read_table(file, columns=[image, label])
         except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{file} cannot be read as parquet ({error}); expected a Hugging Face image data set") from error
+            raise UserError(
+                f"{file} cannot be read as parquet ({error}); expected a Hugging Face image data set"
+            ) from error
         classes = classes or names
         column = table.column(image).combine_chunks()
         column = column.field("bytes") if pa.types.is_struct(column.type) else column
@@ -184,11 +204,15 @@ def _parquet_columns(schema: Any, file: str) -> tuple[str, str, list[str]]:
     features: dict[str, Any] = {}
     if schema.metadata and b"huggingface" in schema.metadata:
         features = json.loads(schema.metadata[b"huggingface"]).get("info", {}).get("features", {})
-    images = [n for n, f in features.items() if f.get("_type") == "Image"] + [n for n in ("image", "img") if n in schema.names]
+    images = [n for n, f in features.items() if f.get("_type") == "Image"] + [
+        n for n in ("image", "img") if n in schema.names
+    ]
     labels = [n for n, f in features.items() if f.get("_type") == "ClassLabel"]
     labels += [n for n in ("label", "fine_label", "labels", "cls") if n in schema.names]
     if not images or not labels:
-        raise UserError(f"{file} has columns {schema.names}, expected an image and a label column; it is no image data set")
+        raise UserError(
+            f"{file} has columns {schema.names}, expected an image and a label column; it is no image data set"
+        )
     return images[0], labels[0], [str(n) for n in features.get(labels[0], {}).get("names", [])]
 
 
@@ -221,10 +245,14 @@ def _tar_pairs(file: str) -> Iterator[tuple[str, bytes, int]]:
                 elif extension == "cls":
                     labels[f"{folder}/{key}"] = int(handle.read())
     except (tarfile.TarError, OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read as a WebDataset tar ({error}); expected <key>.jpg and <key>.cls members") from error
+        raise UserError(
+            f"{file} cannot be read as a WebDataset tar ({error}); expected <key>.jpg and <key>.cls members"
+        ) from error
     for key, image in images.items():
         if key not in labels:
-            raise UserError(f"{file}: image {key.lstrip('/')!r} has no .cls label; every image of a target needs one")
+            raise UserError(
+                f"{file}: image {key.lstrip('/')!r} has no .cls label; every image of a target needs one"
+            )
         yield key.lstrip("/"), image, labels[key]
 
 
@@ -236,5 +264,3 @@ def _decode(data: bytes, name: str) -> np.ndarray:
     if min(image.shape[:2]) < _SMALL_SIDE:
         raise UserError(f"target image {name} is only {image.shape[1]}x{image.shape[0]} pixels; remove it")
     return image
-
-
