@@ -59,9 +59,10 @@ class ClassifierSpec:
     def from_json(cls, text: str | bytes, where: str) -> ClassifierSpec:
         """Parse config.json. Raises UserError."""
         try:
-            fields = json.loads(text)
+            fields: dict[str, Any] = json.loads(text)
             names = ("class_names", "mean", "std", "class_ids")
-            return cls(**{k: tuple(v) if k in names else v for k, v in fields.items()})
+            fields.update({name: tuple(fields[name]) for name in names if name in fields})
+            return cls(**fields)
         except (ValueError, TypeError) as error:
             raise UserError(
                 f"{where} does not describe a classifier ({error}); expected the config.json that pptrain writes"
@@ -70,6 +71,9 @@ class ClassifierSpec:
 
 class Classifier(nn.Module):
     """A network with its preprocessing: uint8 images of any size in, float32 logits out."""
+
+    _mean: torch.Tensor
+    _std: torch.Tensor
 
     def __init__(self, net: nn.Module, spec: ClassifierSpec) -> None:
         super().__init__()

@@ -18,22 +18,26 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, raised in the main thread so that one clean-up path serves it and Ctrl-C."""
 
 
-def _on_sigterm(_signum: int, _frame: object) -> None:
-    raise Terminated
-
-
 def run_app(app: Callable[..., Any]) -> None:
     """Run a typer app; map :class:`UserError` to exit 2 without traceback, Ctrl-C to 130, SIGTERM to 143."""
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    terminated = False
+
+    def on_sigterm(_signum: int, _frame: object) -> None:
+        nonlocal terminated
+        terminated = True
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, on_sigterm)
     try:
         app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
-    except Terminated:
-        sys.exit(128 + signal.SIGTERM)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+    except SystemExit:
+        # Typer turns every KeyboardInterrupt into exit status 130.
+        if terminated:
+            sys.exit(128 + signal.SIGTERM)
+        raise
 
 
 def format_duration(seconds: float) -> str:
