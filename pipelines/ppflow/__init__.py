@@ -1,0 +1,1 @@
+"""Named experiments: recipes of generation and training stages, their runner, tables and reports."""
