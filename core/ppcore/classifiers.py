@@ -63,7 +63,7 @@ class ClassifierSpec:
             names = ("class_names", "mean", "std", "class_ids")
             fields.update({name: tuple(fields[name]) for name in names if name in fields})
             return cls(**fields)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{where} does not describe a classifier ({error}); expected the config.json that pptrain writes"
             ) from error

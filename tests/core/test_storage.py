@@ -1,0 +1,81 @@
+import os
+
+import pytest
+
+from ppcore.errors import UserError
+from ppcore.storage import TEMP_PREFIX, Store
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request, tmp_path):
+    return Store(tmp_path) if request.param == "local" else Store(f"memory://{tmp_path.name}")
+
+
+def test_round_trip_and_listing(store):
+    store.write_atomic("a/one.bin", b"1")
+    store.write_atomic("a/two.bin", b"22")
+    assert store.read("a/two.bin") == b"22"
+    assert store.size("a/two.bin") == 2
+    assert store.list("a") == ["one.bin", "two.bin"]
+    assert store.exists("a/one.bin")
+    store.delete("a/one.bin")
+    store.delete("a/one.bin")
+    assert store.list("a") == ["two.bin"]
+    assert store.list("nowhere") == []
+
+
+def test_publish_moves_a_staged_file(store):
+    staged = store.stage("x/big.tar")
+    staged.write_bytes(b"abc")
+    store.publish(staged, "x/big.tar")
+    assert store.read("x/big.tar") == b"abc"
+    assert not staged.exists()
+
+
+def test_missing_object_is_told_at_once(store):
+    with pytest.raises(FileNotFoundError):
+        store.read("nothing")
+
+
+def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="No space"):
+        store.write_atomic("a.json", b"{}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sweep_removes_only_temporary_files(tmp_path):
+    store = Store(tmp_path)
+    store.write_atomic("kept", b"")
+    (tmp_path / f"{TEMP_PREFIX}x-torn.tar").write_bytes(b"half")
+    assert store.list() == ["kept"]
+    assert store.sweep() == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["kept"]
+
+
+def test_unknown_protocol_is_a_user_error():
+    with pytest.raises(UserError, match="nosuch"):
+        Store("nosuch://bucket/x")
+
+
+def test_transient_errors_are_retried(monkeypatch):
+    monkeypatch.setattr("ppcore.storage.time.sleep", lambda _s: None)
+    store = Store("memory://retry")
+    store.write_atomic("a", b"1")
+    calls = []
+    real = store._filesystem.cat_file
+
+    def flaky(path):
+        calls.append(path)
+        if len(calls) < 3:
+            raise ConnectionResetError("reset")
+        return real(path)
+
+    monkeypatch.setattr(store._filesystem, "cat_file", flaky)
+    assert store.read("a") == b"1"
+    assert len(calls) == 3
