@@ -12,6 +12,10 @@ from typing import Any
 from ppflow.recipe import Recipe, Stage
 
 Key = tuple[str, int | None]
+_LABEL_SEED = {
+    "pseudo": ("label_seed",),
+    "train": ("data.label_seed",),
+}  # which images are labelled changes with the seed
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def _add(
         settings[setting] = str(nodes[needed].folder)
         content[setting] = digests[needed]
     if stage.per_seed:
-        seeded = {"seed": seed, "labels_seed": seed} if stage.kind != "synth" else {"seed": seed}
+        seeded = {"seed": seed, **dict.fromkeys(_LABEL_SEED.get(stage.kind, ()), seed)}
         settings.update(seeded)
         content.update(seeded)
     request = {"kind": stage.kind, "settings": content, "version": version("pptransfer")}

@@ -53,7 +53,7 @@ class Conditioned:
     samples: list[np.ndarray]
 
 
-def conditioned(folder: str, samples: int, top: int = 3) -> list[Conditioned]:
+def conditioned(folder: str, target_spec: str, samples: int, top: int = 3) -> list[Conditioned]:
     """For every class of a pseudo directory's target: one conditioning image and samples made from it."""
     import pyarrow.parquet as pq
 
@@ -61,7 +61,7 @@ def conditioned(folder: str, samples: int, top: int = 3) -> list[Conditioned]:
     rows = pq.read_table(
         io.BytesIO(shards.store.read("manifest.parquet")), columns=["key", "target_id"]
     ).to_pylist()
-    target = load_target(str(shards.plan["target"]["spec"]))
+    target = load_target(target_spec)
     position = {name: p for p, name in enumerate(target.train.ids)}
     chosen: dict[int, str] = {}
     for name in sorted({row["target_id"] for row in rows}):

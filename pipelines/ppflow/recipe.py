@@ -13,7 +13,7 @@ import yaml
 from ppcore.errors import UserError
 
 KINDS = ("synth", "pseudo", "train")
-REFERENCES = ("shards", "unlabeled", "init", "teacher")
+REFERENCES = ("data.shards", "data.unlabeled", "model.init", "model.teacher")
 """Training settings that may name another stage of the recipe."""
 
 
@@ -22,7 +22,8 @@ class Stage:
     """One stage: what `ppgen synth`, `ppgen pseudo` or `pptrain run` is asked for.
 
     Attributes:
-        settings: options of that command under their long names, `-` written `_`.
+        settings: synth, pseudo: options of that command under their long names, `-` written `_`; train: settings of
+            `pptrain` under their dotted names.
         per_seed: the stage is run anew for every seed; training stages always are.
     """
 
@@ -142,7 +143,7 @@ def with_seeds(recipe: Recipe, seeds: int) -> Recipe:
 
 def _check_references(stage: Stage, stages: dict[str, Stage], name: str) -> None:
     """Replace nothing, refuse what cannot be: references to stages of the wrong kind and cycles."""
-    expected = {"shards": "synth", "unlabeled": "pseudo", "init": "train", "teacher": "train"}
+    expected = dict(zip(REFERENCES, ("synth", "pseudo", "train", "train"), strict=True))
     for key, other in stage.references().items():
         if other in stages and stages[other].kind != expected[key]:
             raise UserError(

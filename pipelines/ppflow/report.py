@@ -130,7 +130,10 @@ def _samples(recipe: Recipe, done: Mapping[Key, Done]) -> list[str]:
                 '<p class="small">Left: a labelled target image. Middle: the largest entries of its soft label under the source '
                 "classifier. Right: samples of this set that carry its name.</p>"
             )
-            out.extend(_pair(item) for item in pictures.conditioned(folder, samples=9))
+            out.extend(
+                _pair(item)
+                for item in pictures.conditioned(folder, str(job.node.settings["target"]), samples=9)
+            )
     return out
 
 

@@ -41,7 +41,7 @@ def test_any_architecture_builds(arch, channels, monkeypatch):
 
 @pytest.mark.parametrize("arch", ["nosuch", "timm/nosuch", "no.such:thing", "json:nothing", "json:__name__"])
 def test_unknown_architecture_is_one_sentence(arch):
-    with pytest.raises(UserError, match="expected|lists"):
+    with pytest.raises(UserError, match=r"expected|lists"):
         build(arch, 2)
 
 

@@ -132,7 +132,7 @@ def test_open_refuses_in_one_sentence(tmp_path, change, message):
 
 
 def test_open_refuses_a_folder_without_plan(tmp_path):
-    with pytest.raises(UserError, match="no plan.json"):
+    with pytest.raises(UserError, match="no plan"):
         ShardSet.open(str(tmp_path))
 
 

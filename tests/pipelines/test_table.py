@@ -1,0 +1,44 @@
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from ppflow import svg
+from ppflow.table import as_csv, as_text, make_rows
+
+RESULTS = {"Scratch": [80.0, 82.0, 84.0], "PP": [90.0, 91.0, 83.0]}
+
+
+def test_paired_differences():
+    scratch, pp = make_rows(RESULTS, ["Scratch"])
+    assert scratch.differences == {}
+    delta = pp.differences["Scratch"]
+    assert (pp.mean, scratch.mean) == (88.0, 82.0)
+    assert (delta.mean, delta.wins, delta.seeds) == (6.0, 2, 3)
+    assert delta.std == pytest.approx(6.0828, abs=1e-4)  # of 10, 9, -1
+    assert scratch.std == 2.0
+
+
+def test_pairing_needs_the_same_seeds():
+    with pytest.raises(ValueError, match="zip"):
+        make_rows({"a": [1.0], "b": [1.0, 2.0]}, ["a"])
+
+
+def test_text_and_csv():
+    rows = make_rows(RESULTS, ["Scratch"])
+    text = as_text(rows, ["Scratch"])
+    assert "| PP      | 88.0 ± 4.4 | +6.0 ± 6.1 (2/3) |" in text
+    assert len({len(line) for line in text.splitlines()}) == 1
+    assert as_csv(rows, [0, 1, 2]).splitlines()[4] == "PP,0,90.0000"
+
+
+def test_one_seed_has_no_deviation():
+    assert make_rows({"a": [1.0]}, [])[0].std == 0.0
+
+
+def test_drawings_are_well_formed_and_show_every_seed():
+    drawing = svg.dots(make_rows(RESULTS, []))
+    assert drawing.count("<circle") == 6
+    lines = svg.curves({"a & b": [(0, 1.0), (10, 3.0)], "flat": [(0, 2.0)]}, "steps", "loss")
+    for text in (drawing, lines):
+        ET.fromstring(text)
+    assert svg.curves({"none": []}, "x", "y") == ""
