@@ -1,0 +1,67 @@
+"""A user's own generator: `module:callable`, called once, returning an object that follows the protocol."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+
+from ppcore.classifiers import import_callable
+from ppcore.errors import UserError
+from ppgen.generators.base import Generator, Source
+
+_NEEDED = ("num_classes", "resolution", "channels", "sample")
+
+
+class CustomGenerator:
+    """The user's object behind the whole protocol: what it leaves out is filled in."""
+
+    def __init__(self, inner: Any, source: Source) -> None:
+        self._inner, self._source = inner, source
+        self.num_classes: int = int(inner.num_classes)
+        names = getattr(inner, "class_names", None) or source.class_names or range(self.num_classes)
+        self.class_names = tuple(str(name) for name in names)
+        self.resolution: int = int(inner.resolution)
+        self.channels: int = int(inner.channels)
+        self.licence: str = str(getattr(inner, "licence", source.licence))
+        self.revision: str = str(getattr(inner, "revision", source.revision))
+
+    def sample(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+        """See :meth:`ppgen.generators.base.Generator.sample`."""
+        return self._inner.sample(condition, seeds)
+
+    def describe(self) -> dict[str, Any]:
+        """See :meth:`ppgen.generators.base.Generator.describe`; the object's own words when it has any."""
+        own = self._inner.describe() if hasattr(self._inner, "describe") else {}
+        return {
+            "family": "callable",
+            "callable": self._source.location,
+            "sampling": dict(self._source.sampling),
+            **own,
+        }
+
+
+def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
+    """Call `module:callable` with those of device, dtype and the sampling options that it accepts.
+
+    Raises:
+        UserError: it cannot be imported, does not take a sampling option, or returns something else.
+    """
+    factory = import_callable(source.location)
+    accepted = inspect.signature(factory).parameters
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    for name in source.sampling:
+        if not takes_all and name not in accepted:
+            raise UserError(
+                f"{source.location} does not take the sampling option {name!r}; it takes {', '.join(accepted) or 'none'}"
+            )
+    offered = {"device": device, "dtype": dtype, **source.sampling}
+    made = factory(**{name: value for name, value in offered.items() if takes_all or name in accepted})
+    missing = [name for name in _NEEDED if not hasattr(made, name)]
+    if missing:
+        raise UserError(
+            f"{source.location} returned a {type(made).__name__} without {', '.join(missing)}; return an object with "
+            "num_classes, resolution, channels and sample(condition, seeds)"
+        )
+    return CustomGenerator(made, source)

@@ -1,0 +1,161 @@
+"""The sampling loop that every diffusion family shares: conditions and seeds in, uint8 images out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import torch
+
+from ppcore.errors import UserError
+from ppcore.seeds import PerSampleNoise
+from ppgen.generators.base import Source
+from ppgen.generators.labels import check_condition, fit_names
+from ppgen.guidance import Guidance
+from ppgen.schedules import Schedule
+from ppgen.solvers import SOLVERS, evaluations
+
+
+@dataclass(frozen=True)
+class DiffusionOptions:
+    """Sampling options of the diffusion families; each family has its own defaults.
+
+    Attributes:
+        solver: a key of :data:`ppgen.solvers.SOLVERS`.
+        steps: steps of the solver.
+        spacing: see :func:`ppgen.schedules.discrete`.
+        guidance, guidance_interval, guidance_channels: see :class:`ppgen.guidance.Guidance`.
+        levels: places on the training grid, for consistency models; None spaces `steps` of them evenly.
+        patch: images are handed to the network as patch x patch blocks stacked into channels.
+        num_classes: K, where the model's files leave it open.
+        decode_batch: images the autoencoder decodes at a time.
+        compile: `none`, `default`, `graphs`, or `auto`: `default` on GPUs, `none` on CPUs.
+    """
+
+    solver: str = "ddim"
+    steps: int = 20
+    spacing: str = "trailing"
+    guidance: float = 1.5
+    guidance_interval: tuple[float, float] | None = (0.28, 5.42)
+    guidance_channels: int | None = None
+    levels: tuple[int, ...] | None = None
+    patch: int = 1
+    num_classes: int | None = None
+    decode_batch: int = 32
+    compile: str = "auto"
+
+    def make_guidance(self) -> Guidance:
+        return Guidance(self.guidance, self.guidance_interval, self.guidance_channels)
+
+
+class Network(Protocol):
+    """A denoising network with its class embedding opened for soft labels.
+
+    Attributes:
+        shape: (C, H, W) of what it denoises.
+        has_null: whether it knows the null label, so that it can be guided.
+    """
+
+    shape: tuple[int, int, int]
+    has_null: bool
+
+    def embed(self, condition: torch.Tensor) -> Any:
+        """Whatever the network derives from float (B, K) conditions, once a batch."""
+        ...
+
+    def predict(self, x: torch.Tensor, level: int, embedded: Any, guided: bool) -> torch.Tensor:
+        """Output at `level` of the schedule for x (B, C, H, W), the same shape; for guided ones (2B, C, H, W), the
+        conditional half first."""
+        ...
+
+
+Decode = Callable[[torch.Tensor], torch.Tensor]
+
+
+class DiffusionGenerator:
+    """A generator made of a network, a schedule, a solver and a decoder (see :class:`ppgen.generators.base.Generator`).
+
+    Args:
+        decode: what the solver returns, float32 (B, C, H, W) -> images in [-1, 1].
+        details: what :meth:`describe` adds.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        network: Network,
+        schedule: Schedule,
+        options: DiffusionOptions,
+        decode: Decode,
+        *,
+        num_classes: int,
+        image_shape: tuple[int, int, int],
+        device: torch.device,
+        details: dict[str, Any],
+        class_names: tuple[str, ...] = (),
+    ) -> None:
+        if options.solver not in SOLVERS:
+            raise UserError(f"unknown solver {options.solver!r}; choose {', '.join(SOLVERS)}")
+        self.guidance = options.make_guidance()
+        if self.guidance.scale != 1.0 and not network.has_null:
+            raise UserError(
+                f"{source.spec} has no null label to guide with; use the sampling option guidance=1 (given: {options.guidance})"
+            )
+        self.num_classes = num_classes
+        self.class_names = fit_names(source.class_names or class_names, num_classes)
+        self.channels, self.resolution, _ = image_shape
+        self.licence, self.revision = source.licence, source.revision
+        self.device, self.schedule, self.options = device, schedule, options
+        self._network, self._decode, self._solve = network, decode, SOLVERS[options.solver]
+        self._details = {"family": source.family, **details}
+
+    def sample(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+        """See :meth:`ppgen.generators.base.Generator.sample`."""
+        with torch.inference_mode():
+            return to_uint8(self.sample_float(condition, seeds))
+
+    def sample_float(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+        """The images before rounding: float32 (B, C, H, W), nominally in [-1, 1]."""
+        check_condition(condition, seeds, self.num_classes)
+        shape = self._network.shape
+        stream = PerSampleNoise(seeds)
+
+        def draw() -> torch.Tensor:
+            return stream.randn(shape, device=self.device)
+
+        with torch.inference_mode():
+            embedded = self._network.embed(condition.to(self.device))
+
+            def denoise(x: torch.Tensor, level: int) -> tuple[torch.Tensor, torch.Tensor]:
+                return self.schedule.read(x, self._predict(x, level, embedded), level)
+
+            x = self._solve(denoise, self.schedule.start * draw(), self.schedule.path, draw)
+            return self._decode(x)
+
+    def evaluations(self) -> int:
+        """Network evaluations an image, a guided step counting as two."""
+        levels = evaluations(self.options.solver, len(self.schedule.path))
+        return sum(2 if self.guidance.active(self.schedule.path.ratio(i)) else 1 for i in levels)
+
+    def describe(self) -> dict[str, Any]:
+        """See :meth:`ppgen.generators.base.Generator.describe`."""
+        options = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self.options).items()}
+        return {**self._details, "sampling": options}
+
+    def _predict(self, x: torch.Tensor, level: int, embedded: Any) -> torch.Tensor:
+        guided = self.guidance.active(self.schedule.path.ratio(level))
+        output = self._network.predict(self.schedule.scale_in[level] * x, level, embedded, guided).float()
+        return self.guidance.combine(*output.chunk(2)) if guided else output
+
+
+def to_uint8(images: torch.Tensor) -> torch.Tensor:
+    """[-1, 1] -> uint8, rounded to nearest, on the images' device."""
+    return images.float().mul(127.5).add_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def compile_mode(asked: str, device: torch.device) -> str:
+    """`auto` made definite."""
+    if asked != "auto":
+        return asked
+    return "default" if device.type == "cuda" else "none"

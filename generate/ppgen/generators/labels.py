@@ -1,0 +1,60 @@
+"""Soft labels: a probability row enters a network as the weighted mean of its class embeddings."""
+
+from __future__ import annotations
+
+import torch
+
+from ppcore.errors import UserError
+
+
+def embed(table: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    """condition @ table in the table's dtype; for a one-hot row exactly the table's row.
+
+    The sum runs in float64: TF32 and bfloat16 products would round the row.
+
+    Args:
+        table: (K or more, D), class embeddings; rows from K on (the null label) are left out.
+        condition: float (B, K).
+
+    Returns:
+        (B, D).
+    """
+    rows = table[: condition.shape[1]].double()
+    return (condition.to(rows.device, torch.float64) @ rows).to(table.dtype)
+
+
+def check_condition(condition: torch.Tensor, seeds: torch.Tensor, num_classes: int) -> None:
+    """Raise ValueError unless condition is floating (B, K) and seeds (B,): a caller's mistake, not a user's."""
+    if condition.ndim != 2 or condition.shape[1] != num_classes or not condition.is_floating_point():
+        raise ValueError(
+            f"condition must be float (B, {num_classes}), got {condition.dtype} {tuple(condition.shape)}"
+        )
+    if seeds.shape != condition.shape[:1]:
+        raise ValueError(f"seeds must be ({len(condition)},), got {tuple(seeds.shape)}")
+
+
+def count_classes(
+    rows: int, class_names: tuple[str, ...], asked: int | None, where: str
+) -> tuple[int, int | None]:
+    """(K, index of the null label or None) of an embedding table with `rows` rows.
+
+    A table one row longer than the classes has the null label of classifier-free guidance as its last row.
+
+    Args:
+        asked: the sampling option `num_classes`.
+
+    Raises:
+        UserError: the table has fewer rows than classes, or more than one spare.
+    """
+    wanted = asked or len(class_names) or rows
+    if rows not in (wanted, wanted + 1):
+        raise UserError(
+            f"{where} embeds {rows} classes but {wanted} are expected; expected {wanted} rows, or one more for the null label; "
+            "set the sampling option num_classes"
+        )
+    return wanted, (wanted if rows == wanted + 1 else None)
+
+
+def fit_names(class_names: tuple[str, ...], num_classes: int) -> tuple[str, ...]:
+    """The names when there are K of them, else numbers."""
+    return class_names if len(class_names) == num_classes else tuple(str(k) for k in range(num_classes))

@@ -1,0 +1,125 @@
+"""Class-conditional `UNet2DModel` + scheduler directories, pixel or latent; the embedded kit is one of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ppcore.errors import UserError
+from ppgen.generators.autoencoder import load_decoder
+from ppgen.generators.base import Generator, Source, read_options
+from ppgen.generators.components import load_component, load_scheduler, schedule_for
+from ppgen.generators.devices import compiled
+from ppgen.generators.diffusion import Decode, DiffusionGenerator, DiffusionOptions, compile_mode
+from ppgen.generators.labels import count_classes, embed
+from ppgen.generators.resolve import weights_sha256
+from ppgen.schedules import Schedule
+
+
+class UNetNetwork:
+    """A `UNet2DModel` whose class table is taken out and applied here (see :class:`ppgen.generators.diffusion.Network`).
+
+    The module's own lookup is replaced by the identity, so that the embedded condition passes where label ids did.
+    """
+
+    def __init__(
+        self, unet: Any, schedule: Schedule, null: int | None, device: torch.device, mode: str
+    ) -> None:
+        side = unet.config.sample_size
+        self.shape = (unet.config.in_channels, side, side)
+        self.has_null = null is not None
+        self._table: torch.Tensor = unet.class_embedding.weight.detach()
+        self._null = null
+        unet.class_embedding = nn.Identity()
+        self._timesteps = torch.tensor(schedule.timesteps, dtype=torch.float32, device=device)
+        self._dtype = self._table.dtype
+        self._forward = compiled(unet.forward, mode)
+
+    def embed(self, condition: torch.Tensor) -> torch.Tensor:
+        """(2B, D): embedded conditions, then the null label for each; (B, D) without a null label."""
+        rows = embed(self._table, condition)
+        if self._null is None:
+            return rows
+        return torch.cat([rows, self._table[self._null].expand_as(rows)])
+
+    def predict(self, x: torch.Tensor, level: int, embedded: torch.Tensor, guided: bool) -> torch.Tensor:
+        """See :meth:`ppgen.generators.diffusion.Network.predict`."""
+        x = x.to(self._dtype)
+        x = torch.cat([x, x]) if guided else x
+        (output,) = self._forward(
+            x, self._timesteps[level], class_labels=embedded[: len(x)], return_dict=False
+        )
+        return output[:, : self.shape[0]]  # models that learn their variance put it into further channels
+
+
+def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
+    """A generator from a directory with `unet/`, `scheduler/` and, for latent models, `vae/`.
+
+    Raises:
+        UserError: no class table, an unknown scheduler, or options that do not fit.
+    """
+    options = read_options(DiffusionOptions, source)
+    folder = Path(source.location)
+    unet = load_component("UNet2DModel", folder / "unet", device, dtype)
+    scheduler = load_scheduler(folder / "scheduler")
+    rows = class_rows(unet, source.spec)
+    num_classes, null = count_classes(rows, source.class_names, options.num_classes, source.spec)
+    given = source.sampling
+    options = replace(
+        options,
+        compile=compile_mode(options.compile, device),
+        solver=given.get("solver", scheduler.solver),
+        guidance=options.guidance if null is not None or "guidance" in given else 1.0,
+    )
+    schedule = schedule_for(scheduler, options, clip=not (folder / "vae").is_dir())
+    network = UNetNetwork(unet, schedule, null, device, options.compile)
+    decode, image_shape = _decoder(folder, network.shape, options, device, dtype)
+    return DiffusionGenerator(
+        source,
+        network,
+        schedule,
+        options,
+        decode,
+        num_classes=num_classes,
+        image_shape=image_shape,
+        device=device,
+        details={"weights_sha256": weights_sha256(folder), "dtype": str(dtype).removeprefix("torch.")},
+    )
+
+
+def class_rows(unet: Any, where: str) -> int:
+    """Rows of the UNet's class table. Raises UserError when it has none."""
+    if not isinstance(unet.class_embedding, nn.Embedding):
+        raise UserError(
+            f"{where} is not conditioned through a class table (class_embed_type={unet.config.class_embed_type!r}); expected a "
+            "UNet2DModel with num_class_embeds"
+        )
+    return unet.class_embedding.num_embeddings
+
+
+def _decoder(
+    folder: Path,
+    shape: tuple[int, int, int],
+    options: DiffusionOptions,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Decode, tuple[int, int, int]]:
+    """(decode, (C, H, W) of the images)."""
+    if (folder / "vae").is_dir():
+        decoder = load_decoder(folder / "vae", device, dtype, options)
+        return decoder, decoder.image_shape(shape)
+    patch = options.patch
+    if patch == 1:
+        return torch.Tensor.float, shape
+    channels, side, _ = shape
+    if channels % (patch * patch):
+        raise UserError(
+            f"the network has {channels} channels, which patch={patch} does not divide into blocks; use patch=1"
+        )
+    image_shape = (channels // (patch * patch), side * patch, side * patch)
+    return (lambda x: F.pixel_shuffle(x.float(), patch)), image_shape

@@ -1,0 +1,216 @@
+"""Samplers as pure functions of one signature: `solver(denoise, x, path, draw) -> x` at the end of the path.
+
+Every solver works on x_i = alpha_i * clean + sigma_i * noise and sees the network only through `denoise`. Coefficients are
+Python floats (float64); tensors keep their dtype.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+Denoise = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
+"""(x, i) -> (clean, noise): the network's estimate of the two parts of x at level i, each of x's shape."""
+
+Draw = Callable[[], torch.Tensor]
+"""() -> fresh standard normal noise of x's shape, each sample from its own stream."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """The noise levels a sampler visits, N + 1 of them, from noise to data.
+
+    Attributes:
+        alphas: scale of the clean image at every level.
+        sigmas: scale of the noise at every level; falling.
+    """
+
+    alphas: tuple[float, ...]
+    sigmas: tuple[float, ...]
+
+    def __len__(self) -> int:
+        """Steps, N."""
+        return len(self.sigmas) - 1
+
+    def ratio(self, i: int) -> float:
+        """Noise-to-signal ratio of level i, the sigma of Karras et al. 2022; infinite for pure noise."""
+        return self.sigmas[i] / self.alphas[i] if self.alphas[i] > 0 else math.inf
+
+
+Solver = Callable[[Denoise, torch.Tensor, Path, Draw], torch.Tensor]
+
+
+def ddim(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> torch.Tensor:
+    """DDIM (Song et al. 2021, eq. 12 with eta = 0): first order, deterministic, one evaluation a step."""
+    for i in range(len(path)):
+        clean, noise = denoise(x, i)
+        x = path.alphas[i + 1] * clean + path.sigmas[i + 1] * noise
+    return x
+
+
+def ancestral(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> torch.Tensor:
+    """DDPM sampling on a sub-sequence (Song et al. 2021, eq. 12 and 16 with eta = 1): stochastic, one evaluation a step."""
+    for i in range(len(path)):
+        clean, noise = denoise(x, i)
+        alpha, sigma, alpha_next, sigma_next = _step(path, i)
+        std = sigma_next / sigma * math.sqrt(max(0.0, 1 - (alpha / alpha_next) ** 2))
+        x = alpha_next * clean + math.sqrt(max(0.0, sigma_next**2 - std**2)) * noise
+        if std > 0:
+            x = x + std * draw()
+    return x
+
+
+def dpmpp_2m(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> torch.Tensor:
+    """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2): second order, one evaluation a step.
+
+    The first step is of first order, and so is a last step to sigma = 0, where the log-SNR is infinite.
+    """
+    last_clean, last_h = x, math.inf
+    for i in range(len(path)):
+        clean, _ = denoise(x, i)
+        x, h = _exponential_step(x, clean, last_clean, last_h, path, i)
+        last_clean, last_h = clean, h
+    return x
+
+
+def unipc(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> torch.Tensor:
+    """UniPC of order 2 with B(h) = e^h - 1 (Zhao et al. 2023, arXiv 2302.04867, algorithms 5 and 6), on the clean image.
+
+    The predictor equals DPM-Solver++(2M); the corrector reuses the evaluation of the next step, so it costs none.
+    """
+    older_clean, last_clean, last_x = x, x, x
+    older_h, last_h = math.inf, math.inf
+    for i in range(len(path)):
+        clean, _ = denoise(x, i)
+        if i > 0:
+            x = _unipc_correct(last_x, clean, last_clean, older_clean, last_h, older_h, path, i - 1)
+        last_x = x
+        x, h = _exponential_step(x, clean, last_clean, last_h, path, i)
+        older_clean, last_clean = last_clean, clean
+        older_h, last_h = last_h, h
+    return x
+
+
+def heun(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> torch.Tensor:
+    """Heun's method on dx/dsigma = noise, x and sigma divided by alpha (Karras et al. 2022, algorithm 1).
+
+    Second order, two evaluations a step, one in a last step to sigma = 0.
+    """
+    for i in range(len(path)):
+        alpha, _, alpha_next, sigma_next = _step(path, i)
+        stride = path.ratio(i + 1) - path.ratio(i)
+        _, slope = denoise(x, i)
+        scaled = x / alpha
+        x = alpha_next * (scaled + stride * slope)
+        if sigma_next > 0:
+            _, slope_next = denoise(x, i + 1)
+            x = alpha_next * (scaled + 0.5 * stride * (slope + slope_next))
+    return x
+
+
+def consistency(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> torch.Tensor:
+    """Multistep consistency sampling (Song et al. 2023, arXiv 2303.01469, algorithm 1): jump to the data, add noise, again.
+
+    The last sigma of the path is the epsilon of the paper, the level at which the network is the identity.
+    """
+    clean = x
+    for i in range(len(path)):
+        clean, _ = denoise(x, i)
+        if i + 1 < len(path):
+            x = clean + math.sqrt(max(0.0, path.sigmas[i + 1] ** 2 - path.sigmas[-1] ** 2)) * draw()
+    return clean
+
+
+def flow_euler(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> torch.Tensor:
+    """Euler's method on dx/dsigma = noise - clean, for alpha = 1 - sigma (Lipman et al. 2023; Liu et al. 2023).
+
+    First order, one evaluation a step.
+    """
+    for i in range(len(path)):
+        clean, noise = denoise(x, i)
+        x = x + (path.sigmas[i + 1] - path.sigmas[i]) * (noise - clean)
+    return x
+
+
+def flow_heun(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> torch.Tensor:
+    """Heun's method on the same equation: second order, two evaluations a step, one in a last step to sigma = 0."""
+    for i in range(len(path)):
+        stride = path.sigmas[i + 1] - path.sigmas[i]
+        clean, noise = denoise(x, i)
+        velocity = noise - clean
+        euler = x + stride * velocity
+        if path.sigmas[i + 1] > 0:
+            clean, noise = denoise(euler, i + 1)
+            x = x + 0.5 * stride * (velocity + noise - clean)
+        else:
+            x = euler
+    return x
+
+
+SOLVERS: dict[str, Solver] = {
+    "ddim": ddim,
+    "ddpm": ancestral,
+    "dpmpp_2m": dpmpp_2m,
+    "unipc": unipc,
+    "heun": heun,
+    "consistency": consistency,
+    "flow_euler": flow_euler,
+    "flow_heun": flow_heun,
+}
+
+
+def evaluations(solver: str, steps: int) -> list[int]:
+    """Level of every network evaluation, in order, on a path that ends at sigma = 0."""
+    if solver in ("heun", "flow_heun"):
+        return [level for i in range(steps) for level in ((i, i + 1) if i + 1 < steps else (i,))]
+    return list(range(steps))
+
+
+def _step(path: Path, i: int) -> tuple[float, float, float, float]:
+    return path.alphas[i], path.sigmas[i], path.alphas[i + 1], path.sigmas[i + 1]
+
+
+def _exponential_step(
+    x: torch.Tensor, clean: torch.Tensor, last_clean: torch.Tensor, last_h: float, path: Path, i: int
+) -> tuple[torch.Tensor, float]:
+    """One step of DPM-Solver++(2M) and h, its length in log-SNR/2; of first order where a length is infinite."""
+    alpha, sigma, alpha_next, sigma_next = _step(path, i)
+    shrink = alpha * sigma_next / (alpha_next * sigma)  # e^-h
+    h = -math.log(shrink) if shrink > 0 else math.inf
+    ahead = clean
+    if math.isfinite(h) and math.isfinite(last_h):
+        ahead = clean + 0.5 * h / last_h * (clean - last_clean)
+    return sigma_next / sigma * x + alpha_next * (1 - shrink) * ahead, h
+
+
+def _unipc_correct(
+    x: torch.Tensor,
+    clean_next: torch.Tensor,
+    clean: torch.Tensor,
+    older_clean: torch.Tensor,
+    h: float,
+    older_h: float,
+    path: Path,
+    i: int,
+) -> torch.Tensor:
+    """The step from level i taken again, knowing the clean image estimated at its end (UniC, eq. 9)."""
+    alpha, sigma, alpha_next, sigma_next = _step(path, i)
+    shrink = alpha * sigma_next / (alpha_next * sigma)
+    correction = 0.5 * (clean_next - clean)
+    if math.isfinite(h) and math.isfinite(older_h):
+        first, second = _unipc_weights(h, shrink)
+        r = -older_h / h
+        rho = (first - second) / (1 - r)
+        correction = rho / r * (older_clean - clean) + (first - rho) * (clean_next - clean)
+    return sigma_next / sigma * x + alpha_next * (1 - shrink) * (clean + correction)
+
+
+def _unipc_weights(h: float, shrink: float) -> tuple[float, float]:
+    """b_1 and b_2 of the order-2 corrector: the terms' integrals over the step, divided by B(h)."""
+    phi_1 = shrink - 1  # e^-h - 1
+    phi_2 = phi_1 / -h - 1
+    phi_3 = phi_2 / -h - 0.5
+    return phi_2 / phi_1, 2 * phi_3 / phi_1
