@@ -1,0 +1,319 @@
+"""What a training run is: typed settings, read from YAML and overridden by the command line."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ppcore.errors import UserError
+from pptrain.typed import from_dict, set_path
+
+CONFIG_FILE = "config.yaml"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where images come from.
+
+    Attributes:
+        target: target spec (see :func:`ppcore.targets.load_target`); empty when the run is pre-training on shards.
+        labels_per_class: labelled target images a class; 0 keeps them all.
+        label_seed: which images those are; -1 takes the seed of the pseudo plan, or else the run's.
+        val_fraction: share of the labelled images kept for validation; null is 0.1, or 0 when fewer than 10 labels a class
+            would remain.
+        shards: synth directories for supervised pre-training (PP).
+        unlabeled: pseudo directories, or `target:SPEC` for the real training images of a target.
+        weights: share of each of several directories in every batch; empty shares by their sizes.
+        resolution: side in pixels the network is fed at; 0 takes the first of: the initial model's, the shards', 32 for
+            `small`, 224.
+        channels: 1 or 3; 0 takes the first of: the initial model's, the shards', the target's.
+        workers: decoding processes; 0 decodes in this one.
+        lanes: independent parts a rank's stream is cut into, a multiple of `workers`; 0 is one a worker. The order of the
+            samples depends on it and not on `workers`.
+        groups: parts a global batch is cut into, a multiple of the number of ranks; 0 is one a rank. The order of the
+            samples depends on it and not on the number of ranks.
+        shuffle_window: samples a streamed sample can move ahead by.
+        resident_mb: shard sets whose decoded images fit are kept in memory and shuffled as a whole.
+    """
+
+    target: str = ""
+    labels_per_class: int = 0
+    label_seed: int = -1
+    val_fraction: float | None = None
+    shards: list[str] = field(default_factory=list)
+    unlabeled: list[str] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    resolution: int = 0
+    channels: int = 0
+    workers: int = 0
+    lanes: int = 0
+    groups: int = 0
+    shuffle_window: int = 4096
+    resident_mb: int = 1024
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network.
+
+    Attributes:
+        arch: name for :func:`ppcore.classifiers.build`; empty takes the initial model's, or `small`.
+        init: model directory, kit name or classifier spec whose weights are the start; empty starts from scratch.
+        teacher: the same, for distillation.
+    """
+
+    arch: str = ""
+    init: str = ""
+    teacher: str = ""
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """How it learns.
+
+    Attributes:
+        name: see `pptrain methods`.
+        options: the method's own settings; those left out take the method's defaults.
+        batch_norm: `joint` (one concatenated batch), `labeled` (unlabelled images are normalised by the running statistics of
+            the labelled ones) or `split` (each stream by its own, arXiv 1904.03515).
+    """
+
+    name: str = "supervised"
+    options: dict[str, Any] = field(default_factory=dict)
+    batch_norm: str = "joint"
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimiser, schedule and length.
+
+    Attributes:
+        name: `sgd` (Nesterov) or `adamw`.
+        batch_size: labelled images a step, over all ranks.
+        steps: length; 0 derives it from `epochs`.
+        epochs: passes over the shards, or over the labelled images; 0 takes the default length.
+        schedule: `cosine`, `steps` or `constant`.
+        milestones: for `steps`, as shares of the length; the rate is multiplied by `gamma` at each.
+        warmup: steps of linear warm-up.
+        clip: largest gradient norm; 0 is off.
+        accumulate: micro-batches a step.
+    """
+
+    name: str = "adamw"
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    batch_size: int = 64
+    steps: int = 0
+    epochs: float = 0.0
+    schedule: str = "cosine"
+    milestones: list[float] = field(default_factory=lambda: [0.3, 0.6, 0.8])
+    gamma: float = 0.1
+    warmup: int = 20
+    clip: float = 0.0
+    accumulate: int = 1
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """Batch augmentation.
+
+    Attributes:
+        labeled: view of labelled images: `none`, `weak` or `strong`.
+        crop: `shift` (whole pixels, zero border) or `resized` (area and aspect ratio, Szegedy et al. 2015); `auto` is shift
+            up to 64 pixels.
+        shift: largest shift, as a share of the side.
+        min_area: smallest area of a resized crop.
+        flip: mirror half of the images; null is on for colour and off for grey images (letters and digits change meaning).
+        rotate, shear: strong view, degrees.
+        zoom: strong view, log2 of the scale.
+        color: strong view, strength of brightness, contrast, saturation and hue.
+        cutout: strong view, largest side of the erased square as a share of the side.
+    """
+
+    labeled: str = "weak"
+    crop: str = "auto"
+    shift: float = 0.125
+    min_area: float = 0.35
+    flip: bool | None = None
+    rotate: float = 20.0
+    shear: float = 12.0
+    zoom: float = 0.25
+    color: float = 0.4
+    cutout: float = 0.4
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """The loop around the step.
+
+    Attributes:
+        ema: decay of the averaged weights, which are the ones evaluated and saved; 0 is off.
+        eval_every, checkpoint_every: steps; 0 is a tenth of the length, and the end.
+        log_every: steps between rows of metrics.csv.
+        patience: evaluations without improvement before an early stop; 0 is off.
+        amp: `no`, `bf16` or `fp16`; losses are in float32 always.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        threads: CPU threads of torch; 0 is one for images up to 64 pixels, else torch's own choice.
+        trackers: names for accelerate's trackers (wandb, mlflow, trackio ...).
+    """
+
+    ema: float = 0.99
+    eval_every: int = 0
+    checkpoint_every: int = 0
+    log_every: int = 10
+    patience: int = 0
+    amp: str = "no"
+    channels_last: bool = False
+    compile: bool = False
+    device: str = "auto"
+    threads: int = 0
+    tensorboard: bool = True
+    trackers: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training stage. `out` is its run directory; `seed` decides everything random in it."""
+
+    out: str = ""
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {  # the settings the paper's group published later, for images of 224 pixels
+        "optim": {
+            "name": "sgd",
+            "lr": 0.01,
+            "momentum": 0.9,
+            "weight_decay": 1e-4,
+            "batch_size": 64,
+            "epochs": 200.0,
+            "schedule": "steps",
+            "milestones": [0.3, 0.6, 0.8],
+            "gamma": 0.1,
+            "warmup": 0,
+        },
+        "views": {"crop": "resized", "min_area": 0.08, "labeled": "weak"},
+        "loop": {"ema": 0.0},
+    }
+}
+
+# Settings that change where and how fast a run goes, not what comes out of it.
+_FREE = ("out", "data.workers", "loop.log_every", "loop.threads", "loop.device", "loop.tensorboard")
+_FREE_PREFIXES = ("loop.trackers", "loop.checkpoint_every", "loop.compile")
+
+
+def load_config(
+    path: str | None = None, overrides: dict[str, Any] | None = None, *, preset: str | None = None
+) -> TrainConfig:
+    """Defaults, then the preset, then the YAML file, then `overrides` (dotted names); the last one wins.
+
+    Raises:
+        UserError: unreadable file, unknown key (the nearest name is suggested), wrong type, or a value out of range.
+    """
+    values: dict[str, Any] = {}
+    if preset is not None:
+        if preset not in PRESETS:
+            raise UserError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
+        values = _merged(values, PRESETS[preset])
+    if path is not None:
+        values = _merged(values, _read_yaml(path))
+    for name, value in (overrides or {}).items():
+        set_path(values, name, value)
+    config = from_dict(TrainConfig, values)
+    check(config)
+    return config
+
+
+def save_config(config: TrainConfig, folder: Path) -> None:
+    """Write the resolved configuration as `config.yaml`, which `pptrain run --config` takes."""
+    temporary = folder / f".tmp-{CONFIG_FILE}"
+    temporary.write_text(yaml.safe_dump(asdict(config), sort_keys=False))
+    temporary.replace(folder / CONFIG_FILE)
+
+
+def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
+    """`name old -> new` for every setting that changes the result of a run."""
+    before, after = _flat(asdict(old)), _flat(asdict(new))
+    return [
+        f"{name} {before.get(name)!r} -> {after.get(name)!r}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name) and name not in _FREE and not name.startswith(_FREE_PREFIXES)
+    ]
+
+
+_CHOICES = {
+    "method.batch_norm": ("joint", "labeled", "split"),
+    "optim.name": ("adamw", "sgd"),
+    "optim.schedule": ("cosine", "steps", "constant"),
+    "views.labeled": ("none", "weak", "strong"),
+    "views.crop": ("auto", "shift", "resized"),
+    "loop.amp": ("no", "bf16", "fp16"),
+    "data.channels": (0, 1, 3),
+}
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse values out of range. Raises UserError."""
+    values = _flat(asdict(config))
+    for name, choices in _CHOICES.items():
+        if values[name] not in choices:
+            raise UserError(f"{name} is {values[name]!r}; expected one of {', '.join(map(str, choices))}")
+    positive = ("optim.batch_size", "optim.lr", "optim.accumulate", "data.shuffle_window", "loop.log_every")
+    for name in positive:
+        if values[name] <= 0:
+            raise UserError(f"{name} is {values[name]}; expected a number above 0")
+    for name, value in values.items():
+        if isinstance(value, int | float) and name != "data.label_seed" and value < 0:
+            raise UserError(f"{name} is {value}; expected 0 or more")
+    if (config.data.val_fraction or 0) >= 1 or config.loop.ema >= 1:
+        raise UserError("data.val_fraction and loop.ema are shares; expected a number below 1")
+    sources = len(config.data.shards or config.data.unlabeled)
+    if config.data.weights and len(config.data.weights) != sources:
+        raise UserError(
+            f"{len(config.data.weights)} weights were given for {sources} directories; give one weight a directory"
+        )
+    if config.optim.batch_size % config.optim.accumulate:
+        raise UserError(
+            f"optim.batch_size {config.optim.batch_size} is no multiple of optim.accumulate {config.optim.accumulate}; "
+            f"choose one that is"
+        )
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {path} ({error.strerror}); check the path") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML ({str(error).splitlines()[0]}); mend it") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is no mapping of settings; compare it with a config.yaml that pptrain wrote")
+    return values
+
+
+def _merged(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in extra.items():
+        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = _merged(merged[name], value) if both else value
+    return merged
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for name, inner in value.items():
+        flat.update(_flat(inner, f"{prefix}.{name}" if prefix else str(name)))
+    return flat

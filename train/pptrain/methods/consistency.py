@@ -1,0 +1,160 @@
+"""Consistency regularisation: two random views, a mean teacher, adversarial directions, features."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pptrain import losses
+from pptrain.ema import average_into
+from pptrain.methods.base import Batch, Context, Losses, SemiSupervised
+from pptrain.network import Network, untracked
+
+
+@dataclass
+class PiModel(SemiSupervised):
+    """Pi-model (Laine & Aila 2017): squared distance of the probabilities of two random views.
+
+    Options:
+        ramp: share of the training over which lambda_u rises linearly.
+    """
+
+    mu: float = 1.0
+    lambda_u: float = 10.0
+    ramp: float = 0.4
+
+    views: ClassVar[dict[str, str]] = {"u_weak": "weak", "u_other": "weak"}
+
+    def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
+        z, u = self.forward(model, batch)
+        supervised = losses.cross_entropy(z, batch["y"])
+        unlabeled = losses.consistency_mse(u["u_weak"], u["u_other"])
+        weight = self.lambda_u * losses.ramp(progress, self.ramp)
+        return {
+            "loss": supervised + weight * unlabeled,
+            "loss_labeled": supervised,
+            "loss_unlabeled": unlabeled,
+        }
+
+
+@dataclass
+class MeanTeacher(SemiSupervised):
+    """Mean Teacher (Tarvainen & Valpola 2017): the teacher is the average of the student's weights and sees another view.
+
+    Options:
+        teacher_decay: of the teacher's weights, warmed up as 1 - 1 / (step + 1).
+        ramp: share of the training over which lambda_u rises linearly.
+    """
+
+    mu: float = 1.0
+    lambda_u: float = 50.0
+    teacher_decay: float = 0.999
+    ramp: float = 0.4
+
+    views: ClassVar[dict[str, str]] = {"u_weak": "weak", "u_other": "weak"}
+
+    def setup(self, context: Context) -> None:
+        super().setup(context)
+        self.teacher = copy.deepcopy(context.model).requires_grad_(False).train()
+        self.steps = 0
+
+    def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
+        z, u = self.forward(model, batch, names=("u_weak",))
+        with torch.no_grad(), untracked(self.teacher):
+            z_teacher = self.teacher(batch["u_other"])
+        supervised = losses.cross_entropy(z, batch["y"])
+        unlabeled = losses.consistency_mse(u["u_weak"], z_teacher)
+        weight = self.lambda_u * losses.ramp(progress, self.ramp)
+        return {
+            "loss": supervised + weight * unlabeled,
+            "loss_labeled": supervised,
+            "loss_unlabeled": unlabeled,
+        }
+
+    def after_step(self, model: nn.Module) -> None:
+        self.steps += 1
+        average_into(self.teacher, model, min(self.teacher_decay, 1.0 - 1.0 / (self.steps + 1)))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"steps": torch.tensor(self.steps), **self.teacher.state_dict(prefix="teacher.")}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        weights = {name.removeprefix("teacher."): t for name, t in state.items() if name != "steps"}
+        self.teacher.load_state_dict(weights)
+        self.steps = int(state["steps"])
+
+
+@dataclass
+class Vat(SemiSupervised):
+    """Virtual adversarial training (Miyato et al. 2018) with entropy minimisation.
+
+    Options:
+        eps: Euclidean norm of the perturbation, for images in [-1, 1] (half of it is added to images in [0, 1]).
+        xi: norm of the probe of the power iteration, in the same unit; below 0.1 it drowns in float32.
+        entropy: weight of the entropy term.
+    """
+
+    mu: float = 1.0
+    lambda_u: float = 0.3
+    eps: float = 6.0
+    xi: float = 0.1
+    entropy: float = 0.06
+
+    views: ClassVar[dict[str, str]] = {"u_weak": "weak"}
+
+    def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
+        z, u = self.forward(model, batch)
+        supervised = losses.cross_entropy(z, batch["y"])
+        adversarial = self._adversarial(model, batch["u_weak"])
+        entropy = losses.entropy_minimization(u["u_weak"])
+        return {
+            "loss": supervised + self.lambda_u * adversarial + self.entropy * entropy,
+            "loss_labeled": supervised,
+            "loss_unlabeled": adversarial,
+            "loss_entropy": entropy,
+        }
+
+    def _adversarial(self, model: nn.Module, x: Tensor) -> Tensor:
+        """KL(p(x) || p(x + r)) at the direction r of largest change, found by one power iteration in float32."""
+        with untracked(model):
+            with torch.autocast(x.device.type, enabled=False):
+                with torch.no_grad():
+                    log_p = F.log_softmax(model(x).float(), 1)
+                probe = (0.5 * self.xi * _unit(torch.randn_like(x))).requires_grad_(True)
+                distance = losses.divergence(log_p, model(x + probe)).sum()
+                (gradient,) = torch.autograd.grad(distance, probe)
+            direction = _unit(gradient)
+            return losses.batch_mean(losses.divergence(log_p, model(x + 0.5 * self.eps * direction)))
+
+
+@dataclass
+class FeatureConsistency(SemiSupervised):
+    """Synthetic images regularise the features only: weak and strong views should have the same features (after MGR,
+    arXiv 2307.13899, whose meta-learned latents are not part of this)."""
+
+    views: ClassVar[dict[str, str]] = {"u_weak": "weak", "u_strong": "strong"}
+
+    def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
+        assert isinstance(model, Network)
+        z = model(batch["x"])
+        with untracked(model):
+            with torch.no_grad():
+                weak, _ = model.features(batch["u_weak"])
+            strong, _ = model.features(batch["u_strong"])
+        supervised = losses.cross_entropy(z, batch["y"])
+        unlabeled = losses.feature_consistency(strong, weak)
+        return {
+            "loss": supervised + self.lambda_u * unlabeled,
+            "loss_labeled": supervised,
+            "loss_unlabeled": unlabeled,
+        }
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Every image scaled to Euclidean norm 1."""
+    return x / x.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)

@@ -1,0 +1,67 @@
+"""Supervised training: from scratch, pre-training on shards (PP), fine-tuning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pptrain import losses
+from pptrain.methods.base import Batch, Losses, Method
+
+
+@dataclass
+class Supervised(Method):
+    """Cross-entropy.
+
+    Options:
+        label_smoothing: share of the target spread over all classes (Szegedy et al. 2016).
+        mixup, cutmix: alpha of the Beta distribution (Zhang et al. 2018; Yun et al. 2019); 0 is off. With both, each step
+            takes one of them by chance.
+    """
+
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
+        x, y = batch["x"], batch["y"]
+        use_cutmix = self.cutmix > 0 and (self.mixup <= 0 or bool(torch.rand(()) < 0.5))
+        if use_cutmix:
+            x, y = cutmix(x, y, self.cutmix, self.context.num_classes)
+        elif self.mixup > 0:
+            x, y = mixup(x, y, self.mixup, self.context.num_classes)
+        return {"loss": losses.cross_entropy(model(x), y, label_smoothing=self.label_smoothing)}
+
+
+def mixup(x: Tensor, y: Tensor, alpha: float, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Convex combinations of pairs; y becomes probabilities (B, K)."""
+    share = _beta(alpha)
+    order = torch.randperm(x.shape[0]).to(x.device)
+    target = torch.nn.functional.one_hot(y, num_classes).float()
+    return x * share + x[order] * (1 - share), target * share + target[order] * (1 - share)
+
+
+def cutmix(x: Tensor, y: Tensor, alpha: float, num_classes: int) -> tuple[Tensor, Tensor]:
+    """A rectangle of every image replaced by another image's; y becomes probabilities (B, K) by area."""
+    height, width = x.shape[-2:]
+    side = (1.0 - _beta(alpha)) ** 0.5
+    centre = torch.rand(2)
+    top, bottom = _span(float(centre[0]), side, height)
+    left, right = _span(float(centre[1]), side, width)
+    order = torch.randperm(x.shape[0]).to(x.device)
+    mixed = x.clone()
+    mixed[..., top:bottom, left:right] = x[order, :, top:bottom, left:right]
+    share = 1.0 - (bottom - top) * (right - left) / (height * width)
+    target = torch.nn.functional.one_hot(y, num_classes).float()
+    return mixed, target * share + target[order] * (1 - share)
+
+
+def _span(centre: float, side: float, length: int) -> tuple[int, int]:
+    low, high = round((centre - side / 2) * length), round((centre + side / 2) * length)
+    return max(low, 0), min(high, length)
+
+
+def _beta(alpha: float) -> float:
+    return float(torch.distributions.Beta(alpha, alpha).sample())

@@ -1,0 +1,160 @@
+"""FixMatch and the methods that adapt its threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pptrain import losses
+from pptrain.methods.base import Batch, Context, Losses, SemiSupervised
+
+_VIEWS = {"u_weak": "weak", "u_strong": "strong"}
+
+
+@dataclass
+class FixMatch(SemiSupervised):
+    """FixMatch (Sohn et al. 2020).
+
+    Options:
+        threshold: smallest confidence of a pseudo-label.
+    """
+
+    threshold: float = 0.95
+
+    views: ClassVar[dict[str, str]] = _VIEWS
+
+    def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
+        z, u = self.forward(model, batch, fixed=("u_weak",))
+        unlabeled, kept = losses.fixmatch(u["u_strong"], u["u_weak"], self.limit(u["u_weak"], batch))
+        return self._total(losses.cross_entropy(z, batch["y"]), unlabeled, kept)
+
+    def limit(self, z_w: Tensor, batch: Batch) -> float | Tensor:
+        """The threshold of this step: one number, or one a class (K,)."""
+        return self.threshold
+
+    def _total(self, supervised: Tensor, unlabeled: Tensor, kept: Tensor) -> Losses:
+        loss = supervised + self.lambda_u * unlabeled
+        return {"loss": loss, "loss_labeled": supervised, "loss_unlabeled": unlabeled, "kept": kept}
+
+
+@dataclass
+class FlexMatch(FixMatch):
+    """FlexMatch (Zhang et al. 2021): classes that are learnt less get a lower threshold. It remembers the last confident
+    prediction for every unlabelled image, by its position in the set."""
+
+    def setup(self, context: Context) -> None:
+        super().setup(context)
+        self.register("selected", torch.full((max(context.unlabeled_samples, 1),), -1, dtype=torch.int64))
+
+    def limit(self, z_w: Tensor, batch: Batch) -> Tensor:
+        selected, classes = self.state["selected"], self.context.num_classes
+        best, label = losses.confidence(z_w)
+        index = batch["u_index"]
+        selected[index] = torch.where(best >= self.threshold, label, selected[index])
+        counts = torch.zeros(classes + 1, dtype=torch.int64, device=z_w.device)
+        counts.index_add_(0, selected + 1, torch.ones_like(selected))
+        return losses.flexmatch_thresholds(counts[1:], counts[0], self.threshold)
+
+
+@dataclass
+class FreeMatch(SemiSupervised):
+    """FreeMatch (Wang et al. 2023): thresholds from running means of the confidence.
+
+    Options:
+        momentum: of the running means.
+        lambda_e: weight of the class-fairness term.
+    """
+
+    momentum: float = 0.999
+    lambda_e: float = 0.01
+
+    views: ClassVar[dict[str, str]] = _VIEWS
+
+    def setup(self, context: Context) -> None:
+        super().setup(context)
+        uniform = 1.0 / context.num_classes
+        self.register("threshold", torch.tensor(uniform))
+        self.register("class_mean", torch.full((context.num_classes,), uniform))
+        self.register("class_hist", torch.full((context.num_classes,), uniform))
+
+    def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
+        z, u = self.forward(model, batch, fixed=("u_weak",))
+        z_w, z_s = u["u_weak"], u["u_strong"]
+        self._observe(z_w)
+        limits = losses.freematch_thresholds(self.state["threshold"], self.state["class_mean"])
+        unlabeled, kept = losses.fixmatch(z_s, z_w, limits)
+        best, label = losses.confidence(z_w)
+        fairness = losses.freematch_fairness(
+            z_s, best >= limits[label], self.state["class_mean"], self.state["class_hist"]
+        )
+        supervised = losses.cross_entropy(z, batch["y"])
+        loss = supervised + self.lambda_u * unlabeled + self.lambda_e * fairness
+        return {
+            "loss": loss,
+            "loss_labeled": supervised,
+            "loss_unlabeled": unlabeled,
+            "loss_fairness": fairness,
+            "kept": kept,
+        }
+
+    def _observe(self, z_w: Tensor) -> None:
+        """Update the running means with this batch, before it is judged by them."""
+        if z_w.shape[0] == 0:
+            return
+        p = z_w.detach().float().softmax(1)
+        best, label = p.max(1)
+        hist = F.one_hot(label, p.shape[1]).float().mean(0)
+        for name, value in (("threshold", best.mean()), ("class_mean", p.mean(0)), ("class_hist", hist)):
+            self.state[name] = torch.lerp(value, self.state[name], self.momentum)
+
+
+@dataclass
+class SoftMatch(SemiSupervised):
+    """SoftMatch (Chen et al. 2023): a truncated Gaussian of the confidence weighs every pseudo-label.
+
+    Options:
+        n_sigma: how many standard deviations below the mean the weight falls off over.
+        momentum: of the running mean and variance.
+    """
+
+    n_sigma: float = 2.0
+    momentum: float = 0.999
+
+    views: ClassVar[dict[str, str]] = _VIEWS
+
+    def setup(self, context: Context) -> None:
+        super().setup(context)
+        uniform = 1.0 / context.num_classes
+        self.register("mean", torch.tensor(uniform))
+        self.register("variance", torch.tensor(1.0))
+        self.register("class_mean", torch.full((context.num_classes,), uniform))
+
+    def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
+        z, u = self.forward(model, batch, fixed=("u_weak",))
+        weights = self._weigh(u["u_weak"])
+        unlabeled = losses.softmatch(u["u_strong"], u["u_weak"], weights)
+        supervised = losses.cross_entropy(z, batch["y"])
+        return {
+            "loss": supervised + self.lambda_u * unlabeled,
+            "loss_labeled": supervised,
+            "loss_unlabeled": unlabeled,
+            "kept": losses.batch_mean(weights),
+        }
+
+    def _weigh(self, z_w: Tensor) -> Tensor:
+        """Update the running statistics with this batch, then weigh it: (N,)."""
+        p = z_w.detach().float().softmax(1)
+        if p.shape[0] == 0:
+            return p.sum(1)
+        self._average("class_mean", p.mean(0))
+        best = losses.uniform_alignment(p, self.state["class_mean"]).max(1).values
+        self._average("mean", best.mean())
+        self._average("variance", best.var(unbiased=best.shape[0] > 1))
+        return losses.softmatch_weights(best, self.state["mean"], self.state["variance"], self.n_sigma)
+
+    def _average(self, name: str, value: Tensor) -> None:
+        self.state[name] = torch.lerp(value, self.state[name], self.momentum)

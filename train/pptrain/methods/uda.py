@@ -1,0 +1,45 @@
+"""Unsupervised Data Augmentation, the paper's choice for P-SSL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from pptrain import losses
+from pptrain.methods.base import Batch, Losses, SemiSupervised
+
+
+@dataclass
+class Uda(SemiSupervised):
+    """UDA (Xie et al. 2020).
+
+    Options:
+        threshold: unlabelled images count when max p(weak) is above it; 0 keeps all.
+        temperature: sharpens the weak target only.
+        tsa: training signal annealing of the labelled loss: `none`, `linear`, `log` or `exp`.
+    """
+
+    threshold: float = 0.8
+    temperature: float = 0.4
+    tsa: str = "none"
+
+    views: ClassVar[dict[str, str]] = {"u_weak": "weak", "u_strong": "strong"}
+
+    def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
+        z, u = self.forward(model, batch, fixed=("u_weak",))
+        if self.tsa == "none":
+            supervised = losses.cross_entropy(z, batch["y"])
+        else:
+            limit = losses.tsa_threshold(progress, self.context.num_classes, self.tsa)
+            supervised = losses.tsa_cross_entropy(z, batch["y"], limit)
+        unlabeled, kept = losses.uda(
+            u["u_strong"], u["u_weak"], threshold=self.threshold, temperature=self.temperature
+        )
+        return {
+            "loss": supervised + self.lambda_u * unlabeled,
+            "loss_labeled": supervised,
+            "loss_unlabeled": unlabeled,
+            "kept": kept,
+        }

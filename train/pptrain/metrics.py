@@ -1,0 +1,99 @@
+"""Metrics of a run: metrics.csv always, TensorBoard by default, accelerate's trackers by name."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from ppcore.errors import UserError
+
+CSV_FILE = "metrics.csv"
+_COLUMNS = ["step", "epoch", "lr", "seconds", "images_per_s", "waiting", "val_accuracy", "val_loss"]
+
+
+class Metrics:
+    """Writes rows of numbers.
+
+    Args:
+        run: run directory.
+        resume_step: rows at or after it are dropped: a resumed run writes them again.
+        tensorboard: also write TensorBoard events.
+        trackers: names that accelerate knows (wandb, mlflow, trackio, ...).
+        settings: what the trackers show as the run's configuration.
+
+    Raises:
+        UserError: unknown tracker.
+    """
+
+    def __init__(
+        self, run: Path, resume_step: int, *, tensorboard: bool, trackers: list[str], settings: dict[str, Any]
+    ) -> None:
+        self.path = run / CSV_FILE
+        self.columns: list[str] = []
+        self._keep_before(resume_step)
+        self._board: Any = None
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise UserError(
+                    "TensorBoard is not installed; pip install 'pptransfer[train]', or set loop.tensorboard=false"
+                ) from error
+            self._board = SummaryWriter(str(run / "tensorboard"), purge_step=resume_step or None)
+        self._accelerator = _start_trackers(trackers, run, settings) if trackers else None
+
+    def write(self, row: dict[str, float]) -> None:
+        """Append one row; its `step` counts finished steps."""
+        if not self.columns:
+            self.columns = _COLUMNS + sorted(set(row) - set(_COLUMNS))
+            self._append(self.columns)
+        self._append([_text(row.get(name)) for name in self.columns])
+        step = int(row["step"])
+        values = {name: value for name, value in row.items() if name != "step"}
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+        if self._accelerator is not None:
+            self._accelerator.log(values, step=step)
+
+    def close(self) -> None:
+        """Flush everything."""
+        if self._board is not None:
+            self._board.close()
+        if self._accelerator is not None:
+            self._accelerator.end_training()
+
+    def _append(self, cells: list[str]) -> None:
+        with self.path.open("a", newline="") as handle:
+            csv.writer(handle).writerow(cells)
+
+    def _keep_before(self, step: int) -> None:
+        if not self.path.exists():
+            return
+        if step == 0:
+            self.path.unlink()
+            return
+        with self.path.open(newline="") as handle:
+            rows = list(csv.reader(handle))
+        self.columns = rows[0]
+        kept = [row for row in rows[1:] if len(row) == len(rows[0]) and int(float(row[0])) <= step]
+        with self.path.open("w", newline="") as handle:
+            csv.writer(handle).writerows([rows[0], *kept])
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _start_trackers(names: list[str], run: Path, settings: dict[str, Any]) -> Any:
+    from accelerate import Accelerator
+
+    try:
+        accelerator = Accelerator(log_with=names, project_dir=str(run), cpu=True)
+        accelerator.init_trackers("pptrain", config=settings)
+    except (ValueError, ImportError) as error:
+        raise UserError(
+            f"tracker {', '.join(names)} cannot be used ({error}); install its package or name another"
+        ) from error
+    return accelerator

@@ -1,0 +1,87 @@
+"""The network as methods see it: images in [0, 1] in, float32 logits out; and batch norm's three ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ppcore.classifiers import Classifier, ClassifierSpec, find_head
+
+
+class Network(nn.Module):
+    """A classifier's network with its normalisation.
+
+    Args:
+        net: normalised images -> logits.
+        spec: mean and standard deviation come from here.
+    """
+
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(self, net: nn.Module, spec: ClassifierSpec) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("_mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float (B, C, R, R) in [0, 1] -> logits (B, K)."""
+        return self.net((x - self._mean) / self._std)
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """float (B, C, R, R) -> (features (B, D), the input of the last linear layer; logits (B, K))."""
+        _, head = find_head(self.net)
+        caught: list[Tensor] = []
+        handle = head.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
+        try:
+            logits = self(x)
+        finally:
+            handle.remove()
+        return caught[-1].flatten(1), logits
+
+
+class Teacher(nn.Module):
+    """A trained classifier in eval mode that sees the student's own crop, with its own normalisation and size."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Teacher:  # a teacher never leaves eval mode
+        return self
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """float (B, C, R, R) in [0, 1] -> float32 logits (B, K)."""
+        return self.classifier(x * 255.0)
+
+
+@contextmanager
+def untracked(model: nn.Module) -> Iterator[None]:
+    """Batch norm normalises by the batch at hand and leaves its running statistics alone."""
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Batch norm normalises by its running statistics and leaves them alone."""
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+    for layer in layers:
+        layer.training = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = True

@@ -1,0 +1,326 @@
+"""Shards -> uint8 batches: raw bytes shuffled, every image decoded once, one contiguous tensor a step across the process boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from ppcore.errors import UserError
+from ppcore.shards import RawSample
+from pptrain.order import LaneOrder, Mixture, Permuted
+from pptrain.pool import Pool, decode_into
+
+_PREFETCH = 4  # batches a worker prepares ahead
+
+
+class Images(NamedTuple):
+    """One batch: uint8 (B, C, H, W), int64 (B,) labels (-1 where there are none), int64 (B,) positions in the whole set."""
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every global batch this process makes.
+
+    Attributes:
+        batch: images of a global batch, over all ranks.
+        rank, world: this process and how many there are.
+        groups: parts a global batch is cut into, a multiple of `world`; the order of a stream depends on it.
+    """
+
+    batch: int
+    rank: int = 0
+    world: int = 1
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        if self.groups % self.world or self.batch % self.groups:
+            raise UserError(
+                f"a batch of {self.batch} images in {self.groups} groups cannot be shared by {self.world} processes; the "
+                f"batch must be a multiple of data.groups, and that of the processes"
+            )
+
+    @property
+    def local(self) -> int:
+        """Images of a batch in this process."""
+        return self.batch // self.world
+
+    @property
+    def group(self) -> int:
+        """Images of a batch in a group."""
+        return self.batch // self.groups
+
+    @property
+    def my_groups(self) -> range:
+        each = self.groups // self.world
+        return range(self.rank * each, (self.rank + 1) * each)
+
+
+class Feed(Protocol):
+    """An endless, exactly repeatable sequence of batches."""
+
+    samples: int
+
+    def batches(self, start: int) -> Iterator[Images]:
+        """Batches number `start`, `start + 1`, ..."""
+
+    def key(self, index: int) -> str:
+        """Name of the image numbered `index`."""
+
+
+class ResidentFeed:
+    """A set held in memory as one uint8 tensor, permuted as a whole every epoch.
+
+    Args:
+        images: uint8 (N, C, H, W); batches are gathered on the device they are on.
+        labels: int64 (N,), on the same device.
+        keys: names of the N images.
+        sizes, weights: images of each source, one after the other in the set, and their shares of every batch; empty mixes
+            them by size.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        keys: Sequence[str],
+        share: Share,
+        *,
+        seed: int,
+        name: str,
+        sizes: Sequence[int] = (),
+        weights: Sequence[float] = (),
+    ) -> None:
+        self.images, self.labels, self.keys, self.share = images, labels, keys, share
+        self.samples = images.shape[0]
+        self.mixture = Mixture(weights) if weights else Mixture([1.0])
+        sizes = sizes if weights else [self.samples]
+        self.bases = np.cumsum([0, *sizes])[:-1]
+        self.orders = [Permuted(n, seed, f"{name}-{i}") for i, n in enumerate(sizes)]
+
+    def batches(self, start: int) -> Iterator[Images]:
+        share = self.share
+        drawn = self.mixture.drawn(start * share.batch)
+        while True:
+            index = torch.from_numpy(self._positions(start * share.batch, drawn))
+            index = index[share.rank * share.local : (share.rank + 1) * share.local]
+            where = index.to(self.images.device)
+            yield Images(self.images[where], self.labels[where], index)
+            start += 1
+
+    def _positions(self, first: int, drawn: np.ndarray) -> np.ndarray:
+        """Positions of one global batch, int64 (B,); counts the draws of each source in `drawn`."""
+        chosen = self.mixture.choose(first, self.share.batch)
+        positions = np.empty_like(chosen)
+        for source, order in enumerate(self.orders):
+            mine = chosen == source
+            count = int(mine.sum())
+            positions[mine] = self.bases[source] + order.positions(int(drawn[source]), count)
+            drawn[source] += count
+        return positions
+
+    def key(self, index: int) -> str:
+        return self.keys[index]
+
+    def to(self, device: torch.device) -> None:
+        """Move the set to a device; batches are then gathered there."""
+        self.images, self.labels = self.images.to(device), self.labels.to(device)
+
+
+def load_resident(pools: Sequence[Pool]) -> tuple[Tensor, Tensor, list[str]]:
+    """Decode whole pools: uint8 (N, C, H, W), dense labels int64 (N,), keys."""
+    total, first = sum(pool.samples for pool in pools), pools[0]
+    images = np.empty((total, first.resolution, first.resolution, first.channels), dtype=np.uint8)
+    labels = np.empty(total, dtype=np.int64)
+    keys: list[str] = []
+    for pool in pools:
+        for shard in range(len(pool.refs)):
+            where = pool.where(shard)
+            for sample in pool.read(shard):
+                decode_into(sample, images[len(keys)], where)
+                labels[len(keys)] = pool.label(sample, shard)
+                keys.append(f"{where}:{sample.key}")
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels), keys
+
+
+class _PoolReader:
+    """Samples of one lane of a pool in emission order, holding at most a window and two shards of encoded images."""
+
+    def __init__(self, pool: Pool, order: LaneOrder, start: int) -> None:
+        self.pool, self.order = pool, order
+        epoch, skip = order.locate(start)
+        self._emission = self._emit(epoch, skip)
+        self._runs = self._reading_runs(epoch, skip)
+        self._held: dict[tuple[int, int], tuple[RawSample, int]] = {}
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._ahead: Future[dict[tuple[int, int], tuple[RawSample, int]]] = self._fetch()
+
+    def take(self) -> tuple[RawSample, int, int]:
+        """(sample, shard, position in the pool)."""
+        place, index = next(self._emission)
+        while place not in self._held:
+            self._held.update(self._ahead.result())
+            self._ahead = self._fetch()
+        sample, shard = self._held.pop(place)
+        return sample, shard, index
+
+    def _fetch(self) -> Future[dict[tuple[int, int], tuple[RawSample, int]]]:
+        return self._thread.submit(lambda: self._load(*next(self._runs)))
+
+    def _load(
+        self, epoch: int, shard: int, places: np.ndarray, rows: np.ndarray
+    ) -> dict[tuple[int, int], tuple[RawSample, int]]:
+        samples = self.pool.read(shard)
+        return {(epoch, int(p)): (samples[r], shard) for p, r in zip(places, rows, strict=True)}
+
+    def _emit(self, epoch: int, skip: int) -> Iterator[tuple[tuple[int, int], int]]:
+        while True:
+            plan = self.order.epoch(epoch)
+            for place in plan.order[skip:].tolist():
+                yield (epoch, place), int(plan.index[place])
+            epoch, skip = epoch + 1, 0
+
+    def _reading_runs(self, epoch: int, skip: int) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
+        """(epoch, shard, places in reading order, rows in the shard) of every stretch of one shard, samples already emitted before
+        a resume left out."""
+        while True:
+            plan = self.order.epoch(epoch)
+            wanted = np.ones(len(plan.order), dtype=bool)
+            wanted[plan.order[:skip]] = False
+            cuts = np.flatnonzero(np.diff(plan.shard)) + 1
+            for places in np.split(np.arange(len(plan.shard)), cuts):
+                left = places[wanted[places]]
+                if len(left):
+                    yield epoch, int(plan.shard[left[0]]), left, plan.row[left]
+            epoch, skip = epoch + 1, 0
+
+
+class _Lane:
+    """One lane of a weighted mixture of pools."""
+
+    def __init__(self, feed: StreamFeed, lane: int, start: int) -> None:
+        self.mixture = Mixture(feed.weights) if feed.weights else Mixture([1.0])
+        self.count = start
+        drawn = self.mixture.drawn(start)
+        self.readers = [
+            _PoolReader(pool, feed.order(number, lane), int(drawn[number]))
+            for number, pool in enumerate(feed.pools)
+        ]
+
+    def take(self, count: int) -> Iterator[tuple[int, RawSample, int, int]]:
+        """`count` times (pool, sample, shard, position in the pool)."""
+        for source in self.mixture.choose(self.count, count).tolist():
+            yield source, *self.readers[source].take()
+        self.count += count
+
+
+class StreamFeed:
+    """Shards too large for memory.
+
+    Args:
+        pools: one, or several mixed by `weights`.
+        share: this process's part of every batch.
+        workers: decoding processes.
+        lanes: parts a group's stream is cut into, a multiple of `workers`; batch s of a group comes from its lane s % lanes.
+        window: places a sample can move ahead.
+
+    Raises:
+        UserError: fewer shards than lanes in all.
+    """
+
+    def __init__(
+        self,
+        pools: Sequence[Pool],
+        share: Share,
+        *,
+        seed: int,
+        name: str,
+        weights: Sequence[float] = (),
+        workers: int = 0,
+        lanes: int = 0,
+        window: int = 4096,
+    ) -> None:
+        self.pools, self.share, self.weights, self.workers = list(pools), share, list(weights), workers
+        self.lanes, self.seed, self.name, self.window = lanes or max(workers, 1), seed, name, window
+        self.samples = sum(pool.samples for pool in pools)
+        self.bases = np.cumsum([0] + [pool.samples for pool in pools])
+        if workers and self.lanes % workers:
+            raise UserError(
+                f"data.lanes {self.lanes} is no multiple of data.workers {workers}; choose one that is"
+            )
+        for pool in pools:
+            if len(pool.refs) < self.lanes * share.groups:
+                raise UserError(
+                    f"{pool.sets[0].store} has {len(pool.refs)} shards for {self.lanes} workers or lanes x {share.groups} "
+                    f"ranks or groups; use at most {len(pool.refs)} in all, or write smaller shards (--samples-per-shard)"
+                )
+
+    def order(self, pool: int, lane: int) -> LaneOrder:
+        """Order of one lane, 0 <= lane < lanes * groups, of one pool."""
+        return LaneOrder(
+            self.pools[pool].sizes,
+            self.seed,
+            f"{self.name}-{pool}",
+            lane=lane,
+            lanes=self.lanes * self.share.groups,
+            window=self.window,
+        )
+
+    def batches(self, start: int) -> Iterator[Images]:
+        loader = DataLoader(
+            _Decoder(self, start),
+            batch_size=None,
+            num_workers=self.workers,
+            prefetch_factor=_PREFETCH if self.workers else None,
+            pin_memory=torch.cuda.is_available() and self.workers > 0,
+        )
+        for images, labels, index in loader:
+            yield Images(images.permute(0, 3, 1, 2), labels, index)
+
+    def key(self, index: int) -> str:
+        pool = int(np.searchsorted(self.bases, index, side="right")) - 1
+        return self.pools[pool].key(index - int(self.bases[pool]))
+
+
+class _Decoder(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
+    """What runs in a decoding process: whole batches, uint8 (B, H, W, C) as the decoder writes them."""
+
+    def __init__(self, feed: StreamFeed, start: int) -> None:
+        self.feed, self.start = feed, start
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        feed, info = self.feed, get_worker_info()
+        number, workers = (info.id, info.num_workers) if info else (0, 1)
+        lanes: dict[int, _Lane] = {}
+        step = self.start + number  # the loader takes one batch of each worker in turn
+        while True:
+            yield self._batch(feed, lanes, step)
+            step += workers
+
+    def _batch(self, feed: StreamFeed, lanes: dict[int, _Lane], step: int) -> tuple[Tensor, Tensor, Tensor]:
+        share, first = feed.share, feed.pools[0]
+        size = share.local
+        images = torch.empty(size, first.resolution, first.resolution, first.channels, dtype=torch.uint8)
+        labels, index = torch.empty(size, dtype=torch.int64), torch.empty(size, dtype=torch.int64)
+        pixels, row = images.numpy(), 0
+        for group in share.my_groups:
+            lane = group * feed.lanes + step % feed.lanes
+            if lane not in lanes:
+                lanes[lane] = _Lane(feed, lane, step // feed.lanes * share.group)
+            for source, sample, shard, position in lanes[lane].take(share.group):
+                pool = feed.pools[source]
+                decode_into(sample, pixels[row], pool.where(shard))
+                labels[row] = pool.label(sample, shard)
+                index[row] = int(feed.bases[source]) + position
+                row += 1
+        return images, labels, index
