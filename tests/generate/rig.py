@@ -1,0 +1,101 @@
+"""Runs of ppgen with the painter of `dummy`, and what tests compare."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from dummy import SIDE, Reader
+from PIL import Image
+
+from ppcore.classifiers import ClassifierSpec, save_classifier
+from ppcore.storage import Store
+from ppgen.directory import read_plan
+from ppgen.engines.base import Engine
+from ppgen.engines.inline import InlineEngine
+from ppgen.plan import Plan
+from ppgen.request import PseudoRequest, Settings, plan_pseudo, plan_synth
+from ppgen.run import prepare, run_plan
+from ppgen.source import SourceSpec, open_generator
+from ppgen.worker import Job, Worker
+
+SMALL = Settings(seed=3, batch_size=8, samples_per_shard=20)
+
+
+def synth_job(
+    out: Path | str,
+    classes: str | None = "0,2,5",
+    per_class: int = 25,
+    settings: Settings = SMALL,
+    spec: SourceSpec | None = None,
+) -> Job:
+    """75 pictures in 4 shards, the last one short."""
+    spec = spec or SourceSpec("dummy:build", device="cpu")
+    plan = plan_synth(open_generator(spec), spec, classes, per_class, settings)
+    return prepare(str(out), plan, source=spec)
+
+
+def synth(out: Path | str, engine: Engine | None = None, **job: object) -> int:
+    """Exit status of a synth run."""
+    return run_plan(synth_job(out, **job), engine or InlineEngine(), None)  # type: ignore[arg-type]
+
+
+def pseudo(
+    out: Path | str, target: Path, classifier: Path, settings: Settings = SMALL, **request: object
+) -> int:
+    """Exit status of a pseudo run."""
+    spec = SourceSpec("dummy:build", device="cpu", classifier=str(classifier))
+    wanted = PseudoRequest(str(target), **{"per_image": 5, **request})  # type: ignore[arg-type]
+    plan, conditions = plan_pseudo(open_generator(spec), spec, wanted, settings)
+    return run_plan(prepare(str(out), plan, source=spec), InlineEngine(), conditions)
+
+
+def stored(out: Path | str) -> tuple[Store, Plan]:
+    """Store and plan of a directory."""
+    store = Store(out)
+    return store, read_plan(store)
+
+
+def worker_of(out: Path) -> Worker:
+    """A worker on an existing directory."""
+    _, plan = stored(out)
+    return Worker(Job(plan, str(out), SourceSpec.from_hint(plan.load, "cpu")))
+
+
+def make_classifier(folder: Path, num_classes: int = 10) -> Path:
+    """A model directory of the classifier that reads the painted row."""
+    names = tuple(f"class {i}" for i in range(num_classes))
+    spec = ClassifierSpec("dummy:Reader", names, channels=1, resolution=SIDE)
+    save_classifier(folder, Reader(num_classes), spec)
+    return folder
+
+
+def make_target(folder: Path, classes: int = 3, images: int = 6, damaged: bool = False) -> Path:
+    """An image folder of grey 16x16 PNGs whose first row is a random soft label."""
+    rng = np.random.default_rng(0)
+    for label in range(classes):
+        (folder / f"c{label}").mkdir(parents=True)
+        for number in range(images):
+            picture = rng.integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
+            Image.fromarray(picture).save(folder / f"c{label}" / f"{number}.png")
+    if damaged:
+        for number in (1, 2):  # one of them at least is no test image
+            (folder / "c0" / f"{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    return folder
+
+
+def painted(image: bytes) -> np.ndarray:
+    """float (10,), the condition an image was painted with, to 1/255."""
+    import io
+
+    return np.asarray(Image.open(io.BytesIO(image)))[0, :10] / 255.0
+
+
+def fingerprints(out: Path) -> dict[str, str]:
+    """sha256 of every file that must not depend on how it came about."""
+    return {
+        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(Path(out).rglob("*"))
+        if path.is_file() and path.parent.name != "commits"
+    }

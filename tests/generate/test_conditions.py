@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from ppcore.errors import UserError
+from ppgen.conditions import Conditions, condition_rows, soft_labels
+from ppgen.directory import conditions_sha256
+from ppgen.plan import Plan, Segment
+
+K = 5
+
+
+def table(images: int = 4) -> Conditions:
+    rng = np.random.default_rng(0)
+    soft = rng.dirichlet(np.full(K, 0.7), images).astype(np.float32)
+    return Conditions([f"image {i}" for i in range(images)], soft)
+
+
+def plan_of(mode: str, samples: int, conditions: Conditions) -> Plan:
+    return Plan(
+        kind="pseudo",
+        source={"name": "d", "class_names": list("abcde")},
+        classes=(),
+        seed=1,
+        batch_size=8,
+        samples_per_shard=samples,
+        encoding={"format": "png", "level": 6},
+        resolution=16,
+        channels=1,
+        segments=(Segment(0, samples),),
+        target={"name": "t", "images": len(conditions.target_ids)},
+        condition={"mode": mode, "sha256": conditions_sha256(conditions)},
+    )
+
+
+def test_temperature_and_top_k() -> None:
+    logits = torch.tensor([[0.0, 1.0, 3.0, -1.0], [1e4, -1e4, 0.0, 1e4]])
+    assert torch.allclose(soft_labels(logits, 1.0, None), logits.double().softmax(1))
+    assert torch.allclose(soft_labels(logits, 2.0, 4), (logits.double() / 2).softmax(1))
+    cut = soft_labels(logits, 1.0, 2)
+    assert (cut[0] > 0).tolist() == [False, True, True, False]
+    assert torch.allclose(cut.sum(1), torch.ones(2, dtype=torch.float64))
+    assert torch.isclose(cut[0, 2] / cut[0, 1], torch.tensor(2.0).exp().double())
+
+
+def test_soft_rows_are_the_table_and_every_image_serves_equally() -> None:
+    conditions = table()
+    plan = plan_of("soft", 42, conditions)
+    rows = plan.sample_rows(0)
+    condition, label = condition_rows(plan, rows, conditions)
+    assert label is None
+    assert (condition == conditions.soft[rows.target]).all()
+    assert sorted(np.bincount(rows.target).tolist()) == [10, 10, 11, 11]
+
+
+def test_draw_follows_the_soft_label_and_is_one_hot() -> None:
+    conditions = table(1)
+    plan = plan_of("draw", 20_000, conditions)
+    condition, label = condition_rows(plan, plan.sample_rows(0), conditions)
+    assert (condition.sum(1) == 1).all()
+    assert (condition.argmax(1) == label).all()
+    assert np.abs(condition.mean(0) - conditions.soft[0]).max() < 0.02
+
+
+def test_draw_never_takes_a_class_of_probability_zero() -> None:
+    conditions = Conditions(["one"], np.array([[0.0, 0.5, 0.0, 0.5, 0.0]], dtype=np.float32))
+    plan = plan_of("draw", 2000, conditions)
+    _, label = condition_rows(plan, plan.sample_rows(0), conditions)
+    assert set(np.unique(label)) == {1, 3}
+
+
+def test_uniform_is_uniform_whatever_the_soft_label() -> None:
+    conditions = Conditions(["one"], np.eye(K, dtype=np.float32)[:1])
+    plan = plan_of("uniform", 20_000, conditions)
+    condition, _ = condition_rows(plan, plan.sample_rows(0), conditions)
+    assert np.abs(condition.mean(0) - 1 / K).max() < 0.02
+
+
+@pytest.mark.parametrize("mode", ["draw", "uniform"])
+def test_draws_do_not_depend_on_the_shard_cut(mode: str) -> None:
+    conditions = table()
+    whole = plan_of(mode, 40, conditions)
+    cut = dataclasses.replace(whole, samples_per_shard=10)
+    _, expected = condition_rows(whole, whole.sample_rows(0), conditions)
+    found = [condition_rows(cut, cut.sample_rows(shard), conditions)[1] for shard in range(4)]
+    assert np.concatenate(found).tolist() == expected.tolist()
+
+
+def test_the_table_is_checked_against_the_plan() -> None:
+    conditions = table()
+    plan = plan_of("soft", 8, conditions)
+    again = Conditions.from_parquet(conditions.to_parquet(), plan)
+    assert again.target_ids == conditions.target_ids
+    assert (again.soft == conditions.soft).all()
+    assert again.soft.dtype == np.float32
+    with pytest.raises(UserError, match="sha256 differs"):
+        Conditions.from_parquet(table(3).to_parquet(), plan)

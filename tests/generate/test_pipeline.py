@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from rig import (
+    fingerprints,
+    make_classifier,
+    make_target,
+    painted,
+    pseudo,
+    stored,
+    synth,
+    synth_job,
+    worker_of,
+)
+
+from ppcore.errors import UserError
+from ppcore.shards import ShardSet
+from ppgen.conditions import Conditions
+from ppgen.directory import pending_shards
+from ppgen.engines.base import Committed, Failed, Retried
+from ppgen.engines.inline import InlineEngine
+from ppgen.request import Settings
+from ppgen.source import SourceSpec
+from ppgen.worker import Job, Worker
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed synth directory."""
+    out = tmp_path_factory.mktemp("made") / "out"
+    assert synth(out) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A target folder and a source classifier."""
+    base = tmp_path_factory.mktemp("workshop")
+    return make_target(base / "target"), make_classifier(base / "classifier")
+
+
+def test_every_label_matches_its_image(made: Path) -> None:
+    shards = ShardSet.open(str(made), kind="synth")
+    assert (shards.samples, shards.classes, shards.num_classes) == (75, [0, 2, 5], 10)
+    seen = []
+    for shard in shards.shards:
+        for sample in shards.read(shard):
+            row = painted(sample.image)
+            assert row.argmax() == sample.label
+            assert row.sum() == 1.0
+            seen.append(sample.label)
+    assert np.bincount(seen).tolist() == [25, 0, 25, 0, 0, 25]
+
+
+def test_manifest_rows_say_what_the_tar_holds(made: Path) -> None:
+    rows = pq.read_table(made / "manifest.parquet").to_pylist()
+    assert [row["index"] for row in rows] == list(range(75))
+    assert len({row["sha256"] for row in rows}) == 75
+    for row in rows:
+        data = (made / f"shards/{row['shard']:06d}.tar").read_bytes()
+        image = data[row["offset"] : row["offset"] + row["bytes"]]
+        assert painted(image).argmax() == row["class"]
+        assert (row["entropy"], row["norm"], row["confidence"], row["target_id"]) == (0, 1, None, None)
+
+
+def test_images_differ_between_seeds_and_not_between_batch_mates(made: Path, tmp_path: Path) -> None:
+    synth(tmp_path / "other", settings=Settings(seed=4, batch_size=8, samples_per_shard=20))
+    ours, theirs = (
+        pq.read_table(d / "manifest.parquet").column("sha256") for d in (made, tmp_path / "other")
+    )
+    assert not set(ours.to_pylist()) & set(theirs.to_pylist())
+
+
+def test_a_second_run_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
+    synth(tmp_path / "again")
+    assert fingerprints(tmp_path / "again") == fingerprints(made)
+
+
+def test_processes_give_the_same_bytes_and_survive_a_killed_one(made: Path, tmp_path: Path) -> None:
+    """Two workers; one is killed once it has committed a shard."""
+    import multiprocessing
+    import os
+    import signal
+
+    events: list[object] = []
+
+    def on_event(event: object) -> None:
+        if isinstance(event, Committed) and not any(isinstance(e, Committed) for e in events):
+            os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+        events.append(event)
+
+    class Watched(InlineEngine):
+        def run(self, job, shards, tell):  # type: ignore[no-untyped-def]
+            return super().run(job, shards, lambda e: (on_event(e), tell(e))[1])
+
+    spec = SourceSpec("dummy:build", device="cpu", sampling={"delay": 0.01})
+    assert synth(tmp_path / "out", Watched(workers=2), spec=spec) == 0
+    assert sorted(e.shard for e in events if isinstance(e, Committed)) == [0, 1, 2, 3]
+    assert sum(isinstance(e, Retried) for e in events) <= 2
+    plain = {k: v for k, v in fingerprints(made).items() if k.startswith(("shards", "meta", "manifest"))}
+    assert {k: v for k, v in fingerprints(tmp_path / "out").items() if k in plain} == plain
+
+
+def test_a_finished_directory_is_left_alone(made: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in made.glob("shards/*")}
+    assert synth(made) == 0
+    assert {p: p.stat().st_mtime_ns for p in made.glob("shards/*")} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"per_class": 26}, "per_class 25 -> 26"),
+        ({"classes": "0,2,6"}, r"classes \[3: 0, 2, 5\] -> \[3: 0, 2, 6\]"),
+        ({"settings": Settings(seed=4, batch_size=8, samples_per_shard=20)}, "seed 3 -> 4"),
+        ({"settings": Settings(seed=3, batch_size=9, samples_per_shard=20)}, "batch_size 8 -> 9"),
+        ({"spec": SourceSpec("dummy:build", device="cpu", sampling={"version": 2})}, "source.version 1 -> 2"),
+    ],
+)
+def test_a_changed_request_is_refused_by_name(made: Path, change: dict[str, object], told: str) -> None:
+    before = fingerprints(made)
+    with pytest.raises(UserError, match=told):
+        synth(made, **change)  # type: ignore[arg-type]
+    assert fingerprints(made) == before
+
+
+def test_a_failing_shard_is_tried_again_and_changes_nothing(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "fail").write_text("2")
+    spec = SourceSpec("dummy:build", device="cpu", sampling={"fail": str(tmp_path / "fail")})
+    assert synth(tmp_path / "out", spec=spec) == 0
+    ours, theirs = ((d / "shards/000000.tar").read_bytes() for d in (tmp_path / "out", made))
+    assert ours == theirs
+
+
+def test_a_shard_that_fails_for_good_is_reported_with_its_plan_row(tmp_path: Path, capsys) -> None:
+    (tmp_path / "fail").write_text("1000")
+    spec = SourceSpec("dummy:build", device="cpu", sampling={"fail": str(tmp_path / "fail")})
+    assert synth(tmp_path / "out", spec=spec) == 1
+    told = capsys.readouterr().err
+    assert "4 of 4 shards failed: shard 0 (samples 0 to 19, seed 3)" in told
+    assert "the painter's hand slipped" in told
+    assert not (tmp_path / "out" / "index.json").exists()
+    (tmp_path / "fail").write_text("0")
+    assert synth(tmp_path / "out", spec=spec) == 0
+
+
+def test_failed_events_carry_the_error(tmp_path: Path) -> None:
+    (tmp_path / "fail").write_text("1000")
+    spec = SourceSpec("dummy:build", device="cpu", sampling={"fail": str(tmp_path / "fail")})
+    job = synth_job(tmp_path / "out", spec=spec)
+    events: list[object] = []
+    summary = InlineEngine().run(job, [1], events.append)
+    assert [type(e) for e in events] == [Retried, Retried, Failed]
+    assert list(summary.failed) == [1]
+    assert summary.retried == 2
+
+
+def test_only_what_is_missing_is_made_again(made: Path, tmp_path: Path) -> None:
+    import shutil
+
+    out = tmp_path / "out"
+    shutil.copytree(made, out)
+    store, plan = stored(out)
+    (out / "shards/000001.tar").unlink()
+    (out / "meta/000002.parquet").write_bytes(b"short")
+    (out / "commits/000003.json").write_text("{}")
+    (out / "shards/.tmp-left-by-a-killed-run").write_text("x")
+    assert pending_shards(store, plan) == [1, 2, 3]
+    assert synth(out) == 0
+    assert fingerprints(out) == fingerprints(made)
+
+
+def test_scores_are_the_classifiers_probability_of_the_condition(tmp_path: Path) -> None:
+    classifier = make_classifier(tmp_path / "classifier")
+    spec = SourceSpec("dummy:build", device="cpu", classifier=str(classifier))
+    settings = Settings(seed=3, batch_size=8, samples_per_shard=20, score=True)
+    assert synth(tmp_path / "out", spec=spec, settings=settings) == 0
+    found = pq.read_table(tmp_path / "out/manifest.parquet").column("confidence").to_numpy()
+    expected = np.exp(10) / (np.exp(10) + 9 * np.exp(-10))  # logits 10 at the label, -10 elsewhere
+    assert np.allclose(found, expected)
+
+
+# ---- pseudo sets
+
+
+def test_every_soft_label_matches_its_image(workshop: tuple[Path, Path], tmp_path: Path) -> None:
+    assert pseudo(tmp_path / "out", *workshop) == 0
+    shards = ShardSet.open(str(tmp_path / "out"), kind="pseudo")
+    store, plan = stored(tmp_path / "out")
+    table = Conditions.from_parquet(store.read("conditions.parquet"), plan)
+    rows = pq.read_table(tmp_path / "out/manifest.parquet").to_pylist()
+    raw = [sample for shard in shards.shards for sample in shards.read(shard)]
+    assert len(raw) == len(rows) == 5 * len(table.target_ids)
+    by_id = dict(zip(table.target_ids, table.soft, strict=True))
+    for sample, row in zip(raw, rows, strict=True):
+        assert sample.label is None
+        assert sample.soft is not None
+        assert np.abs(painted(sample.image) - sample.soft).max() <= 0.5 / 255 + 1e-6
+        assert (sample.soft == by_id[row["target_id"]]).all()
+        assert row["soft_classes"][0] == sample.soft.argmax()
+        assert np.isclose(row["norm"], np.linalg.norm(sample.soft))
+        assert row["class"] is None
+
+
+@pytest.mark.parametrize("mode", ["draw", "uniform"])
+def test_drawn_labels_are_one_hot_and_match(workshop: tuple[Path, Path], tmp_path: Path, mode: str) -> None:
+    assert pseudo(tmp_path / "out", *workshop, mode=mode, per_image=None, count=33) == 0
+    shards = ShardSet.open(str(tmp_path / "out"))
+    rows = pq.read_table(tmp_path / "out/manifest.parquet").to_pylist()
+    raw = [sample for shard in shards.shards for sample in shards.read(shard)]
+    assert len(raw) == 33
+    for sample, row in zip(raw, rows, strict=True):
+        assert sample.soft is not None
+        assert painted(sample.image).argmax() == sample.soft.argmax() == row["class"]
+
+
+def test_pseudo_repeats_and_refuses_other_conditions(workshop: tuple[Path, Path], tmp_path: Path) -> None:
+    assert pseudo(tmp_path / "a", *workshop) == 0
+    assert pseudo(tmp_path / "b", *workshop) == 0
+    assert fingerprints(tmp_path / "a") == fingerprints(tmp_path / "b")
+    (tmp_path / "b" / "conditions.parquet").unlink()
+    assert pseudo(tmp_path / "b", *workshop) == 0
+    assert fingerprints(tmp_path / "a") == fingerprints(tmp_path / "b")
+    with pytest.raises(UserError, match=r"condition.temperature 1.0 -> 2.0"):
+        pseudo(tmp_path / "a", *workshop, temperature=2.0)
+    with pytest.raises(UserError, match=r"target\.images"):
+        pseudo(tmp_path / "a", *workshop, labels_per_class=2, per_image=None, count=75)
+
+
+def test_few_labels_keep_the_images_the_trainer_keeps(workshop: tuple[Path, Path], tmp_path: Path) -> None:
+    from ppcore.targets import few_shot, load_target
+
+    assert pseudo(tmp_path / "out", *workshop, labels_per_class=2, label_seed=7) == 0
+    train = load_target(str(workshop[0])).train
+    kept = [train.ids[i] for i in few_shot(train.labels, 2, 7)]
+    used = pq.read_table(tmp_path / "out/conditions.parquet").column("target_id").to_pylist()
+    assert used == kept
+    assert len(used) == 6
+
+
+# ---- other people's readers
+
+
+def test_opens_with_tar_and_webdataset(made: Path) -> None:
+    import webdataset
+
+    index = json.loads((made / "index.json").read_text())
+    assert (index["wids_version"], sum(s["nsamples"] for s in index["shardlist"])) == (1, 75)
+    urls = [str(made / shard["url"]) for shard in index["shardlist"]]
+    with tarfile.open(urls[0]) as archive:
+        assert archive.getnames()[:4] == ["000000000.png", "000000000.cls", "000000001.png", "000000001.cls"]
+    samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode("l8").to_tuple("png", "cls"))
+    assert len(samples) == 75
+    assert all(image.reshape(16, 16)[0, label] == 255 for image, label in samples)
+
+
+def test_opens_with_hugging_face_datasets(
+    made: Path, workshop: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    from datasets import load_dataset
+
+    urls = sorted(map(str, made.glob("shards/*.tar")))
+    rows = list(load_dataset("webdataset", data_files=urls, split="train", streaming=True))
+    assert len(rows) == 75
+    assert all(np.asarray(row["png"])[0, int(row["cls"])] == 255 for row in rows)
+    pseudo(tmp_path / "pseudo", *workshop)
+    urls = sorted(map(str, (tmp_path / "pseudo").glob("shards/*.tar")))
+    row = next(iter(load_dataset("webdataset", data_files=urls, split="train", streaming=True)))
+    soft = (
+        np.load(io.BytesIO(row["soft.npy"]))
+        if isinstance(row["soft.npy"], bytes)
+        else np.asarray(row["soft.npy"])
+    )
+    assert np.abs(painted_array(row["png"]) - soft).max() < 0.01
+
+
+def painted_array(image: object) -> np.ndarray:
+    return np.asarray(image)[0, :10] / 255.0
+
+
+def test_card_names_source_licence_and_readers(made: Path) -> None:
+    card = (made / "README.md").read_text()
+    for word in ("CC0-1.0", "dummy-build", "webdataset", "load_dataset", "pyarrow", "Fingerprint", "torch"):
+        assert word in card
+    assert str(made) not in card
+
+
+def test_a_worker_with_another_generator_refuses_the_plan(made: Path) -> None:
+    _, plan = stored(made)
+    with pytest.raises(UserError, match=r"not the one of the plan \(they differ in version\)"):
+        Worker(Job(plan, str(made), SourceSpec("dummy:build", device="cpu", sampling={"version": 2})))
+    worker_of(made).close()

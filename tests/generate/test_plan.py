@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+
+import numpy as np
+import pytest
+
+from ppcore.errors import UserError
+from ppgen.permutation import permute
+from ppgen.plan import Plan, Segment
+from ppgen.request import parse_classes
+
+
+def make_plan(**changes: object) -> Plan:
+    fields: dict[str, object] = {
+        "kind": "synth",
+        "source": {"name": "dummy", "class_names": [f"c{i}" for i in range(10)]},
+        "classes": (1, 4, 7),
+        "seed": 5,
+        "batch_size": 8,
+        "samples_per_shard": 20,
+        "encoding": {"format": "png", "level": 6},
+        "resolution": 16,
+        "channels": 1,
+        "segments": (Segment(0, 75, 25),),
+    }
+    return Plan(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 10, 64, 65, 1000])
+def test_permutation_is_a_bijection_and_mixes(size: int) -> None:
+    image = permute(np.arange(size), size, seed=1)
+    assert sorted(image) == list(range(size))
+    if size >= 64:
+        assert abs(np.corrcoef(np.arange(size), image)[0, 1]) < 0.3
+        assert (image != permute(np.arange(size), size, seed=2)).any()
+
+
+def test_permutation_values_are_frozen() -> None:
+    """Other values would give existing plans another meaning."""
+    assert permute(np.arange(8), 1000, seed=1).tolist() == [910, 537, 3, 660, 251, 61, 689, 680]
+
+
+def test_classes_are_balanced_and_mixed_in_every_shard() -> None:
+    plan = make_plan(segments=(Segment(0, 3000, 1000),), samples_per_shard=300)
+    labels = [plan.sample_rows(shard).label for shard in range(plan.num_shards)]
+    assert np.unique(np.concatenate(labels), return_counts=True)[1].tolist() == [1000, 1000, 1000]
+    for rows in labels:
+        _, counts = np.unique(rows, return_counts=True)
+        assert len(counts) == 3
+        assert counts.min() > 60
+
+
+def test_rows_cover_every_index_once_with_distinct_seeds() -> None:
+    plan = make_plan()
+    rows = [plan.sample_rows(shard) for shard in range(plan.num_shards)]
+    assert np.concatenate([r.index for r in rows]).tolist() == list(range(75))
+    assert len(np.unique(np.concatenate([r.seed for r in rows]))) == 75
+    assert [plan.locate(s)[2] for s in range(4)] == [20, 20, 20, 15]
+    assert [(b.start, b.stop) for b in plan.batches(3)] == [(0, 8), (8, 15)]
+
+
+def test_an_extension_changes_no_earlier_sample() -> None:
+    plan = make_plan()
+    extended = dataclasses.replace(plan, segments=(*plan.segments, Segment(75, 30, (10, 20, 0))))
+    for shard in range(plan.num_shards):
+        before, after = plan.sample_rows(shard), extended.sample_rows(shard)
+        assert (before.label == after.label).all()
+        assert (before.seed == after.seed).all()
+        assert plan.shard_fingerprint(shard) == extended.shard_fingerprint(shard)
+    assert plan.fingerprint != extended.fingerprint
+    added = np.concatenate([extended.sample_rows(s).label for s in range(4, extended.num_shards)])
+    assert np.unique(added, return_counts=True)[1].tolist() == [10, 20]
+    assert extended.per_class == [35, 45, 25]
+    assert extended.shard_of(75) == (4, 0)
+    assert extended.shard_of(74) == (3, 14)
+
+
+def test_json_round_trip_and_tampering() -> None:
+    plan = make_plan(load={"source": "/somewhere"}, segments=(Segment(0, 75, 25), Segment(75, 3, (1, 2, 0))))
+    text = plan.to_json()
+    assert Plan.from_json(text, "plan.json") == plan
+    assert Plan.from_json(text, "plan.json").load == plan.load
+    changed = json.loads(text)
+    changed["seed"] = 6
+    with pytest.raises(UserError, match="changed after it was written"):
+        Plan.from_json(json.dumps(changed).encode(), "plan.json")
+    for broken in (b"{", b"[]", b"{}", b'{"format": "other"}'):
+        with pytest.raises(UserError, match="is not a plan"):
+            Plan.from_json(broken, "plan.json")
+
+
+def test_identity_ignores_the_memo_of_paths() -> None:
+    assert make_plan(load={"source": "a"}).fingerprint == make_plan(load={"source": "b"}).fingerprint
+
+
+def test_differences_are_named() -> None:
+    other = make_plan(seed=6, segments=(Segment(0, 30, 10),), encoding={"format": "jpg", "quality": 95})
+    assert make_plan().accepts(other) == [
+        "encoding.format png -> jpg",
+        "encoding.level 6 -> none",
+        "encoding.quality none -> 95",
+        "per_class 25 -> 10",
+        "seed 5 -> 6",
+    ]
+    grown = make_plan(segments=(Segment(0, 75, 25), Segment(75, 75, 25)))
+    assert grown.accepts(make_plan(segments=(Segment(0, 150, 50),))) == []
+
+
+def test_a_shard_of_a_million_samples_costs_no_table() -> None:
+    names = [f"c{i}" for i in range(1000)]
+    plan = make_plan(
+        source={"name": "d", "class_names": names},
+        classes=tuple(range(1000)),
+        segments=(Segment(0, 1_300_000, 1300),),
+        samples_per_shard=1000,
+    )
+    assert plan.num_shards == 1300
+    start = time.perf_counter()
+    labels = plan.sample_rows(1299).label
+    assert time.perf_counter() - start < 1.0
+    assert labels is not None
+    assert len(np.unique(labels)) > 500
+
+
+NAMES = ("A", "B", "C", "crane", "tench, Tinca tinca", "crane", "a")
+IDS = tuple(f"n{i:08d}" for i in range(7))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, (0, 1, 2, 3, 4, 5, 6)),
+        ("3", (0, 1, 2)),
+        ("3,", (3,)),
+        ("0-2,5", (0, 1, 2, 5)),
+        ("A, a", (0, 6)),
+        ("n00000004,b", (4, 1)),
+        ("tench, Tinca tinca", (4,)),
+    ],
+)
+def test_class_lists(text: str | None, expected: tuple[int, ...]) -> None:
+    assert parse_classes(text, NAMES, IDS) == expected
+
+
+def test_class_file(tmp_path) -> None:
+    (tmp_path / "list").write_text("# two\ntench, Tinca tinca\nn00000001\n\n5-6\n")
+    assert parse_classes(f"@{tmp_path}/list", NAMES, IDS) == (4, 1, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("0", "above zero"),
+        ("-3", "above zero"),
+        ("8", "the source has 7"),
+        ("5-9", "out of range"),
+        ("2-1", "out of range"),
+        ("crane", "ambiguous"),
+        ("Z", "unknown class"),
+        ("1,1", "more than once"),
+        ("@/no/such/file", "cannot read the class list"),
+        (",", "names no class"),
+    ],
+)
+def test_wrong_class_lists(text: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        parse_classes(text, NAMES, IDS)

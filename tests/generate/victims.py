@@ -1,0 +1,52 @@
+"""Runs that tests start in a process of their own and kill. No pytest here: a fresh process has to import this quickly."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from rig import synth
+
+from ppgen.source import SourceSpec
+
+CONTEXT = multiprocessing.get_context("forkserver")  # a warm process that forks: a run starts in milliseconds (pyarrow imports pandas)
+CONTEXT.set_forkserver_preload(["victims", "ppgen.verify", "ppgen.generators.custom", "pandas"])
+
+
+def painter(delay: float) -> SourceSpec:
+    """The painter that takes `delay` seconds a batch."""
+    return SourceSpec("dummy:build", device="cpu", sampling={"delay": delay})
+
+
+def start(body: Callable[..., Any], *args: object) -> BaseProcess:
+    """A process that runs `body`."""
+    process = CONTEXT.Process(target=body, args=args)
+    process.start()
+    return process
+
+
+def run_once(out: str, delay: float, per_class: int) -> None:
+    """A whole run."""
+    raise SystemExit(synth(out, spec=painter(delay), per_class=per_class))
+
+
+def die_at(out: str, operation: int, per_class: int) -> None:
+    """Die in the middle of the run's file operation of that number, as by SIGKILL or a power cut."""
+    count = 0
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == operation:
+                os._exit(9)
+            return real(*args)
+
+        return call
+
+    os.replace = counted(os.replace)
+    os.fsync = counted(os.fsync)
+    run_once(out, 0.0, per_class)
