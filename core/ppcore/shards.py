@@ -84,6 +84,11 @@ def commit_path(shard: int) -> str:
     return f"{COMMITS}/{shard_name(shard)}.json"
 
 
+def default_directory(kind: str, source: str, target: str | None = None) -> str:
+    """Where ppgen writes, and pptrain looks, when no directory is given: `runs/synth-SOURCE`, `runs/pseudo-SOURCE-TARGET`."""
+    return f"runs/{'-'.join(part for part in (kind, source, target) if part)}"
+
+
 @dataclass(frozen=True, slots=True)
 class RawSample:
     """One sample as it lies in a tar.

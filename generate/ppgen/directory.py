@@ -17,8 +17,6 @@ from ppcore.storage import Store
 from ppgen.conditions import Conditions
 from ppgen.plan import Plan
 
-RUNS = "runs"
-
 
 def read_plan(store: Store) -> Plan:
     """The plan of a directory. Raises UserError when there is none."""

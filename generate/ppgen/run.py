@@ -9,10 +9,10 @@ import time
 from typing import Any
 
 from ppcore.console import Progress, format_duration
-from ppcore.shards import INDEX
+from ppcore.shards import INDEX, default_directory
 from ppcore.storage import Store
 from ppgen.conditions import Conditions
-from ppgen.directory import RUNS, create, exclusive, pending_shards, settle_plan, sweep
+from ppgen.directory import create, exclusive, pending_shards, settle_plan, sweep
 from ppgen.engines.base import Committed, Engine, Event, Failed, Retried, Sampled
 from ppgen.finalize import finalize
 from ppgen.generators.devices import choose_device
@@ -40,9 +40,9 @@ def default_workers(plan: Plan, device: str) -> int:
 
 
 def default_out(plan: Plan) -> str:
-    """`runs/synth-SOURCE` or `runs/pseudo-SOURCE-TARGET`, where pptrain looks when it is not told either."""
-    parts = [plan.kind, plan.source["name"], *([plan.target["name"]] if plan.target is not None else [])]
-    return f"{RUNS}/{'-'.join(str(part) for part in parts)}"
+    """The directory of a plan when none is given."""
+    target = str(plan.target["name"]) if plan.target is not None else None
+    return default_directory(plan.kind, str(plan.source["name"]), target)
 
 
 class Reporter:
