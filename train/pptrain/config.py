@@ -155,7 +155,8 @@ class LoopConfig:
         eval_every, checkpoint_every: steps; 0 is a tenth of the length, and the end.
         log_every: steps between rows of metrics.csv.
         patience: evaluations without improvement before an early stop; 0 is off.
-        amp: `no`, `bf16` or `fp16`; losses are in float32 always.
+        amp: `no`, `bf16`, `fp16`, or `auto`: bf16 where the processor computes in it. Losses are in float32 always.
+        channels_last: memory layout of images and weights; faster for convolutions.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads of torch; 0 is one for images up to 64 pixels, else torch's own choice.
         trackers: names for accelerate's trackers (wandb, mlflow, trackio ...).
@@ -166,8 +167,8 @@ class LoopConfig:
     checkpoint_every: int = 0
     log_every: int = 10
     patience: int = 0
-    amp: str = "no"
-    channels_last: bool = False
+    amp: str = "auto"
+    channels_last: bool = True
     compile: bool = False
     device: str = "auto"
     threads: int = 0
@@ -258,7 +259,7 @@ _CHOICES = {
     "optim.schedule": ("cosine", "steps", "constant"),
     "views.labeled": ("none", "weak", "strong"),
     "views.crop": ("auto", "shift", "resized"),
-    "loop.amp": ("no", "bf16", "fp16"),
+    "loop.amp": ("auto", "no", "bf16", "fp16"),
     "data.channels": (0, 1, 3),
 }
 

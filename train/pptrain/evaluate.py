@@ -139,9 +139,7 @@ def describe(report: Report, class_names: tuple[str, ...]) -> str:
         f"accuracy {report.accuracy:.2%} ({low:.2%} to {high:.2%} with 95 % confidence, {report.images} images)",
         f"top-5 {report.top5:.2%}, balanced {report.balanced:.2%}, calibration error {report.ece:.3f}, loss {report.loss:.4f}",
     ]
-    ranked = sorted(
-        (a, n) for a, n in zip(report.per_class, class_names, strict=True) if not math.isnan(a)
-    )
+    ranked = sorted((a, n) for a, n in zip(report.per_class, class_names, strict=True) if not math.isnan(a))
     lines.append("weakest classes: " + ", ".join(f"{name} {accuracy:.1%}" for accuracy, name in ranked[:5]))
     mistakes = report.confusion - np.diag(report.confusion.diagonal())
     order = np.argsort(mistakes, axis=None)[::-1][:5]
@@ -150,3 +148,19 @@ def describe(report: Report, class_names: tuple[str, ...]) -> str:
         told = ", ".join(f"{class_names[t]} as {class_names[g]} ({mistakes[t, g]})" for t, g in pairs)
         lines.append(f"most frequent mistakes: {told}")
     return "\n".join(lines)
+
+
+def choose_split(target: Target, split: str) -> ImageSet:
+    """`test`, `train`, or `all` images of a target (training images first). Raises UserError."""
+    if split == "test":
+        return target.test
+    if split == "train":
+        return target.train
+    if split != "all":
+        raise UserError(f"unknown split {split!r}; expected test, train or all")
+    train, test = target.train, target.test
+    count = len(train)
+    labels = np.concatenate([train.labels, test.labels])
+    return ImageSet(
+        train.ids + test.ids, labels, lambda i: train.load(i) if i < count else test.load(i - count)
+    )

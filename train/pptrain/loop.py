@@ -24,7 +24,7 @@ from pptrain.metrics import Metrics
 from pptrain.network import Network, Teacher
 from pptrain.optim import make_optimizer, rate_factor, set_rate
 from pptrain.ranks import Ranks
-from pptrain.stream import Feed, Images, ResidentFeed
+from pptrain.stream import Images, ResidentFeed
 from pptrain.task import Task
 from pptrain.views import Views
 
@@ -85,9 +85,7 @@ class Trainer:
         """
         loop, optim = self.config.loop, self.config.optim
         labeled = self.task.labeled.batches(self.step * optim.accumulate)
-        unlabeled = (
-            self.task.unlabeled.batches(self.step * optim.accumulate) if self.task.unlabeled else None
-        )
+        unlabeled = self.task.unlabeled.batches(self.step * optim.accumulate) if self.task.unlabeled else None
         progress = None
         if metrics is not None and not quiet:
             progress = Progress(self.steps, "steps", done=self.step, label=self.config.method.name)
@@ -163,7 +161,7 @@ class Trainer:
             assert isinstance(self.method, SemiSupervised)
             for name, kind in self.method.views.items():
                 batch[name] = self._view(extra.images, kind, name, number)
-            batch["u_index"] = extra.index.to(self.device, non_blocking=True)
+            batch["u_index"] = extra.ids.to(self.device, non_blocking=True)
         return batch
 
     def _view(self, images: Tensor, kind: str, name: str, number: int) -> Tensor:
@@ -220,7 +218,7 @@ class Trainer:
         keys = []
         for feed in (self.task.labeled, self.task.unlabeled):
             if feed is not None:
-                index = next(feed.batches(number)).index[:4].tolist()
+                index = next(feed.batches(number)).ids[:4].tolist()
                 keys += [feed.key(i) for i in index]
         last = self.run / FOLDER / LAST
         raise UserError(

@@ -64,7 +64,9 @@ class Teacher(nn.Module):
 @contextmanager
 def untracked(model: nn.Module) -> Iterator[None]:
     """Batch norm normalises by the batch at hand and leaves its running statistics alone."""
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    layers = [
+        m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
+    ]
     for layer in layers:
         layer.track_running_stats = False
     try:

@@ -79,7 +79,9 @@ class LaneOrder:
         window: how many places a sample can move ahead.
     """
 
-    def __init__(self, sizes: Sequence[int], seed: int, name: str, *, lane: int, lanes: int, window: int) -> None:
+    def __init__(
+        self, sizes: Sequence[int], seed: int, name: str, *, lane: int, lanes: int, window: int
+    ) -> None:
         self.sizes = np.asarray(sizes, dtype=np.int64)
         self.bases = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
         self.total = int(self.sizes.sum())

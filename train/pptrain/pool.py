@@ -74,7 +74,9 @@ class Pool:
         if not self.classes:
             return _NO_LABEL  # a pseudo sample's class, where it has one, is the source's and no target
         if sample.label is None:
-            raise UserError(f"sample {sample.key} of {self.where(shard)} has no label; run ppgen verify on the directory")
+            raise UserError(
+                f"sample {sample.key} of {self.where(shard)} has no label; run ppgen verify on the directory"
+            )
         position = int(np.searchsorted(self.classes, sample.label))
         if position == len(self.classes) or self.classes[position] != sample.label:
             raise UserError(
@@ -113,7 +115,9 @@ def open_pool(roots: Sequence[str], kind: str) -> Pool:
                 f"{first.resolution} and {first.channels}; directories in one run must agree"
             )
         if kind == "synth" and other.class_names != first.class_names:
-            raise UserError(f"{root} and {roots[0]} come from different sources; their classes must be the same")
+            raise UserError(
+                f"{root} and {roots[0]} come from different sources; their classes must be the same"
+            )
     refs = tuple((owner, ref) for owner, opened in enumerate(sets) for ref in opened.shards)
     return Pool(sets, refs, tuple(sorted({c for opened in sets for c in opened.classes})))
 

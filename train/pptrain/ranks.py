@@ -20,6 +20,14 @@ from ppcore.errors import UserError
 _BUCKET_BYTES = 64 << 20
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16 by itself; emulated, it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
 class Ranks:
     """This process among those that train together.
 

@@ -66,15 +66,13 @@ def train(config: TrainConfig, *, quiet: bool = False) -> Result:
     ranks = Ranks(config.loop.device)
     if config.loop.threads:
         torch.set_num_threads(config.loop.threads)
-    task = open_task(config, ranks.world, ranks.rank)
+    task = open_task(config, ranks)
     if ranks.device.type == "cpu" and not config.loop.threads and task.spec.resolution <= SMALL_SIDE:
         torch.set_num_threads(1)  # small tensors: a second thread costs more than it brings
     run = Path(config.out)
     done = _finished(run, task.config)
     if done is not None:
         return done
-    if config.loop.amp == "fp16" and ranks.device.type == "cpu":
-        raise UserError("fp16 training needs a CUDA device; use --amp bf16 or no")
     trainer = Trainer(task, ranks, run)
     state = load_checkpoint(run)
     if state is not None:
@@ -123,13 +121,17 @@ def _prepare(run: Path, config: TrainConfig) -> None:
         run.mkdir(parents=True, exist_ok=True)
         save_config(config, run)
     except OSError as error:
-        raise UserError(f"cannot write the run directory {run} ({error.strerror}); choose another --out") from error
+        raise UserError(
+            f"cannot write the run directory {run} ({error.strerror}); choose another --out"
+        ) from error
 
 
 def _announce(task: Task, trainer: Trainer) -> None:
     config, extra = task.config, task.unlabeled
     parameters = sum(p.numel() for p in task.net.parameters())
-    sets = f"{task.labeled.samples} labelled" + (f" + {extra.samples} unlabelled" if extra else "") + " images"
+    sets = (
+        f"{task.labeled.samples} labelled" + (f" + {extra.samples} unlabelled" if extra else "") + " images"
+    )
     print(
         f"{config.method.name}: {config.model.arch} ({parameters / 1e6:.2f} M parameters, {task.started}), {sets}, "
         f"{task.spec.num_classes} classes, {task.spec.resolution} pixels, {config.optim.steps} steps of "

@@ -5,7 +5,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ppcore.classifiers import IMAGENET_MEAN, IMAGENET_STD, Classifier, ClassifierSpec, build, find_head, load_weights
+from ppcore.classifiers import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Classifier,
+    ClassifierSpec,
+    build,
+    find_head,
+    load_weights,
+)
 from ppcore.errors import UserError
 
 _GREY_MEAN, _GREY_STD = (0.449,), (0.226,)  # ImageNet's, over the three channels

@@ -25,7 +25,7 @@ class Images(NamedTuple):
 
     images: Tensor
     labels: Tensor
-    index: Tensor
+    ids: Tensor
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pptrain.config import DataConfig, TrainConfig
 from pptrain.labeled import choose_labeled, fingerprint, split_validation, val_share
 from pptrain.methods import Method, SemiSupervised, make_method
 from pptrain.pool import Pool, open_pool
+from pptrain.ranks import Ranks, has_bf16
 from pptrain.start import make_network, make_spec
 from pptrain.stream import Feed, ResidentFeed, Share, StreamFeed, load_resident
 
@@ -56,11 +57,11 @@ class Task:
     notes: list[str]
 
 
-def open_task(config: TrainConfig, world: int = 1, rank: int = 0) -> Task:
+def open_task(config: TrainConfig, ranks: Ranks) -> Task:
     """Resolve `config` and open its inputs.
 
     Args:
-        world, rank: processes that train together, and which of them this is.
+        ranks: this process among those that train together.
 
     Raises:
         UserError: anything that does not fit together.
@@ -74,7 +75,7 @@ def open_task(config: TrainConfig, world: int = 1, rank: int = 0) -> Task:
     extra = None
     if data.unlabeled and not data.unlabeled[0].startswith(REAL):
         extra = open_pool(data.unlabeled, "pseudo")
-    config = _resolve(config, world, source=source, pool=pool, extra=extra, target=target)
+    config = _resolve(config, ranks, source=source, pool=pool, extra=extra, target=target)
     data = config.data
     if pool is not None:
         class_names = tuple(pool.class_names)
@@ -86,9 +87,12 @@ def open_task(config: TrainConfig, world: int = 1, rank: int = 0) -> Task:
     spec = make_spec(config.model.arch, class_names, data.channels, data.resolution, source)
     torch.manual_seed(derive(config.seed, "start"))
     net, started = make_network(spec, source, config.model.init)
-    share = Share(config.optim.batch_size // config.optim.accumulate, rank, world, data.groups)
+    share = Share(config.optim.batch_size // config.optim.accumulate, ranks.rank, ranks.world, data.groups)
     labeled: Feed
-    val, test, fingerprints, notes = None, None, {}, _notes(config, extra, target)
+    fingerprints: dict[str, Any] = {}
+    val: ImageSet | None = None
+    test: Target | None = None
+    notes = _notes(config, extra, target)
     if pool is not None:
         labeled = _pool_feed(pool, config, share, "shards")
         fingerprints["shards"] = pool.fingerprints
@@ -147,12 +151,14 @@ def _check_sources(config: TrainConfig, method: Method) -> None:
         )
     real = [entry.startswith(REAL) for entry in data.unlabeled]
     if any(real) and len(real) > 1:
-        raise UserError("unlabelled images come from shard directories or from one target:NAME, not from both")
+        raise UserError(
+            "unlabelled images come from shard directories or from one target:NAME, not from both"
+        )
 
 
 def _resolve(
     config: TrainConfig,
-    world: int,
+    ranks: Ranks,
     *,
     source: Classifier | None,
     pool: Pool | None,
@@ -172,14 +178,18 @@ def _resolve(
         raise UserError(
             f"--init {config.model.init} takes {source.spec.channels} channels, not {channels}; drop --channels"
         )
-    sides = [source.spec.resolution if source else 0, pool.resolution if pool else 0, 32 if arch == "small" else 224]
+    sides = [
+        source.spec.resolution if source else 0,
+        pool.resolution if pool else 0,
+        32 if arch == "small" else 224,
+    ]
     resolution = config.data.resolution or next(side for side in sides if side)
     data = replace(
         config.data,
         channels=channels,
         resolution=resolution,
         lanes=config.data.lanes or max(config.data.workers, 1),
-        groups=config.data.groups or world,
+        groups=config.data.groups or ranks.world,
         label_seed=_label_seed(config, extra),
     )
     samples = pool.samples if pool is not None else 0
@@ -190,7 +200,12 @@ def _resolve(
     elif data.val_fraction:
         raise UserError("pre-training on shards has no validation images; drop data.val_fraction")
     steps = _length(config, samples)
-    loop = replace(config.loop, eval_every=config.loop.eval_every or max(1, steps // 10))
+    amp = config.loop.amp
+    if amp == "auto":
+        amp = "bf16" if has_bf16(ranks.device) else "no"
+    if amp == "fp16" and ranks.device.type == "cpu":
+        raise UserError("fp16 training needs a CUDA device; use --amp bf16 or no")
+    loop = replace(config.loop, eval_every=config.loop.eval_every or max(1, steps // 10), amp=amp)
     return replace(
         config,
         data=replace(data, val_fraction=data.val_fraction or 0.0),
@@ -249,14 +264,18 @@ def _notes(config: TrainConfig, extra: Pool | None, target: Target | None) -> li
     if extra is not None and target is not None:
         planned = extra.sets[0].plan.get("target") or {}
         if planned.get("name") != target.name:
-            notes.append(f"note: the pseudo samples were made for target {planned.get('name')!r}, not {target.name!r}")
+            notes.append(
+                f"note: the pseudo samples were made for target {planned.get('name')!r}, not {target.name!r}"
+            )
         elif planned.get("label_seed") is not None and planned["label_seed"] != config.data.label_seed:
             notes.append(
                 f"note: the pseudo samples were conditioned on other images (label seed {planned['label_seed']}) than the "
                 f"labelled ones (label seed {config.data.label_seed})"
             )
     if target is not None and not config.data.val_fraction:
-        notes.append("no validation split (too few labels, or none asked for): the last averaged weights are kept")
+        notes.append(
+            "no validation split (too few labels, or none asked for): the last averaged weights are kept"
+        )
     return notes
 
 
@@ -268,7 +287,13 @@ def _split(config: TrainConfig, target: Target) -> tuple[ImageSet, ImageSet]:
 
 
 def _image_feed(
-    images: ImageSet, spec: ClassifierSpec, config: TrainConfig, share: Share, name: str, *, blind: bool = False
+    images: ImageSet,
+    spec: ClassifierSpec,
+    config: TrainConfig,
+    share: Share,
+    name: str,
+    *,
+    blind: bool = False,
 ) -> ResidentFeed:
     """Target images held in memory; `blind` hides their labels."""
     labels = torch.full((len(images),), -1) if blind else torch.from_numpy(images.labels)
@@ -315,4 +340,3 @@ def _pool_feed(pool: Pool, config: TrainConfig, share: Share, name: str) -> Feed
         lanes=data.lanes,
         window=data.shuffle_window,
     )
-

@@ -46,7 +46,9 @@ class Views:
     @property
     def resized(self) -> bool:
         """Whether crops change the area (natural images) or only shift by whole pixels (small ones)."""
-        return self.config.crop == "resized" or (self.config.crop == "auto" and self.resolution > _SHIFT_UP_TO)
+        return self.config.crop == "resized" or (
+            self.config.crop == "auto" and self.resolution > _SHIFT_UP_TO
+        )
 
     def make(self, images: Tensor, kind: str, *stream: str | int) -> Tensor:
         """One view of every image.
@@ -101,7 +103,9 @@ class Views:
         batch = images.shape[0]
         area = self.config.min_area + torch.rand(batch, generator=generator) * (1 - self.config.min_area)
         ratio = torch.exp((torch.rand(batch, generator=generator) * 2 - 1) * math.log(4 / 3))
-        size = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp_(max=1.0)  # (width, height)
+        size = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp_(
+            max=1.0
+        )  # (width, height)
         move = (torch.rand(batch, 2, generator=generator) * 2 - 1) * (1 - size)
         return self._matrices(size, move, generator)
 
