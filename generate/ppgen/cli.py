@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ppcore.console import run_app
 from ppcore.errors import UserError
-
-if TYPE_CHECKING:
-    from ppgen.conditions import Conditions
-    from ppgen.plan import Plan
-    from ppgen.source import SourceSpec
+from ppgen.launch import open_source, require_sound, run
+from ppgen.options import (
+    DEFAULT_SOURCE,
+    Batch,
+    ClassifierName,
+    Device,
+    Dtype,
+    EngineName,
+    Format,
+    Out,
+    PerShard,
+    Revision,
+    Sampling,
+    Score,
+    Seed,
+    Source,
+    Threads,
+    Trust,
+    Workers,
+)
 
 app = typer.Typer(
     help="Sample a pre-trained conditional generator into shards.",
@@ -21,38 +35,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-DEFAULT_SOURCE = "dit-xl-2-256"
-
-Source = Annotated[
-    str, typer.Option(help="Kit, model directory, hub id or module:callable (see ppgen sources).")
-]
-Out = Annotated[str | None, typer.Option(help="Shard directory, path or URL [default: under runs/].")]
-Seed = Annotated[int, typer.Option(help="Seed of the run.")]
-Batch = Annotated[
-    int | None, typer.Option(help="Samples of a forward pass; part of the plan [default: 100].")
-]
-PerShard = Annotated[int | None, typer.Option(help="Samples of a shard [default: by size, at most 1000].")]
-Format = Annotated[str, typer.Option("--format", help="auto, jpg, png or webp; auto is png up to 64 pixels.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16 [default: by device].")]
-Workers = Annotated[
-    int | None, typer.Option(help="Worker processes [default: cores for small images on a CPU, else 1].")
-]
-Threads = Annotated[
-    int | None, typer.Option(help="CPU threads a worker [default: 1 for small images, else all].")
-]
-EngineName = Annotated[str, typer.Option("--engine", help="Where shards are made: inline.")]
-Score = Annotated[bool, typer.Option(help="Store the source classifier's confidence in every sample.")]
-ClassifierName = Annotated[
-    str | None, typer.Option("--classifier", help="Source classifier [default: the kit's].")
-]
-Sampling = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Sampler setting NAME=VALUE, such as steps=20 or guidance=1.5; repeatable."),
-]
-Revision = Annotated[str | None, typer.Option(help="Commit of a hub repository.")]
-Trust = Annotated[bool, typer.Option(help="Run code that ships with a model.")]
 
 
 @app.command()
@@ -80,13 +62,13 @@ def synth(
     trust_remote_code: Trust = False,
 ) -> None:
     """Synthetic images of source classes: the data of pseudo pre-training."""
-    _require(engine, {"--workers": workers, "--threads": threads, "--per-class": per_class})
+    require_sound(engine, {"--workers": workers, "--threads": threads, "--per-class": per_class})
     from ppgen.request import Settings, plan_synth
 
-    spec, generator = _open(source, device, dtype, sampling, revision, trust_remote_code, classifier)
+    spec, generator = open_source(source, device, dtype, sampling, revision, trust_remote_code, classifier)
     settings = Settings(seed, batch_size, samples_per_shard, image_format, score)
     plan = plan_synth(generator, spec, classes, per_class, settings)
-    _run(plan, None, spec, generator, out, workers, threads)
+    run(plan, None, spec, generator, out, workers, threads)
 
 
 @app.command()
@@ -123,17 +105,17 @@ def pseudo(
     trust_remote_code: Trust = False,
 ) -> None:
     """Images conditioned on soft labels of target images: the unlabelled data of P-SSL [default: 10 for every image]."""
-    _require(engine, {"--workers": workers, "--threads": threads})
+    require_sound(engine, {"--workers": workers, "--threads": threads})
     from ppgen.request import PseudoRequest, Settings, plan_pseudo
 
     if per_image is None and count is None:
         per_image = 10
-    spec, generator = _open(source, device, dtype, sampling, revision, trust_remote_code, classifier)
+    spec, generator = open_source(source, device, dtype, sampling, revision, trust_remote_code, classifier)
     settings = Settings(seed, batch_size, samples_per_shard, image_format, score)
     chosen = seed if label_seed is None else label_seed
     request = PseudoRequest(target, labels_per_class, chosen, per_image, count, condition, temperature, top_k)
     plan, conditions = plan_pseudo(generator, spec, request, settings)
-    _run(plan, conditions, spec, generator, out, workers, threads)
+    run(plan, conditions, spec, generator, out, workers, threads)
 
 
 @app.command()
@@ -195,79 +177,6 @@ def sources() -> None:
         print(
             f"{kit.name}{default}: {kit.description}; {kit.resolution}x{kit.resolution}x{kit.channels}, {kit.licence}, {kind}"
         )
-
-
-def _require(engine: str, numbers: dict[str, int | None]) -> None:
-    """Refuse what needs no generator to be seen as wrong, before one is loaded."""
-    if engine != "inline":
-        raise UserError(f"unknown engine {engine!r}; expected inline")
-    from ppgen.request import require_positive
-
-    for name, value in numbers.items():
-        if value is not None:
-            require_positive(name, value)
-
-
-def _open(
-    source: str,
-    device: str,
-    dtype: str | None,
-    sampling: list[str] | None,
-    revision: str | None,
-    trust: bool,
-    classifier: str | None,
-) -> tuple[SourceSpec, Any]:
-    """The source's spec and its loaded generator."""
-    from ppgen.source import SourceSpec, open_generator
-
-    spec = SourceSpec(source, device, dtype, parse_settings(sampling or []), revision, trust, classifier)
-    return spec, open_generator(spec)
-
-
-def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """`["steps=20", "solver=euler"]` -> `{"steps": 20, "solver": "euler"}`; values are YAML. Raises UserError."""
-    import yaml
-
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise UserError(f"--set {pair!r} is not NAME=VALUE; write for example --set steps=20")
-        try:
-            settings[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(
-                f"--set {pair!r} has a value that cannot be read ({error}); write for example --set steps=20"
-            ) from error
-    return settings
-
-
-def _run(
-    plan: Plan,
-    conditions: Conditions | None,
-    spec: SourceSpec,
-    generator: Any,
-    out: str | None,
-    workers: int | None,
-    threads: int | None,
-) -> None:
-    from ppgen.engines.inline import InlineEngine
-    from ppgen.run import default_out, default_threads, default_workers, prepare, run_plan
-
-    job = prepare(
-        out or default_out(plan),
-        plan,
-        source=spec,
-        threads=threads if threads is not None else default_threads(plan),
-    )
-    count = workers if workers is not None else default_workers(plan, spec.device)
-    print(
-        f"{plan.samples} images in {plan.num_shards} shards, {count} worker{'s' if count > 1 else ''} -> {job.out}",
-        file=sys.stderr,
-    )
-    status = run_plan(job, InlineEngine(count, generator if count == 1 else None), conditions)
-    if status:
-        raise typer.Exit(status)
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ from conftest import HERE
 from rig import make_classifier, make_target, stored
 
 from ppcore.errors import UserError
-from ppgen.cli import app, parse_settings
+from ppgen.cli import app
+from ppgen.launch import parse_settings
 
 SYNTH = ["synth", "--source", "dummy:build", "--device", "cpu"]
 

@@ -1,0 +1,39 @@
+"""The command line options that several commands of ppgen share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+DEFAULT_SOURCE = "dit-xl-2-256"
+
+Source = Annotated[
+    str, typer.Option(help="Kit, model directory, hub id or module:callable (see ppgen sources).")
+]
+Out = Annotated[str | None, typer.Option(help="Shard directory, path or URL [default: under runs/].")]
+Seed = Annotated[int, typer.Option(help="Seed of the run.")]
+Batch = Annotated[
+    int | None, typer.Option(help="Samples of a forward pass; part of the plan [default: 100].")
+]
+PerShard = Annotated[int | None, typer.Option(help="Samples of a shard [default: by size, at most 1000].")]
+Format = Annotated[str, typer.Option("--format", help="auto, jpg, png or webp; auto is png up to 64 pixels.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16 [default: by device].")]
+Workers = Annotated[
+    int | None, typer.Option(help="Worker processes [default: cores for small images on a CPU, else 1].")
+]
+Threads = Annotated[
+    int | None, typer.Option(help="CPU threads a worker [default: 1 for small images, else all].")
+]
+EngineName = Annotated[str, typer.Option("--engine", help="Where shards are made: inline.")]
+Score = Annotated[bool, typer.Option(help="Store the source classifier's confidence in every sample.")]
+ClassifierName = Annotated[
+    str | None, typer.Option("--classifier", help="Source classifier [default: the kit's].")
+]
+Sampling = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Sampler setting NAME=VALUE, such as steps=20 or guidance=1.5; repeatable."),
+]
+Revision = Annotated[str | None, typer.Option(help="Commit of a hub repository.")]
+Trust = Annotated[bool, typer.Option(help="Run code that ships with a model.")]
