@@ -72,7 +72,7 @@ def run_nodes(nodes: dict[Key, Node], *, workers: int, say: Say) -> dict[Key, Do
 def _summary(result: dict[str, Any]) -> str:
     if "accuracy" in result:
         return f"accuracy {100 * result['accuracy']:.1f} %"
-    return f"{result['samples']} images"
+    return " ".join(f"{value} {'images' if name == 'samples' else name}" for name, value in result.items())
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
