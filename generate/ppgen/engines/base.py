@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -48,7 +49,22 @@ class Failed:
     error: str
 
 
-Event = Sampled | Committed | Retried | Failed
+@dataclass(frozen=True)
+class Workers:
+    """How many workers are alive now, of how many wanted."""
+
+    alive: int
+    wanted: int
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the user should read while the run goes on."""
+
+    text: str
+
+
+Event = Sampled | Committed | Retried | Failed | Workers | Notice
 OnEvent = Callable[[Event], None]
 
 
@@ -125,3 +141,17 @@ def refuse_hopeless(error: BaseException, out: str) -> None:
             f"cannot write to {out} ({error.strerror}); make it writable or free some space, then run the same command again "
             f"to resume"
         ) from error
+
+
+def told(error: BaseException) -> str:
+    """The traceback as text."""
+    return "".join(traceback.format_exception(error)).strip()
+
+
+def portable(error: BaseException) -> BaseException:
+    """An exception that is sure to pass from process to process, with what :func:`refuse_hopeless` looks at."""
+    if isinstance(error, UserError):
+        return UserError(str(error))
+    if isinstance(error, OSError):
+        return OSError(error.errno, error.strerror)
+    return RuntimeError(str(error))

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import traceback
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -14,8 +13,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
-from ppcore.errors import UserError
-from ppgen.engines.base import OnEvent, Queue, Sampled, Summary, refuse_hopeless
+from ppgen.engines.base import OnEvent, Queue, Sampled, Summary, portable, refuse_hopeless, told
 from ppgen.worker import Job, Worker
 
 if TYPE_CHECKING:
@@ -58,7 +56,7 @@ def _run_here(job: Job, queue: Queue, on_event: OnEvent, generator: Generator | 
                     begun = (shard, worker.begin(shard, lambda n: on_event(Sampled(n))))
                 except Exception as error:
                     refuse_hopeless(error, job.out)
-                    queue.failed(shard, _told(error))
+                    queue.failed(shard, told(error))
             if pending is not None:
                 _settle(pending, queue, job.out)
             pending = begun
@@ -72,13 +70,9 @@ def _settle(pending: tuple[int, Future[dict[str, Any]]], queue: Queue, out: str)
         record = future.result()
     except Exception as error:
         refuse_hopeless(error, out)
-        queue.failed(shard, _told(error))
+        queue.failed(shard, told(error))
     else:
         queue.committed(shard, record)
-
-
-def _told(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error)).strip()
 
 
 @dataclass
@@ -193,12 +187,12 @@ def _serve(job: Job, pipe: Connection) -> None:
         if error is None:
             tell("committed", shard, future.result())
         else:
-            tell("error", shard, (_portable(error), _told(error), False))
+            tell("error", shard, (portable(error), told(error), False))
 
     try:
         worker = Worker(job)
     except Exception as error:
-        tell("error", None, (_portable(error), _told(error), False))
+        tell("error", None, (portable(error), told(error), False))
         return
     while True:
         try:
@@ -208,20 +202,11 @@ def _serve(job: Job, pipe: Connection) -> None:
         try:
             future = worker.begin(shard, lambda n: tell("sampled", None, n))
         except Exception as error:
-            tell("error", shard, (_portable(error), _told(error), True))
+            tell("error", shard, (portable(error), told(error), True))
             continue
         tell("begun", shard)
         future.add_done_callback(lambda done, shard=shard: settle(shard, done))  # type: ignore[misc]
     worker.close()
-
-
-def _portable(error: BaseException) -> BaseException:
-    """An exception that is sure to pass through a pipe, with what :func:`refuse_hopeless` looks at."""
-    if isinstance(error, UserError):
-        return UserError(str(error))
-    if isinstance(error, OSError):
-        return OSError(error.errno, error.strerror)
-    return RuntimeError(str(error))
 
 
 def _die_with_parent() -> None:
