@@ -1,0 +1,250 @@
+"""BigGAN-deep's generator (Brock et al. 2019) for inference, reading the published PyTorch state dicts.
+
+Against the published module: spectral norm is folded into the weights; a batch norm with its standing statistics and its
+class-dependent gain and bias is one multiply-add whose factors, for all layers together, are one affine map of the condition;
+only the three colour channels of the last convolution are computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ppcore.errors import UserError
+
+_NORMS = ("bn_0", "bn_1", "bn_2", "bn_3")
+_DEEP_128 = (
+    (False, 16, 16),
+    (True, 16, 16),
+    (False, 16, 16),
+    (True, 16, 8),
+    (False, 8, 8),
+    (True, 8, 4),
+    (False, 4, 4),
+    (True, 4, 2),
+    (False, 2, 2),
+    (True, 2, 1),
+)
+
+
+@dataclass(frozen=True)
+class BigGANConfig:
+    """The published config.json; defaults are those of the 128x128 model.
+
+    Attributes:
+        layers: (upsample, input width, output width) of every block, widths in units of channel_width.
+        attention_layer_position: block before which the attention layer stands.
+        n_stats: truncation levels from 0 to 1 with standing statistics.
+    """
+
+    output_dim: int = 128
+    z_dim: int = 128
+    class_embed_dim: int = 128
+    channel_width: int = 128
+    num_classes: int = 1000
+    layers: tuple[tuple[bool, int, int], ...] = _DEEP_128
+    attention_layer_position: int = 8
+    eps: float = 1e-4
+    n_stats: int = 51
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> BigGANConfig:
+        """Known keys of config.json; others are left out."""
+        known = {field.name for field in fields(cls)}
+        given = {key: value for key, value in values.items() if key in known}
+        if "layers" in given:
+            given["layers"] = tuple((bool(up), int(a), int(b)) for up, a, b in given["layers"])
+        return cls(**given)
+
+    @property
+    def condition_dim(self) -> int:
+        """Noise and class embedding side by side, as the published module sizes it."""
+        return 2 * self.z_dim
+
+
+class Attention(nn.Module):
+    """Self-attention on feature maps, keys and values pooled 2x2 (Zhang et al. 2019)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.snconv1x1_theta = nn.Conv2d(width, width // 8, 1, bias=False)
+        self.snconv1x1_phi = nn.Conv2d(width, width // 8, 1, bias=False)
+        self.snconv1x1_g = nn.Conv2d(width, width // 2, 1, bias=False)
+        self.snconv1x1_o_conv = nn.Conv2d(width // 2, width, 1, bias=False)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (B, C, H, W)
+        b, _, h, w = x.shape
+        query = self.snconv1x1_theta(x).flatten(2).transpose(1, 2)  # (B, HW, C/8)
+        key = F.max_pool2d(self.snconv1x1_phi(x), 2).flatten(2).transpose(1, 2)  # (B, HW/4, C/8)
+        value = F.max_pool2d(self.snconv1x1_g(x), 2).flatten(2).transpose(1, 2)  # (B, HW/4, C/2)
+        mixed = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # (B, HW, C/2)
+        return x + self.gamma * self.snconv1x1_o_conv(mixed.transpose(1, 2).reshape(b, -1, h, w))
+
+
+class Block(nn.Module):
+    """Bottleneck residual block; its skip drops channels where the width shrinks."""
+
+    def __init__(self, width: int, out_width: int, upsample: bool) -> None:
+        super().__init__()
+        middle = width // 4
+        self.upsample, self.out_width = upsample, out_width
+        self.norm_widths = (width, middle, middle, middle)
+        self.conv_0 = nn.Conv2d(width, middle, 1)
+        self.conv_1 = nn.Conv2d(middle, middle, 3, padding=1)
+        self.conv_2 = nn.Conv2d(middle, middle, 3, padding=1)
+        self.conv_3 = nn.Conv2d(middle, out_width, 1)
+
+    def forward(self, x: torch.Tensor, factors: list[torch.Tensor]) -> torch.Tensor:
+        """x (B, C, H, W); gain and bias of four norms, eight of (B, C', 1, 1)."""
+        y = self.conv_0(F.relu(torch.addcmul(factors[1], x, factors[0])))
+        y = F.relu(torch.addcmul(factors[3], y, factors[2]))
+        if self.upsample:
+            y = F.interpolate(y, scale_factor=2, mode="nearest")
+        y = self.conv_1(y)
+        y = self.conv_2(F.relu(torch.addcmul(factors[5], y, factors[4])))
+        y = self.conv_3(F.relu(torch.addcmul(factors[7], y, factors[6])))
+        skip = x[:, : self.out_width]
+        if self.upsample:
+            skip = F.interpolate(skip, scale_factor=2, mode="nearest")
+        return y + skip
+
+
+class BigGANNetwork(nn.Module):
+    """(noise (B, z_dim), class embedding (B, z_dim)) -> images (B, 3, R, R) in [-1, 1].
+
+    Build it with :func:`build`; a fresh instance holds no weights.
+    """
+
+    def __init__(self, config: BigGANConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.channel_width
+        self.gen_z = nn.Linear(config.condition_dim, 16 * 16 * width)
+        layers: list[nn.Module] = []
+        for i, (upsample, a, b) in enumerate(config.layers):
+            if i == config.attention_layer_position:
+                layers.append(Attention(width * a))
+            layers.append(Block(width * a, width * b, upsample))
+        self.layers = nn.ModuleList(layers)
+        widths = [w for layer in layers if isinstance(layer, Block) for w in layer.norm_widths]
+        self._splits = [w for w in widths for _ in range(2)]
+        self.factors = nn.Linear(config.condition_dim, sum(self._splits))
+        self.register_buffer("gain", torch.ones(1, width, 1, 1))
+        self.register_buffer("shift", torch.zeros(1, width, 1, 1))
+        self.conv_to_rgb = nn.Conv2d(width, 3, 3, padding=1)
+
+    def forward(self, noise: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
+        condition = torch.cat([noise, embedded], dim=1)  # (B, 2 z_dim)
+        # The published weights order gen_z's output (H, W, C), as TensorFlow did: a channels_last view.
+        x = self.gen_z(condition).view(len(noise), 4, 4, -1).permute(0, 3, 1, 2)
+        factors = [f[:, :, None, None] for f in self.factors(condition).split(self._splits, dim=1)]
+        for layer in self.layers:
+            if isinstance(layer, Block):
+                x = layer(x, factors[:8])
+                factors = factors[8:]
+            else:
+                x = layer(x)
+        return torch.tanh(self.conv_to_rgb(F.relu(torch.addcmul(self.shift, x, self.gain))))
+
+
+def build(config: BigGANConfig, state: Mapping[str, torch.Tensor], truncation: float, where: str) -> BigGANNetwork:
+    """The network at one truncation, from a published state dict.
+
+    Args:
+        truncation: in (0, 1]; decides the standing statistics.
+
+    Raises:
+        UserError: keys missing, unexpected or of another shape.
+    """
+    plain = fold_spectral_norm(state)
+    plain.pop("embeddings.weight", None)
+    own: dict[str, torch.Tensor] = {}
+    network = BigGANNetwork(config)
+    try:
+        own["factors.weight"], own["factors.bias"] = _stack_norms(network, plain, truncation)
+        mean, std = _statistics(plain, "generator.bn.", truncation, config.eps)
+        gain = plain.pop("generator.bn.weight") / std
+        own["gain"] = gain.view(1, -1, 1, 1)
+        own["shift"] = (plain.pop("generator.bn.bias") - mean * gain).view(1, -1, 1, 1)
+        for name in ("weight", "bias"):
+            own[f"conv_to_rgb.{name}"] = plain.pop(f"generator.conv_to_rgb.{name}")[:3]
+        own.update({name.removeprefix("generator."): tensor for name, tensor in plain.items()})
+        network.load_state_dict(own)
+    except KeyError as error:
+        raise UserError(f"{where} lacks the weights {error}; expected BigGAN-deep's published state dict") from error
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(f"{where} does not fit its config.json ({reason}); use the pair as published") from error
+    return network.eval().requires_grad_(False)
+
+
+def fold_spectral_norm(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The state dict with every spectrally normalised weight divided by its sigma, as evaluation mode uses it.
+
+    sigma = u' W v with the stored singular vectors. Files of PyTorch before 1.1 hold no v but the divided weight itself.
+    """
+    plain = {name: tensor for name, tensor in state.items() if not name.endswith(("_orig", "_u", "_v"))}
+    for name, tensor in state.items():
+        stem = name.removesuffix("_orig")
+        if stem == name or (stem in plain and f"{stem}_v" not in state):
+            continue
+        matrix = tensor.double().flatten(1)  # (out, rest)
+        u = state[f"{stem}_u"].double()
+        v = state[f"{stem}_v"].double() if f"{stem}_v" in state else F.normalize(matrix.T @ u, dim=0)
+        plain[stem] = (tensor.double() / torch.dot(u, matrix @ v)).to(tensor.dtype)
+    return plain
+
+
+def truncated_normal(normal: torch.Tensor, truncation: float) -> torch.Tensor:
+    """Standard normal values -> `truncation` times a normal cut off at +-2, element by element (float32 out).
+
+    The models were trained and published with this noise; the map keeps one stream of normal draws a sample.
+    """
+    low = 0.5 * (1 + math.erf(-2 / math.sqrt(2)))
+    uniform = torch.special.ndtr(normal.double())
+    return (truncation * torch.special.ndtri(low + uniform * (1 - 2 * low))).float()
+
+
+def _stack_norms(
+    network: BigGANNetwork, plain: dict[str, torch.Tensor], truncation: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of the affine map from the condition to gain and bias of every conditional norm.
+
+    y = (x - mean) / std * (1 + scale c) + offset c  =  x * gain + bias,
+    gain = (1 + scale c) / std,  bias = offset c - mean * gain. Takes what it uses out of `plain`.
+    """
+    weights, biases = [], []
+    for i, layer in enumerate(network.layers):
+        if not isinstance(layer, Block):
+            continue
+        for norm in _NORMS:
+            prefix = f"generator.layers.{i}.{norm}."
+            mean, std = _statistics(plain, prefix, truncation, network.config.eps)
+            gain = plain.pop(prefix + "scale.weight") / std[:, None]  # (C, 2 z_dim)
+            offset = plain.pop(prefix + "offset.weight")
+            weights += [gain, offset - mean[:, None] * gain]
+            biases += [1 / std, -mean / std]
+    return torch.cat(weights), torch.cat(biases)
+
+
+def _statistics(
+    plain: dict[str, torch.Tensor], prefix: str, truncation: float, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(mean, std), (C,) each, between the two nearest truncation levels; taken out of `plain`.
+
+    The published code swaps the two weights of this interpolation, which shows at truncations off its grid.
+    """
+    means, variances = plain.pop(prefix + "running_means"), plain.pop(prefix + "running_vars")  # (n_stats, C)
+    place = truncation * (len(means) - 1)
+    low = min(int(place), len(means) - 2)
+    share = place - low
+    mean = torch.lerp(means[low], means[low + 1], share)
+    variance = torch.lerp(variances[low], variances[low + 1], share)
+    return mean, torch.sqrt(variance + eps)

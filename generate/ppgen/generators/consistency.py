@@ -1,0 +1,51 @@
+"""Consistency models: one or two evaluations an image, from any `ConsistencyModelPipeline` directory or hub id."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ppgen.generators.base import Generator, Source, read_options
+from ppgen.generators.components import load_component, load_scheduler, schedule_for
+from ppgen.generators.diffusion import DiffusionGenerator, DiffusionOptions, compile_mode
+from ppgen.generators.labels import count_classes
+from ppgen.generators.resolve import weights_sha256
+from ppgen.generators.unet import UNetNetwork, class_rows
+
+
+def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
+    """A generator from `unet/` and `scheduler/`; one step unless `steps` or `levels` say otherwise.
+
+    Distilled models carry their guidance inside, so none is applied.
+
+    Raises:
+        UserError: files missing or damaged, no class table, options that do not fit.
+    """
+    folder = Path(source.location)
+    given = source.sampling
+    options = read_options(DiffusionOptions, source)
+    options = replace(
+        options,
+        solver=given.get("solver", "consistency"),
+        steps=len(options.levels) if options.levels else given.get("steps", 1),
+        guidance=given.get("guidance", 1.0),
+        compile=compile_mode(options.compile, device),
+    )
+    schedule = schedule_for(load_scheduler(folder / "scheduler"), options, clip=True)
+    unet = load_component("UNet2DModel", folder / "unet", device, dtype)
+    rows = class_rows(unet, source.spec)
+    num_classes, null = count_classes(rows, source.class_names, options.num_classes, source.spec)
+    network = UNetNetwork(unet, schedule, null, device, options.compile)
+    return DiffusionGenerator(
+        source,
+        network,
+        schedule,
+        options,
+        torch.Tensor.float,
+        num_classes=num_classes,
+        image_shape=network.shape,
+        device=device,
+        details={"weights_sha256": weights_sha256(folder), "dtype": str(dtype).removeprefix("torch.")},
+    )
