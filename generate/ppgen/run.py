@@ -13,7 +13,7 @@ from ppcore.shards import INDEX, default_directory
 from ppcore.storage import Store
 from ppgen.conditions import Conditions
 from ppgen.directory import create, exclusive, pending_shards, settle_plan, sweep
-from ppgen.engines.base import Committed, Engine, Event, Failed, Retried, Sampled
+from ppgen.engines.base import Committed, Engine, Event, Failed, Notice, Retried, Sampled, Workers
 from ppgen.finalize import finalize
 from ppgen.generators.devices import choose_device
 from ppgen.plan import Plan
@@ -48,10 +48,12 @@ def default_out(plan: Plan) -> str:
 class Reporter:
     """Turns an engine's events into progress lines and keeps the counts for the summary."""
 
-    def __init__(self, plan: Plan, left: int) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, pending: list[int]) -> None:
+        self._plan, self._shards = plan, len(pending)
+        left = sum(plan.locate(shard)[2] for shard in pending)
         self._progress = Progress(plan.samples, "images", done=plan.samples - left, label=plan.kind)
-        self._retried = self._failed = 0
+        self._done = self._retried = self._failed = 0
+        self._workers: Workers | None = None
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Sampled):
@@ -64,16 +66,23 @@ class Reporter:
             self._failed += 1
             self._say(f"{describe_shard(self._plan, event.shard)} FAILED for good:\n{event.error}")
         elif isinstance(event, Committed):
+            self._done += 1
             self._progress.advance(0, self._note())
+        elif isinstance(event, Workers):
+            self._workers = event
+            self._progress.advance(0, self._note())
+        elif isinstance(event, Notice):
+            self._say(event.text)
 
     def close(self) -> None:
         """Print the last line."""
         self._progress.close(self._note())
 
     def _note(self) -> str:
-        told = [
-            f"{n} shards {what}" for n, what in ((self._retried, "retried"), (self._failed, "failed")) if n
-        ]
+        told = [f"{self._done} of {self._shards} shards done"]
+        told += [f"{n} {what}" for n, what in ((self._retried, "retried"), (self._failed, "failed")) if n]
+        if self._workers is not None:
+            told.append(f"{self._workers.alive} of {self._workers.wanted} workers alive")
         return ", ".join(told)
 
     def _say(self, text: str) -> None:
@@ -99,9 +108,8 @@ def run_plan(job: Job, engine: Engine, conditions: Conditions | None) -> int:
         if not pending:
             return _finish(store, plan, 0.0)
         _withdraw_index(store, pending)
-        left = sum(plan.locate(shard)[2] for shard in pending)
-        report, start = Reporter(plan, left), time.monotonic()
-        if left < plan.samples:
+        report, start = Reporter(plan, pending), time.monotonic()
+        if len(pending) < plan.num_shards:
             print(
                 f"resuming: {plan.num_shards - len(pending)} of {plan.num_shards} shards are there",
                 file=sys.stderr,

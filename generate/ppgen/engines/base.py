@@ -105,8 +105,9 @@ class Queue:
         self._on_event = on_event
         self.summary = Summary()
 
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
+    def __len__(self) -> int:
+        """Shards waiting to be handed out."""
+        return len(self._waiting)
 
     def take(self) -> int:
         """The next shard to hand out."""

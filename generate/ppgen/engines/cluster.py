@@ -1,0 +1,126 @@
+"""The Ray cluster as the engine finds it: connecting, starting one here, and how many workers have room."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ppcore.errors import UserError
+
+try:
+    import ray
+except ImportError as failure:
+    raise UserError(f"--engine ray needs Ray ({failure}); pip install 'pptransfer[generate]'") from failure
+
+_OBJECT_STORE_BYTES = 80 << 20  # Ray's minimum, nearly: only small records pass between processes
+_UNITS = 10_000  # Ray counts resources in ten-thousandths
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one worker reserves.
+
+    Attributes:
+        cpus, gpus: may be fractions.
+    """
+
+    cpus: float
+    gpus: float
+
+    def __str__(self) -> str:
+        return f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
+
+
+def settle_need(device: str, cpus: float, gpus: float | None) -> Need:
+    """What a worker needs; without a word about GPUs one each where the device asks for CUDA or the cluster has some.
+
+    Raises:
+        UserError: the device names one GPU of one machine, or the numbers make no sense.
+    """
+    if device.startswith("cuda:"):
+        raise UserError(
+            f"--device {device} names a GPU of one machine and Ray hands out GPUs itself; give --device cuda"
+        )
+    if not 0 < cpus < math.inf:
+        raise UserError(f"--cpus-per-worker is {cpus:g}; give a number above zero")
+    if gpus is not None and not (0 <= gpus < math.inf and (gpus <= 1 or gpus == int(gpus))):
+        raise UserError(f"--gpus-per-worker is {gpus:g}; give a whole number, or a fraction below 1")
+    if gpus is None:
+        found = ray.cluster_resources().get("GPU", 0.0) if device == "auto" else 0.0
+        gpus = 1.0 if device == "cuda" or found else 0.0
+    return Need(cpus, gpus)
+
+
+def room(need: Need) -> int:
+    """How many workers the live nodes can hold, were they free of other work."""
+    return sum(_fit(node["Resources"], need) for node in ray.nodes() if node["Alive"])
+
+
+def _fit(resources: dict[str, float], need: Need) -> int:
+    wanted = {name: _units(n) for name, n in (("CPU", need.cpus), ("GPU", need.gpus)) if n}
+    return min(_units(resources.get(name, 0.0)) // units for name, units in wanted.items())
+
+
+def _units(amount: float) -> int:
+    return max(round(amount * _UNITS), 0)
+
+
+@contextmanager
+def cluster(address: str | None, cpus: float) -> Iterator[None]:
+    """A connection to Ray for the time of a run.
+
+    A process that is already connected keeps its connection, before and after.
+
+    Args:
+        address: of a running cluster; None starts one on this machine and stops it afterwards.
+        cpus: CPUs the local one shall offer at least, though the machine may have fewer.
+
+    Raises:
+        UserError: no Ray answers at that address, or it is of another version.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {"address": address}
+    if address is None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a local run tells nobody
+        options = {
+            "address": "local",  # and not the cluster that RAY_ADDRESS may name
+            "include_dashboard": False,
+            "num_cpus": max(len(os.sched_getaffinity(0)), math.ceil(cpus)),
+            "object_store_memory": _OBJECT_STORE_BYTES,
+        }
+    _connect(options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(options: dict[str, Any]) -> None:
+    """ray.init, without its signal handler and its chatter."""
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    except SystemExit:
+        if callable(handler):  # SIGTERM met Ray's handler while it was starting
+            handler(signal.SIGTERM, None)
+        raise
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = f"Ray at {options['address']}" if options["address"] != "local" else "a local Ray"
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"cannot use {where} ({reason}); start it with ray start --head and the same versions of Ray and Python, "
+            f"or leave --address out to work on this machine"
+        ) from error
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, handler)

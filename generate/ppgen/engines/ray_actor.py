@@ -1,0 +1,94 @@
+"""The Ray engine's actor: a worker on some machine of the cluster that is told what to do one call at a time."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from ppcore.errors import UserError
+from ppcore.shards import PLAN
+from ppcore.storage import Store
+from ppgen.engines.base import portable, told
+from ppgen.engines.cluster import ray
+from ppgen.worker import Job, Worker
+
+GROUPS = {"commit": 1, "progress": 1}  # threads beside the one that samples
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """An exception on its way from a worker to the driver."""
+
+    error: BaseException
+    text: str
+
+
+class Hand:
+    """The actor: a :class:`ppgen.worker.Worker` that is told what to do one call at a time.
+
+    Sampling has one thread of its own, always the same (CUDA graphs belong to the thread that captured them); commits and
+    questions about progress have theirs.
+
+    Args:
+        job: what to make.
+        folder: working directory of the driver, so that relative paths mean the same here.
+        path: import path of the driver, for the user's own modules.
+    """
+
+    def __init__(self, job: Job, folder: str, path: Sequence[str]) -> None:
+        if os.path.isdir(folder):
+            os.chdir(folder)
+        sys.path.extend(entry for entry in path if entry not in sys.path)
+        self._job = job
+        self._commits: dict[int, Future[dict[str, Any]]] = {}
+        self._sampled = 0
+
+    def load(self) -> str | Trouble:
+        """Load the generator; returns who this is."""
+        return _caught(self._load)
+
+    def sample(self, shard: int) -> int | Trouble:
+        """Sample a shard; its commit goes on. Returns the number of samples."""
+        return _caught(lambda: self._sample(shard))
+
+    @ray.method(concurrency_group="commit")
+    def commit(self, shard: int) -> dict[str, Any] | Trouble:
+        """Wait until a sampled shard is committed; returns its record."""
+        return _caught(lambda: self._commits.pop(shard).result())
+
+    @ray.method(concurrency_group="progress")
+    def progress(self) -> int:
+        """Samples of the present shard so far."""
+        return self._sampled
+
+    def _load(self) -> str:
+        here = f"{platform.node()} (process {os.getpid()})"
+        store = Store(self._job.out)
+        if store.is_local and not store.exists(PLAN):
+            raise UserError(
+                f"{here} does not see the directory {os.path.abspath(self._job.out)} of this run; give an --out that all machines "
+                f"of the cluster share, a shared file system or a URL"
+            )
+        self._worker = Worker(self._job)
+        return here
+
+    def _sample(self, shard: int) -> int:
+        self._sampled = 0
+
+        def count(samples: int) -> None:
+            self._sampled += samples
+
+        self._commits[shard] = self._worker.begin(shard, count)
+        return self._sampled
+
+
+def _caught(action: Callable[[], Any]) -> Any:
+    try:
+        return action()
+    except Exception as error:
+        return Trouble(portable(error), told(error))
