@@ -28,6 +28,7 @@ from ppgen.engines.base import Committed, Failed, Retried
 from ppgen.engines.inline import InlineEngine
 from ppgen.request import Settings
 from ppgen.source import SourceSpec
+from ppgen.verify import verify
 from ppgen.worker import Job, Worker
 
 
@@ -243,6 +244,18 @@ def test_few_labels_keep_the_images_the_trainer_keeps(workshop: tuple[Path, Path
     used = pq.read_table(tmp_path / "out/conditions.parquet").column("target_id").to_pylist()
     assert used == kept
     assert len(used) == 6
+
+
+def test_an_object_store_gets_the_same_bytes(made: Path) -> None:
+    """Through fsspec's memory file system."""
+    out = "memory://bucket/out"
+    assert synth(out) == 0
+    store, plan = stored(out)
+    assert verify(store, plan).ok
+    assert store.read("manifest.parquet") == (made / "manifest.parquet").read_bytes()
+    assert all(store.read(f"shards/{i:06d}.tar") == (made / f"shards/{i:06d}.tar").read_bytes() for i in range(4))
+    with pytest.raises(UserError, match="seed 3 -> 4"):
+        synth(out, settings=Settings(seed=4, batch_size=8, samples_per_shard=20))
 
 
 # ---- other people's readers
