@@ -22,12 +22,13 @@ pq.read_table("manifest.parquet")                                              #
 """
 
 
-def write_card(plan: Plan, versions: list[dict[str, str]]) -> str:
+def write_card(plan: Plan, versions: list[dict[str, str]], redrawn: dict[str, int]) -> str:
     """README.md of a shard directory, Markdown with the Hub's YAML header; no clock, host or path in it.
 
     Args:
         plan: what was made.
         versions: library versions the shards were made with, the most frequent first.
+        redrawn: {"redrawn": samples, "below": samples} where the plan draws samples again.
     """
     source = plan.source
     title = f"{plan.samples} {'synthetic' if plan.kind == 'synth' else 'pseudo'} images from {source['name']}"
@@ -38,7 +39,9 @@ def write_card(plan: Plan, versions: list[dict[str, str]]) -> str:
         **_content(plan),
         "Licence of the generator": source["licence"],
         "Revision": source["revision"] or "none given",
-        **{_words(key): _told(value) for key, value in source.items() if key not in _STATED},
+        **{_words(key): _told(value) for key, value in source.items() if key not in _STATED and value},
+        **{f"Sampling: {key}": _told(v) for key, v in source.get("sampling", {}).items() if v is not None},
+        **_selection(plan, redrawn),
         "Encoding": _told(plan.encoding),
         "Seed": plan.seed,
         "Batch size": plan.batch_size,
@@ -54,7 +57,20 @@ def write_card(plan: Plan, versions: list[dict[str, str]]) -> str:
     )
 
 
-_STATED = {"name", "class_names", "class_ids", "licence", "revision"}
+_STATED = {"name", "class_names", "class_ids", "licence", "revision", "sampling"}
+
+
+def _selection(plan: Plan, redrawn: dict[str, int]) -> dict[str, str]:
+    """Rows on the confidence of the samples and on what was done about it."""
+    if plan.score is None:
+        return {}
+    facts = {"Confidence by": _told(plan.score)}
+    if plan.redraw is not None:
+        facts["Drawn again"] = (
+            f"samples of confidence below {plan.redraw['below']}, at most {plan.redraw['draws']} draws each; "
+            f"{redrawn['redrawn']} samples replaced, {redrawn['below']} of them kept below it as the best of their draws"
+        )
+    return facts
 
 
 def _content(plan: Plan) -> dict[str, Any]:
