@@ -68,8 +68,7 @@ class Source:
     licence: str
     class_names: tuple[str, ...]
     sampling: Mapping[str, Any]
-    resolution: int = 0
-    channels: int = 0
+    trust_remote_code: bool = False
 
 
 FAMILIES: dict[str, str] = {

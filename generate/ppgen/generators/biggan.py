@@ -92,6 +92,8 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
         raise UserError(f"{file} has no class embedding; expected BigGAN-deep's published state dict")
     network = build(config, state, options.truncation, str(file))
     network = network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    table = state["embeddings.weight"].T.to(device, dtype)  # (K, z_dim): the linear layer without bias is a table
+    table = state["embeddings.weight"].T.to(
+        device, dtype
+    )  # (K, z_dim): the linear layer without bias is a table
     details = {"weights_sha256": weights_sha256(folder), "dtype": str(dtype).removeprefix("torch.")}
     return BigGANGenerator(source, network, table, options, details)

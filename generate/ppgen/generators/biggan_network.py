@@ -154,7 +154,9 @@ class BigGANNetwork(nn.Module):
         return torch.tanh(self.conv_to_rgb(F.relu(torch.addcmul(self.shift, x, self.gain))))
 
 
-def build(config: BigGANConfig, state: Mapping[str, torch.Tensor], truncation: float, where: str) -> BigGANNetwork:
+def build(
+    config: BigGANConfig, state: Mapping[str, torch.Tensor], truncation: float, where: str
+) -> BigGANNetwork:
     """The network at one truncation, from a published state dict.
 
     Args:
@@ -178,10 +180,14 @@ def build(config: BigGANConfig, state: Mapping[str, torch.Tensor], truncation: f
         own.update({name.removeprefix("generator."): tensor for name, tensor in plain.items()})
         network.load_state_dict(own)
     except KeyError as error:
-        raise UserError(f"{where} lacks the weights {error}; expected BigGAN-deep's published state dict") from error
+        raise UserError(
+            f"{where} lacks the weights {error}; expected BigGAN-deep's published state dict"
+        ) from error
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise UserError(f"{where} does not fit its config.json ({reason}); use the pair as published") from error
+        raise UserError(
+            f"{where} does not fit its config.json ({reason}); use the pair as published"
+        ) from error
     return network.eval().requires_grad_(False)
 
 

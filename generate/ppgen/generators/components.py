@@ -63,7 +63,7 @@ def load_component(class_name: str, folder: Path, device: torch.device, dtype: t
     logging.set_verbosity_error()
     try:
         model = getattr(diffusers, class_name).from_pretrained(
-            folder, torch_dtype=dtype, local_files_only=True, low_cpu_mem_usage=False
+            folder, dtype=dtype, local_files_only=True, low_cpu_mem_usage=False
         )
     except (
         Exception

@@ -40,7 +40,9 @@ class DiTBlock(nn.Module):
         shift, scale, gate, shift_ff, scale_ff, gate_ff = parameters
         y = torch.addcmul(shift, self.norm1(h), scale)  # (N, T, D)
         n, t, d = y.shape
-        q, k, v = self.qkv(y).view(n, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)  # (N, H, T, d)
+        q, k, v = (
+            self.qkv(y).view(n, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        )  # (N, H, T, d)
         y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, d)
         h = torch.addcmul(h, gate, self.project(y))
         y = torch.addcmul(shift_ff, self.norm2(h), scale_ff)
@@ -94,7 +96,9 @@ class DiTNetwork:
         self._tables = [norm.emb.class_embedder.embedding_table.weight.detach() for norm in norms]
         times = torch.tensor(schedule.timesteps, dtype=torch.float32, device=self._tables[0].device)
         # (levels, L, 1, D): every block embeds the time for itself.
-        self._times = torch.stack([_embed_times(norm.emb, times, self._dtype) for norm in norms], dim=1)[:, :, None]
+        self._times = torch.stack([_embed_times(norm.emb, times, self._dtype) for norm in norms], dim=1)[
+            :, :, None
+        ]
         self._weight = torch.stack([norm.linear.weight.detach().T for norm in norms])  # (L, D, 6D)
         self._bias = torch.stack([norm.linear.bias.detach() for norm in norms])[:, None]  # (L, 1, 6D)
         self._final = (stock.proj_out_1.weight.detach(), stock.proj_out_1.bias.detach())
@@ -130,10 +134,18 @@ class DiTNetwork:
         blocks, count, width = classes.shape
         condition = F.silu(self._times[level] + classes)  # (L, N, D)
         rows = torch.baddbmm(self._bias, condition, self._weight)  # (L, N, 6D)
-        modulation = rows.view(blocks, count, 6, width).transpose(1, 2).unsqueeze(3).contiguous()  # (L, 6, N, 1, D)
+        modulation = (
+            rows.view(blocks, count, 6, width).transpose(1, 2).unsqueeze(3).contiguous()
+        )  # (L, 6, N, 1, D)
         modulation[:, 1::3] += 1  # the scales
         # The last norm is conditioned through the first block's embedding.
-        final = F.linear(condition[0], *self._final).view(count, 2, width).transpose(0, 1).unsqueeze(2).contiguous()
+        final = (
+            F.linear(condition[0], *self._final)
+            .view(count, 2, width)
+            .transpose(0, 1)
+            .unsqueeze(2)
+            .contiguous()
+        )
         final[1] += 1
         return modulation, final
 
@@ -152,5 +164,6 @@ def _feed_forward(stock: Any) -> nn.Module:
     if len(stock.net) != 3 or not isinstance(first, GELU) or first.approximate != "tanh":
         return stock
     return nn.Sequential(
-        InferenceLinear(first.proj.weight, first.proj.bias, gelu=True), InferenceLinear(second.weight, second.bias)
+        InferenceLinear(first.proj.weight, first.proj.bias, gelu=True),
+        InferenceLinear(second.weight, second.bias),
     )

@@ -27,7 +27,9 @@ class InferenceLinear(nn.Module):
         self.gelu = gelu
         self.packed = can_pack(weight)
         weight = weight.detach().contiguous()
-        self.register_buffer("weight", torch.ops.mkldnn._reorder_linear_weight(weight, None) if self.packed else weight)
+        self.register_buffer(
+            "weight", torch.ops.mkldnn._reorder_linear_weight(weight, None) if self.packed else weight
+        )
         self.register_buffer("bias", None if bias is None else bias.detach().contiguous())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (..., in) -> (..., out)

@@ -36,7 +36,7 @@ def resolve_source(
         return Source(spec, "callable", spec, "local", "unknown", (), sampling)
     folder, found = _fetch(spec, revision, trust_remote_code)
     family = _family(folder, spec, trust_remote_code)
-    return Source(spec, family, str(folder), found, _licence(folder), (), sampling)
+    return Source(spec, family, str(folder), found, _licence(folder), (), sampling, trust_remote_code)
 
 
 def weights_sha256(folder: str | Path) -> str:
@@ -76,7 +76,7 @@ def _from_kit(
         folder, found = _fetch(kit.generator, revision or kit.revision, trust_remote_code, kit_name=kit.name)
         location = str(folder)
     source = Source(
-        spec, kit.family, location, found, kit.licence, kit.class_names, merged, kit.resolution, kit.channels
+        spec, kit.family, location, found, kit.licence, kit.class_names, merged, trust_remote_code
     )
     return source if source.class_names else replace(source, class_names=_published_names(kit))
 

@@ -1,0 +1,146 @@
+"""Label spaces side by side: which generator class each classifier class is."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ppcore.errors import UserError
+
+_ENOUGH = 0.9  # of the classes must share a name before two lists are taken for the same label space in the same order
+
+
+def align_classes(
+    classifier: Sequence[str], generator: Sequence[str], mapping: Mapping[str, str] | None = None
+) -> np.ndarray:
+    """The generator's class of every classifier class, -1 where it has none.
+
+    Identifiers (WordNet ids, say) are matched exactly and may stand in another order. Lists of names count as the same label
+    space when, place by place, nine in ten share a synonym ("tench, Tinca tinca" and "tench"); a shuffled list does not.
+
+    Args:
+        classifier, generator: identifiers or names of their classes, in order.
+        mapping: classifier identifier -> generator identifier, for label spaces that differ; several may map to one, and
+            those left out have no counterpart.
+
+    Returns:
+        int64 (K of the classifier,).
+
+    Raises:
+        UserError: the label spaces do not agree, the mapping names unknown classes, or two classes share an identifier.
+    """
+    if mapping is not None:
+        return _by_mapping(classifier, generator, mapping)
+    if len(classifier) != len(generator):
+        raise UserError(
+            f"the classifier knows {len(classifier)} classes and the generator {len(generator)}; give a classifier of the same label "
+            "space, or a class mapping"
+        )
+    if list(classifier) == list(generator):  # before names are looked up: published lists may repeat one
+        return np.arange(len(generator), dtype=np.int64)
+    if set(classifier) == set(generator):
+        place = _places(generator)
+        _places(classifier)
+        return np.array([place[name] for name in classifier], dtype=np.int64)
+    agree = sum(bool(_synonyms(a) & _synonyms(b)) for a, b in zip(classifier, generator, strict=True))
+    if agree < _ENOUGH * len(generator):
+        first = next(
+            i for i in range(len(generator)) if not _synonyms(classifier[i]) & _synonyms(generator[i])
+        )
+        raise UserError(
+            f"the classifier's classes are not the generator's (class {first} is {classifier[first]!r} to one and "
+            f"{generator[first]!r} to the other); give a classifier of the same label space, or a class mapping"
+        )
+    return np.arange(len(generator), dtype=np.int64)
+
+
+def realign(probabilities: torch.Tensor, places: np.ndarray, num_classes: int) -> torch.Tensor:
+    """Classifier probabilities (B, K_c) as generator probabilities (B, K_g), rows summing to 1.
+
+    Args:
+        places: int64 (K_c,), from :func:`align_classes`.
+
+    Raises:
+        UserError: a row has no probability on any mapped class.
+    """
+    if np.array_equal(places, np.arange(num_classes)):
+        return probabilities
+    kept = torch.from_numpy(np.flatnonzero(places >= 0)).to(probabilities.device)
+    target = torch.from_numpy(places[places >= 0]).to(probabilities.device)
+    moved = probabilities.new_zeros(len(probabilities), num_classes)
+    moved.index_add_(1, target, probabilities[:, kept])
+    if len(kept) == len(places):
+        return moved
+    total = moved.sum(dim=1, keepdim=True)
+    if bool((total <= 0).any()):
+        raise UserError(
+            "an image has no probability on any class of the mapping; map more of the classifier's classes"
+        )
+    return moved / total
+
+
+def read_mapping(file: str | Path) -> dict[str, str]:
+    """A class mapping: a JSON object, or lines `classifier class,generator class`.
+
+    Raises:
+        UserError: unreadable, or neither.
+    """
+    path = Path(file)
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the class mapping {path} ({error}); expected JSON or CSV") from error
+    if path.suffix == ".json":
+        try:
+            table = json.loads(text)
+        except ValueError as error:
+            raise UserError(f"the class mapping {path} is not JSON ({error})") from error
+        if not isinstance(table, dict):
+            raise UserError(
+                f"the class mapping {path} must be an object of classifier class to generator class"
+            )
+        return {str(key): str(value) for key, value in table.items()}
+    rows = [row for row in csv.reader(io.StringIO(text)) if row and not row[0].startswith("#")]
+    if not rows or any(len(row) != 2 for row in rows):
+        raise UserError(
+            f"the class mapping {path} must have two columns, classifier class and generator class, on every line"
+        )
+    return {key.strip(): value.strip() for key, value in rows}
+
+
+def _by_mapping(
+    classifier: Sequence[str], generator: Sequence[str], mapping: Mapping[str, str]
+) -> np.ndarray:
+    mine, theirs = _places(classifier), _places(generator)
+    for key, value in mapping.items():
+        if key not in mine:
+            raise UserError(
+                f"the class mapping names {key!r}, which the classifier does not know; use its own class names or ids"
+            )
+        if value not in theirs:
+            raise UserError(
+                f"the class mapping names {value!r}, which the generator does not know; use its own class names or ids"
+            )
+    if not mapping:
+        raise UserError("the class mapping is empty; map at least one classifier class to a generator class")
+    return np.array([theirs[mapping[name]] if name in mapping else -1 for name in classifier], dtype=np.int64)
+
+
+def _places(names: Sequence[str]) -> dict[str, int]:
+    place = {name: i for i, name in enumerate(names)}
+    if len(place) != len(names):
+        double = next(name for i, name in enumerate(names) if place[name] != i)
+        raise UserError(
+            f"two classes are called {double!r}; label spaces are aligned by class id, so give each its own"
+        )
+    return place
+
+
+def _synonyms(name: str) -> set[str]:
+    return {part.strip().lower() for part in name.split(",")}

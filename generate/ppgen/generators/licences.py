@@ -1,0 +1,51 @@
+"""Whether weights may be used: refusing licences that someone must not touch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ppcore.errors import UserError
+from ppcore.kits import KITS, get_kit
+
+COMMERCIAL = "commercial"
+"""The word that allows every licence which permits commercial use."""
+
+_PERMISSIVE = (
+    "mit",
+    "apache-2.0",
+    "bsd-2-clause",
+    "bsd-3-clause",
+    "cc0-1.0",
+    "cc-by-4.0",
+    "cc-by-sa-4.0",
+    "unlicense",
+    "0bsd",
+)
+
+
+def allows_commercial_use(licence: str) -> bool:
+    """Whether this SPDX identifier is known to permit commercial use; unknown ones are not."""
+    return licence.lower() in _PERMISSIVE
+
+
+def require_licence(source: str, licence: str, allowed: Sequence[str]) -> None:
+    """Refuse a source whose weights' licence is not among `allowed`; an empty `allowed` allows all.
+
+    Args:
+        source: what the user typed; a kit knows for itself whether commercial use is allowed.
+        licence: of the loaded generator.
+        allowed: SPDX identifiers in any case, or the word `commercial`.
+
+    Raises:
+        UserError: the licence is not allowed.
+    """
+    wanted = [word.lower() for word in allowed]
+    if not wanted or licence.lower() in wanted:
+        return
+    permits = get_kit(source).commercial if source in KITS else allows_commercial_use(licence)
+    if COMMERCIAL in wanted and permits:
+        return
+    raise UserError(
+        f"the weights of {source} are under the licence {licence!r} and only {', '.join(allowed)} is allowed; choose another source "
+        "from ppgen sources, or allow this licence with --allow-licence"
+    )
