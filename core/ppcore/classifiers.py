@@ -103,14 +103,18 @@ class Classifier(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (B, C, H, W) -> float32 penultimate features (B, D): the input of the last linear layer."""
+        return self.embed(images)[0]
+
+    def embed(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """uint8 (B, C, H, W) -> (:meth:`features`, :meth:`forward`) in one pass."""
         _, head = find_head(self.net)
         caught: list[torch.Tensor] = []
         handle = head.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
         try:
-            self.net(self.preprocess(images))
+            logits = self.net(self.preprocess(images))
         finally:
             handle.remove()
-        return caught[-1].flatten(1).float()
+        return caught[-1].flatten(1).float(), logits.float()
 
 
 def to_grey(images: torch.Tensor) -> torch.Tensor:

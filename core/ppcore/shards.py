@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 import numpy as np
@@ -45,6 +45,7 @@ ROW_SCHEMA = pa.schema(
         pa.field("entropy", pa.float32(), nullable=False),  # of the whole condition, nats
         pa.field("norm", pa.float32(), nullable=False),  # Euclidean norm of the whole condition
         pa.field("seed", pa.int64(), nullable=False),
+        pa.field("attempt", pa.int16(), nullable=False),  # draws thrown away before this one (--drop-below)
         pa.field("target_id", pa.string()),  # pseudo samples: the conditioning target image
         pa.field("bytes", pa.int32(), nullable=False),  # encoded image
         pa.field("sha256", pa.string(), nullable=False),  # of the encoded image
@@ -138,6 +139,7 @@ class ShardSet:
     resolution: int
     channels: int
     shards: list[ShardRef] = field(repr=False)
+    _offsets: dict[int, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def samples(self) -> int:
@@ -151,6 +153,11 @@ class ShardSet:
     @property
     def fingerprint(self) -> str:
         return str(self.plan["fingerprint"])
+
+    @property
+    def urls(self) -> list[str]:
+        """The explicit shard list, as plain webdataset takes it."""
+        return [self.store.path(shard.path) for shard in self.shards]
 
     @classmethod
     def open(cls, root: str, *, kind: str | None = None) -> ShardSet:
@@ -233,6 +240,52 @@ class ShardSet:
             raise UserError(
                 f"{self.store.path(shard.path)} holds {count} samples, the index says {shard.samples}; run ppgen verify on the directory"
             )
+
+    def fetch(self, sample: int | str) -> RawSample:
+        """One sample by position or key (the key is the zero-padded position); reads its bytes alone.
+
+        The first sample of a shard also reads the shard's parquet rows, whose offsets are then kept (8 bytes a sample).
+
+        Raises:
+            UserError: no such sample, or its shard is missing or damaged.
+        """
+        position = int(sample) if isinstance(sample, int) or sample.isdecimal() else -1
+        shard, row = self._locate(position)
+        if shard is None:
+            raise UserError(f"{self.store} has no sample {sample!r}; it holds 0 to {self.samples - 1}")
+        path = self.store.path(shard.path)
+        try:
+            offsets = self._offsets.get(shard.index)
+            if offsets is None:
+                offsets = self._offsets[shard.index] = _read_offsets(self.store.read(meta_path(shard.index)))
+            start = int(offsets[row]) - _BLOCK  # the image's header
+            end = int(offsets[row + 1]) - _BLOCK if row + 1 < len(offsets) else shard.bytes
+            data = self.store.read_range(shard.path, start, end - start)
+        except (FileNotFoundError, pa.ArrowException, IndexError) as error:
+            raise UserError(
+                f"sample {sample!r} of {path} cannot be found ({error}); run ppgen verify on its directory"
+            ) from error
+        found = next(iter_tar(io.BytesIO(data + bytes(_BLOCK)), path), None)
+        if found is None or found.key != sample_key(position):
+            raise UserError(
+                f"{path} does not hold sample {sample!r} where its row says; run ppgen verify on its directory"
+            )
+        return replace(found, offset=start + _BLOCK)
+
+    def _locate(self, position: int) -> tuple[ShardRef | None, int]:
+        """Shard of a position and the row in it."""
+        if position >= 0:
+            for shard in self.shards:
+                if position < shard.samples:
+                    return shard, position
+                position -= shard.samples
+        return None, 0
+
+
+def _read_offsets(meta: bytes) -> np.ndarray:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(io.BytesIO(meta), columns=["offset"]).column("offset").to_numpy()
 
 
 def iter_tar(stream: IO[bytes], name: str = "tar") -> Iterator[RawSample]:

@@ -71,6 +71,14 @@ class Store:
             return Path(self.root, name).read_bytes()
         return _retry(lambda: self._filesystem.cat_file(self._key(name)))
 
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        """`length` bytes from `start` on, fewer at the end of the object. Raises FileNotFoundError."""
+        if self.is_local:
+            with Path(self.root, name).open("rb") as handle:
+                handle.seek(start)
+                return handle.read(length)
+        return _retry(lambda: self._filesystem.cat_file(self._key(name), start=start, end=start + length))
+
     def open(self, name: str) -> IO[bytes]:
         """A readable binary file; remote ones are read ahead in blocks."""
         if self.is_local:

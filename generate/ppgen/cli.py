@@ -14,6 +14,7 @@ from ppgen.options import (
     Batch,
     ClassifierName,
     Device,
+    DropBelow,
     Dtype,
     EngineName,
     Format,
@@ -56,6 +57,7 @@ def synth(
     threads: Threads = None,
     engine: EngineName = "inline",
     score: Score = False,
+    drop_below: DropBelow = None,
     classifier: ClassifierName = None,
     sampling: Sampling = None,
     revision: Revision = None,
@@ -66,7 +68,7 @@ def synth(
     from ppgen.request import Settings, plan_synth
 
     spec, generator = open_source(source, device, dtype, sampling, revision, trust_remote_code, classifier)
-    settings = Settings(seed, batch_size, samples_per_shard, image_format, score)
+    settings = Settings(seed, batch_size, samples_per_shard, image_format, score, drop_below)
     plan = plan_synth(generator, spec, classes, per_class, settings)
     run(plan, None, spec, generator, out, workers, threads)
 
@@ -99,6 +101,7 @@ def pseudo(
     threads: Threads = None,
     engine: EngineName = "inline",
     score: Score = False,
+    drop_below: DropBelow = None,
     classifier: ClassifierName = None,
     sampling: Sampling = None,
     revision: Revision = None,
@@ -111,7 +114,7 @@ def pseudo(
     if per_image is None and count is None:
         per_image = 10
     spec, generator = open_source(source, device, dtype, sampling, revision, trust_remote_code, classifier)
-    settings = Settings(seed, batch_size, samples_per_shard, image_format, score)
+    settings = Settings(seed, batch_size, samples_per_shard, image_format, score, drop_below)
     chosen = seed if label_seed is None else label_seed
     request = PseudoRequest(target, labels_per_class, chosen, per_image, count, condition, temperature, top_k)
     plan, conditions = plan_pseudo(generator, spec, request, settings)

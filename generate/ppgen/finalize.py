@@ -24,9 +24,9 @@ def finalize(store: Store, plan: Plan) -> None:
     records = [read_commit(store, shard) for shard in range(plan.num_shards)]
     versions = Counter(json.dumps(record["versions"], sort_keys=True) for record in records)
     _write_manifest(store, plan)
-    store.write_atomic(
-        CARD, write_card(plan, [json.loads(text) for text, _ in versions.most_common()]).encode()
-    )
+    redrawn = {name: sum(record.get(name, 0) for record in records) for name in ("redrawn", "below")}
+    card = write_card(plan, [json.loads(text) for text, _ in versions.most_common()], redrawn)
+    store.write_atomic(CARD, card.encode())
     store.write_atomic(
         INDEX, json.dumps(make_index(plan, records), indent=1, ensure_ascii=False).encode() + b"\n"
     )

@@ -28,6 +28,12 @@ Threads = Annotated[
 ]
 EngineName = Annotated[str, typer.Option("--engine", help="Where shards are made: inline.")]
 Score = Annotated[bool, typer.Option(help="Store the source classifier's confidence in every sample.")]
+DropBelow = Annotated[
+    float | None,
+    typer.Option(
+        help="Draw samples again whose confidence (the source classifier's probability of their condition) is below this."
+    ),
+]
 ClassifierName = Annotated[
     str | None, typer.Option("--classifier", help="Source classifier [default: the kit's].")
 ]

@@ -51,6 +51,7 @@ class Samples:
         label: int64 (n,) source class, None when conditions are soft.
         images: n encoded images.
         confidence: float32 (n,) or None.
+        attempt: int16 (n,), draws thrown away before the sample; None is none.
         target_ids: n names (pseudo) or None.
     """
 
@@ -59,6 +60,7 @@ class Samples:
     label: np.ndarray | None
     images: list[bytes]
     confidence: np.ndarray | None = None
+    attempt: np.ndarray | None = None
     target_ids: list[str] | None = None
 
 
@@ -94,6 +96,7 @@ def describe_rows(shard: int, samples: Samples, offsets: list[int]) -> pa.Table:
         "entropy": entropy(samples.condition),
         "norm": np.linalg.norm(samples.condition.astype(np.float64), axis=1).astype(np.float32),
         "seed": samples.rows.seed,
+        "attempt": np.zeros(count, dtype=np.int16) if samples.attempt is None else samples.attempt,
         "target_id": samples.target_ids or nothing,
         "bytes": [len(image) for image in samples.images],
         "sha256": [hashlib.sha256(image).hexdigest() for image in samples.images],

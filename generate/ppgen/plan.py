@@ -53,8 +53,8 @@ class Rows:
     def __len__(self) -> int:
         return len(self.index)
 
-    def select(self, where: slice) -> Rows:
-        """The rows of a slice."""
+    def select(self, where: slice | np.ndarray) -> Rows:
+        """The rows of a slice, or at the positions of an integer array."""
         return Rows(
             self.index[where],
             self.seed[where],
@@ -81,6 +81,8 @@ class Plan:
         target: pseudo: {"name", "images", "labels_per_class", "sha256", ...}.
         condition: pseudo: {"mode", "temperature", "top_k", "classifier", "sha256"}.
         score: description of the classifier that scores the samples, None when they are not scored.
+        redraw: {"below": confidence, "draws": at most so many of a sample}, None when every sample is kept (see
+            :mod:`ppgen.redraw`).
         load: how the source was loaded (paths, options); a memo for later commands, no part of the plan's identity.
     """
 
@@ -97,6 +99,7 @@ class Plan:
     target: dict[str, Any] | None = None
     condition: dict[str, Any] | None = None
     score: dict[str, Any] | None = None
+    redraw: dict[str, Any] | None = None
     load: dict[str, Any] = field(default_factory=dict, compare=False)
     format: str = FORMAT
     version: int = VERSION

@@ -15,6 +15,7 @@ from ppgen.conditions import MODES, Conditions, measure
 from ppgen.directory import conditions_sha256
 from ppgen.encode import choose_encoding
 from ppgen.plan import Plan, Segment, canonical_json
+from ppgen.redraw import MAX_DRAWS
 from ppgen.source import SourceSpec, describe_classifier, describe_source, open_classifier, source_kit
 
 if TYPE_CHECKING:
@@ -27,13 +28,23 @@ _FEW_SHARDS = 16  # a small plan is still cut so that several workers share it
 
 @dataclass(frozen=True)
 class Settings:
-    """What both kinds of plan have in common. None lets the plan's size decide."""
+    """What both kinds of plan have in common. None lets the plan's size decide.
+
+    Attributes:
+        score: store the source classifier's confidence in every sample.
+        drop_below: draw samples below this confidence again (see :mod:`ppgen.redraw`); implies `score`.
+    """
 
     seed: int = 0
     batch_size: int | None = None
     samples_per_shard: int | None = None
     image_format: str = "auto"
     score: bool = False
+    drop_below: float | None = None
+
+    @property
+    def scored(self) -> bool:
+        return self.score or self.drop_below is not None
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,7 @@ def plan_synth(
     kit = source_kit(spec.source)
     ids = parse_classes(classes, generator.class_names, kit.class_ids if kit is not None else ())
     segment = Segment(0, len(ids) * per_class, per_class)
-    score = describe_classifier(open_classifier(spec, generator.num_classes)) if settings.score else None
+    score = describe_classifier(open_classifier(spec, generator.num_classes)) if settings.scored else None
     return Plan(
         kind="synth",
         classes=ids,
@@ -121,14 +132,18 @@ def plan_pseudo(
             "classifier": described,
             "sha256": conditions_sha256(conditions),
         },
-        score=described if settings.score else None,
-        **_common(generator, spec, segment, settings),
+        score=described if settings.scored else None,
+        **_common(generator, spec, segment, settings, request.target),
     )
     return plan, conditions
 
 
-def _common(generator: Generator, spec: SourceSpec, segment: Segment, settings: Settings) -> dict[str, Any]:
+def _common(
+    generator: Generator, spec: SourceSpec, segment: Segment, settings: Settings, target: str | None = None
+) -> dict[str, Any]:
     """The plan's fields that both kinds fill alike."""
+    if settings.drop_below is not None and not 0 < settings.drop_below < 1:
+        raise UserError(f"--drop-below is {settings.drop_below}; give a probability between 0 and 1")
     batch = settings.batch_size if settings.batch_size is not None else DEFAULT_BATCH
     require_positive("--batch-size", batch)
     if settings.samples_per_shard is not None:
@@ -139,13 +154,14 @@ def _common(generator: Generator, spec: SourceSpec, segment: Segment, settings: 
         per_shard = max(batch, min(_MAX_SHARD, batches * batch))
     return {
         "source": json.loads(canonical_json(describe_source(generator, spec))),
-        "load": spec.hint(),
+        "load": spec.hint() if target is None else {**spec.hint(), "target": target},
         "seed": settings.seed,
         "batch_size": min(batch, per_shard, segment.samples),
         "samples_per_shard": per_shard,
         "encoding": choose_encoding(settings.image_format, generator.resolution),
         "resolution": generator.resolution,
         "channels": generator.channels,
+        "redraw": None if settings.drop_below is None else {"below": settings.drop_below, "draws": MAX_DRAWS},
     }
 
 

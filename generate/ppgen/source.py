@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,8 @@ class SourceSpec:
     @classmethod
     def from_hint(cls, hint: dict[str, Any], device: str = "auto", source: str | None = None) -> SourceSpec:
         """The spec a plan was made with, on this machine's device; `source` replaces a path that has moved."""
-        return cls(**{**hint, "device": device, **({"source": source} if source else {})})
+        known = {field.name: hint[field.name] for field in fields(cls) if field.name in hint}
+        return cls(**{**known, "device": device, **({"source": source} if source else {})})
 
 
 def open_generator(spec: SourceSpec) -> Generator:

@@ -38,6 +38,7 @@ from ppgen.directory import read_commit
 from ppgen.finalize import make_index
 from ppgen.pack import Samples, describe_rows, pack
 from ppgen.plan import Plan
+from ppgen.redraw import with_attempts
 from ppgen.worker import Worker
 
 _PIL_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
@@ -131,11 +132,16 @@ def check_shard(
             f"{meta_path(shard)} has {len(table)} rows or other columns than planned ({len(rows)} rows)",
         ]
     condition, label = condition_rows(plan, rows, conditions)
+    attempt = table.column("attempt").to_numpy()
+    last = 0 if plan.redraw is None else int(plan.redraw["draws"]) - 1
+    if attempt.min() < 0 or attempt.max() > last:
+        problems.append(f"{meta_path(shard)} lies in column 'attempt'")
+    rows = with_attempts(rows, attempt)
     ids = (
         None if conditions is None or rows.target is None else [conditions.target_ids[t] for t in rows.target]
     )
     images = [sample.image for sample in raw]
-    samples = Samples(rows, condition, label, images, target_ids=ids)
+    samples = Samples(rows, condition, label, images, attempt=attempt, target_ids=ids)
     problems += _check_images(plan, raw)
     problems += _check_rows(plan, shard, samples, [sample.offset for sample in raw], table)
     if pack(plan, shard, samples)[0] != contents["tar"]:
@@ -156,7 +162,8 @@ def regenerate(worker: Worker, store: Store, count: int, seed: int) -> Report:
     batches: dict[tuple[int, int], set[int]] = defaultdict(set)
     for position in chosen:
         shard, row = plan.shard_of(int(position))
-        batches[shard, row // plan.batch_size].add(row)
+        # With draws that were thrown away the unit that can be sampled again is the shard.
+        batches[shard, row // plan.batch_size if plan.redraw is None else 0].add(row)
     for (shard, _), wanted in sorted(batches.items()):
         images, where = worker.regenerate(shard, min(wanted))
         try:

@@ -21,9 +21,10 @@ from ppcore.shards import CONDITIONS, commit_path, meta_path, tar_path
 from ppcore.storage import Store
 from ppgen.conditions import Conditions, condition_rows
 from ppgen.encode import make_encoder
-from ppgen.generators.devices import choose_device, to_host
+from ppgen.generators.devices import choose_device
 from ppgen.pack import Samples, pack
 from ppgen.plan import Plan, Rows, canonical_json
+from ppgen.redraw import count_redrawn, redraw, with_attempts
 from ppgen.source import SourceSpec, describe_source, open_classifier, open_generator
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 SMALL_SIDE = 64  # up to this many pixels a side one CPU thread a process is fastest
 _BATCHES_AHEAD = 3  # encoded behind the sampler before it has to wait
 _ENCODE_THREADS = 4
-_PACKAGES = ("torch", "diffusers", "numpy", "pyarrow", "pillow", "simplejpeg")
+_PACKAGES = ("pptransfer", "torch", "diffusers", "numpy", "pyarrow", "pillow", "simplejpeg")
 
 OnBatch = Callable[[int], None]
 
@@ -105,6 +106,14 @@ class Worker:
             RuntimeError: the generator broke its contract.
         """
         start = time.monotonic()
+        collect = self._sample(shard, on_batch)
+        sampled = time.monotonic() - start
+        return self._finisher.submit(
+            lambda: self._commit(shard, collect(), {"sampling": sampled, "start": start})
+        )
+
+    def _sample(self, shard: int, on_batch: OnBatch | None = None) -> Callable[[], Samples]:
+        """Sample a shard and start its encoding; the function returned waits for that."""
         rows = self.plan.sample_rows(shard)
         condition, label = condition_rows(self.plan, rows, self._conditions)
         encoded: list[Future[list[bytes]]] = []
@@ -113,23 +122,31 @@ class Worker:
             images, score = self.sample_batch(rows.select(where), condition[where])
             if len(encoded) >= _BATCHES_AHEAD:
                 encoded[-_BATCHES_AHEAD].result()  # bounds the raw images held in memory
-            encoded.append(self._encoders.submit(self._encode_batch, images))
+            encoded.append(self._encoders.submit(self._encode_batch, _HostCopy(images)))
             if score is not None:
                 scores.append(score)
             if on_batch is not None:
                 on_batch(where.stop - where.start)
-        sampled = time.monotonic() - start
         confidence = np.concatenate(scores) if scores else None
+        attempt, again = None, {}
+        if self.plan.redraw is not None and confidence is not None:
+            kept = redraw(self.plan, rows, condition, confidence, self.sample_batch)
+            rows, attempt, confidence = with_attempts(rows, kept.attempt), kept.attempt, kept.confidence
+            again = {
+                r: self._encoders.submit(self._encode_batch, _HostCopy(i[None]))
+                for r, i in kept.images.items()
+            }
 
-        def finish() -> dict[str, Any]:
+        def collect() -> Samples:
             files = [image for batch in encoded for image in batch.result()]
+            for row, batch in again.items():
+                files[row] = batch.result()[0]
             ids = None
             if rows.target is not None and self._conditions is not None:
                 ids = [self._conditions.target_ids[t] for t in rows.target]
-            samples = Samples(rows, condition, label, files, confidence, ids)
-            return self._commit(shard, samples, {"sampling": sampled, "start": start})
+            return Samples(rows, condition, label, files, confidence, attempt, ids)
 
-        return self._finisher.submit(finish)
+        return collect
 
     def sample_batch(self, rows: Rows, condition: np.ndarray) -> tuple[torch.Tensor, np.ndarray | None]:
         """Sample one batch of the plan, padded to the plan's batch size so that every forward pass has one shape.
@@ -160,15 +177,20 @@ class Worker:
         return images[:count], score.float().cpu().numpy()
 
     def regenerate(self, shard: int, row: int) -> tuple[list[bytes], slice]:
-        """Encoded images of the whole batch that holds row `row` of a shard, and the rows they are."""
+        """Encoded images of the whole batch that holds row `row` of a shard, and the rows they are.
+
+        Where samples are drawn again, batches hold several rows' draws, and the whole shard is sampled.
+        """
+        if self.plan.redraw is not None:
+            return self._sample(shard)().images, slice(0, self.plan.locate(shard)[2])
         rows = self.plan.sample_rows(shard)
         condition, _ = condition_rows(self.plan, rows, self._conditions)
         where = next(batch for batch in self.plan.batches(shard) if batch.start <= row < batch.stop)
         images, _ = self.sample_batch(rows.select(where), condition[where])
-        return self._encode_batch(images), where
+        return self._encode_batch(_HostCopy(images)), where
 
-    def _encode_batch(self, images: torch.Tensor) -> list[bytes]:
-        return [self._encode(image) for image in to_host(images).numpy()]
+    def _encode_batch(self, images: _HostCopy) -> list[bytes]:
+        return [self._encode(image) for image in images.wait()]
 
     def _commit(self, shard: int, samples: Samples, clock: dict[str, float]) -> dict[str, Any]:
         tar, meta = pack(self.plan, shard, samples)
@@ -179,6 +201,7 @@ class Worker:
             "fingerprint": self.plan.shard_fingerprint(shard),
             "samples": len(samples.rows),
             "first_index": int(samples.rows.index[0]),
+            **count_redrawn(self.plan, samples.attempt, samples.confidence),
             "tar": _facts(tar),
             "parquet": _facts(meta),
             "seconds": {
@@ -203,6 +226,26 @@ class Worker:
                 f"the generator loaded on {platform.node()} is not the one of the plan (they differ in {', '.join(differing)}); "
                 f"give every machine the same weights and settings"
             )
+
+
+class _HostCopy:
+    """Images on their way to the host: queued behind the sampler's own kernels, so that nothing that comes after overwrites
+    them and the sampler does not wait."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self._event: torch.cuda.Event | None = None
+        self._host = images
+        if images.device.type == "cuda":
+            self._host = torch.empty(images.shape, dtype=images.dtype, pin_memory=True)
+            self._host.copy_(images, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record(torch.cuda.current_stream(images.device))
+
+    def wait(self) -> np.ndarray:
+        """uint8 (n, C, R, R), once the copy has arrived."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._host.numpy()
 
 
 def library_versions() -> dict[str, str]:
