@@ -98,14 +98,15 @@ class Trainer:
             self.seconds = before + now - started
             last = self.step == self.steps
             row: dict[str, float] = {}
-            if self.step % loop.log_every == 0 or last:
+            judge = self.task.val is not None and (self.step % loop.eval_every == 0 or last)
+            if self.step % loop.log_every == 0 or last or judge:
                 row = self._means(self.step - since)
                 row |= {"images_per_s": optim.batch_size * (self.step - since) / max(now - logged, 1e-9)}
                 row |= {"waiting": waited / max(now - logged, 1e-9)}
                 waited, logged, since = 0.0, now, self.step
             elif self.device.type == "cpu":
                 self._check_finite()
-            if self.task.val is not None and (self.step % loop.eval_every == 0 or last):
+            if judge:
                 report = self._validate()
                 row |= {"val_accuracy": report.accuracy, "val_loss": report.loss}
                 stopped = bool(loop.patience) and self.stale >= loop.patience

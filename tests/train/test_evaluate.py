@@ -1,0 +1,85 @@
+"""Figures of an evaluation against scikit-learn and hand-worked numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    log_loss,
+    top_k_accuracy_score,
+)
+from toyshards import CLASSES
+
+from ppcore.classifiers import ClassifierSpec, build, save_classifier
+from pptrain.cli import main
+from pptrain.evaluate import calibration_error, summarize, wilson
+
+
+def test_figures_agree_with_scikit_learn() -> None:
+    logits = torch.randn(300, 8, generator=torch.Generator().manual_seed(0)) * 2
+    labels = torch.arange(300) % 7  # class 7 is absent
+    report = summarize(logits, labels)
+    guess, p = logits.argmax(1).numpy(), logits.softmax(1).double().numpy()
+    p /= p.sum(1, keepdims=True)
+    truth = labels.numpy()
+    assert report.accuracy == pytest.approx(accuracy_score(truth, guess))
+    assert report.balanced == pytest.approx(balanced_accuracy_score(truth[guess < 8], guess), abs=1e-6)
+    assert report.top5 == pytest.approx(top_k_accuracy_score(truth, p, k=5, labels=range(8)))
+    assert report.loss == pytest.approx(log_loss(truth, p, labels=range(8)), rel=1e-5)
+    np.testing.assert_array_equal(report.confusion, confusion_matrix(truth, guess, labels=range(8)))
+    assert math.isnan(report.per_class[7])
+    assert json.dumps(report.as_dict())
+
+
+def test_wilson_interval() -> None:
+    low, high = wilson(81, 263)  # Newcombe 1998, table I: 0.2553 to 0.3662
+    assert (low, high) == (pytest.approx(0.2553, abs=1e-4), pytest.approx(0.3662, abs=1e-4))
+    assert wilson(0, 20)[0] == 0.0
+    assert wilson(20, 20)[1] == 1.0
+
+
+def test_calibration_error() -> None:
+    logits = torch.log(torch.tensor([[0.8, 0.2]] * 10))
+    correct = torch.tensor([True] * 6 + [False] * 4)
+    assert calibration_error(logits, correct) == pytest.approx(0.2, abs=1e-6)
+    certain = torch.tensor([[50.0, -50.0]] * 4)
+    assert calibration_error(certain, torch.tensor([True] * 4)) == pytest.approx(0.0, abs=1e-6)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["pptrain", *arguments])
+    try:
+        main()
+    except SystemExit as stop:
+        if stop.code:
+            raise
+
+
+def test_eval_command_on_a_folder(
+    target_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_classifier(tmp_path / "m", build("small", 4, 1), ClassifierSpec("small", CLASSES, 1, 16))
+    run(
+        monkeypatch,
+        "eval",
+        str(tmp_path / "m"),
+        "--target",
+        str(target_folder),
+        "--out",
+        str(tmp_path / "e.json"),
+    )
+    assert "24 images" in capsys.readouterr().out
+    assert json.loads((tmp_path / "e.json").read_text())["images"] == 24
+    with pytest.raises(SystemExit) as stop:
+        run(monkeypatch, "eval", str(tmp_path / "m"), "--target", "digits")
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: the model has 4 classes, target 'digits' has 10")

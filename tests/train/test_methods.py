@@ -1,0 +1,208 @@
+"""Every method as a whole: its step, its state, its batch norm."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ppcore.classifiers import ClassifierSpec
+from ppcore.errors import UserError
+from pptrain.methods import METHODS, SemiSupervised, make_method
+from pptrain.methods.base import Batch, Context
+from pptrain.methods.supervised import cutmix, mixup
+from pptrain.network import Network, frozen, untracked
+
+K = 4
+SEMI = [name for name, method in METHODS.items() if issubclass(method, SemiSupervised)]
+SPEC = ClassifierSpec("toy", tuple("abcd"), 1, 8)
+
+
+def toy(norm: bool = True) -> Network:
+    torch.manual_seed(0)
+    middle = nn.BatchNorm2d(6) if norm else nn.Identity()
+    net = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1),
+        middle,
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(24, K),
+    )
+    return Network(net, SPEC).train()
+
+
+def batch(labeled: int = 6, unlabeled: int = 10) -> Batch:
+    g = torch.Generator().manual_seed(1)
+    x = torch.rand(labeled, 1, 8, 8, generator=g)
+    names = ("u_weak", "u_strong", "u_other")
+    extra = {name: torch.rand(unlabeled, 1, 8, 8, generator=g) for name in names}
+    return {"x": x, "y": torch.arange(labeled) % K, "u_index": torch.arange(unlabeled), **extra}
+
+
+def ready(name: str, model: nn.Module, batch_norm: str = "joint", **options: object) -> SemiSupervised:
+    method = make_method(name, options)
+    teacher = copy.deepcopy(model).eval()
+    method.setup(Context(K, model, batch_norm, unlabeled_samples=10, teacher=lambda x: teacher(x).detach()))
+    return method  # type: ignore[return-value]
+
+
+def gradients(model: nn.Module) -> list[Tensor]:
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("batch_norm", ["joint", "labeled", "split"])
+def test_every_method_takes_steps(name: str, batch_norm: str) -> None:
+    model = toy()
+    method = ready(name, model, batch_norm)
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    for step in range(4):
+        torch.manual_seed(step)
+        parts = method.step(model, batch(), 0.5)
+        assert all(torch.isfinite(value) and value.ndim == 0 for value in parts.values())
+        optimizer.zero_grad()
+        parts["loss"].backward()
+        optimizer.step()
+        method.after_step(model)
+    assert all(m.training and m.track_running_stats for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+@pytest.mark.parametrize("name", SEMI)
+def test_lambda_zero_is_supervised_training(name: str) -> None:
+    off: dict[str, object] = {"lambda_u": 0.0}
+    off |= {"entropy": 0.0} if name == "vat" else {}
+    off |= {"lambda_e": 0.0} if name == "freematch" else {}
+    model, plain = toy(norm=False), toy(norm=False)
+    ready(name, model, **off).step(model, batch(), 0.5)["loss"].backward()
+    ready("supervised", plain).step(plain, batch(), 0.5)["loss"].backward()
+    for a, b in zip(gradients(model), gradients(plain), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", ["uda", "fixmatch", "pseudo-label"])
+def test_threshold_above_one_is_supervised_training(name: str) -> None:
+    model, plain = toy(norm=False), toy(norm=False)
+    ready(name, model, threshold=1.1).step(model, batch(), 0.5)["loss"].backward()
+    ready("supervised", plain).step(plain, batch(), 0.5)["loss"].backward()
+    for a, b in zip(gradients(model), gradients(plain), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", SEMI)
+def test_empty_unlabeled_batch_is_supervised_training(name: str) -> None:
+    model, plain = toy(norm=False), toy(norm=False)
+    parts = ready(name, model).step(model, batch(unlabeled=0), 0.5)
+    assert torch.isfinite(parts["loss"])
+    parts["loss"].backward()
+    ready("supervised", plain).step(plain, batch(), 0.5)["loss"].backward()
+    for a, b in zip(gradients(model), gradients(plain), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", ["uda", "fixmatch", "softmatch", "freematch", "soft-pseudo-label"])
+@pytest.mark.parametrize("batch_norm", ["joint", "labeled", "split"])
+def test_no_gradient_through_the_weak_view(name: str, batch_norm: str) -> None:
+    model = toy(norm=False)
+    given = batch()
+    for view in ("u_weak", "u_strong"):
+        given[view].requires_grad_(True)
+    options = {"threshold": 0.0} if name in ("uda", "fixmatch") else {}
+    ready(name, model, batch_norm, **options).step(model, given, 0.5)["loss"].backward()
+    weak = given["u_weak"].grad
+    assert weak is None or weak.abs().sum() == 0
+    assert given["u_strong"].grad.abs().sum() > 0
+
+
+def test_mean_teacher_teaches_the_student_and_not_itself() -> None:
+    """The known wrong copy compares the teacher with itself: no gradient from the unlabelled term."""
+    model, plain = toy(), toy()
+    parts = ready("mean-teacher", model).step(model, batch(), 1.0)
+    assert parts["loss_unlabeled"] > 0
+    parts["loss"].backward()
+    ready("supervised", plain).step(plain, batch(), 1.0)["loss"].backward()
+    assert any(not torch.allclose(a, b) for a, b in zip(gradients(model), gradients(plain), strict=True))
+
+
+def test_vat_direction_raises_the_divergence() -> None:
+    model = toy()
+    method = ready("vat", model, eps=1.0)
+    torch.manual_seed(0)
+    adversarial = method.step(model, batch(), 0.5)["loss_unlabeled"].item()
+    from pptrain import losses
+    from pptrain.methods.consistency import _unit
+
+    x = batch()["u_weak"]
+    with torch.no_grad(), untracked(model):
+        log_p = model(x).log_softmax(1)
+        noise = [
+            losses.batch_mean(losses.divergence(log_p, model(x + 0.5 * _unit(torch.randn_like(x))))).item()
+            for _ in range(8)
+        ]
+    assert adversarial > 3 * max(noise)
+
+
+@pytest.mark.parametrize("name", ["freematch", "softmatch", "flexmatch", "mean-teacher"])
+def test_state_survives_a_checkpoint(name: str) -> None:
+    model = toy()
+    method = ready(name, model)
+    for _ in range(3):
+        method.step(model, batch(), 0.5)
+        method.after_step(model)
+    other = ready(name, toy())
+    saved = {key: value.clone() for key, value in method.state_dict().items()}
+    other.load_state_dict(saved)
+    a, b = method.step(model, batch(), 0.5), other.step(model, batch(), 0.5)
+    assert a["loss"].item() == b["loss"].item()
+    for key, value in method.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key])
+
+
+def running(model: nn.Module) -> Tensor:
+    return next(m.running_mean.clone() for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+def test_batch_norm_modes() -> None:
+    """labeled and split: running statistics see labelled images only; joint sees all."""
+    labeled_only = toy()
+    labeled_only(batch()["x"])
+    after = {}
+    for mode in ("joint", "labeled", "split"):
+        model = toy()
+        ready("uda", model, mode).step(model, batch(), 0.5)
+        after[mode] = running(model)
+    assert torch.allclose(after["labeled"], running(labeled_only))
+    assert torch.allclose(after["split"], running(labeled_only))
+    assert not torch.allclose(after["joint"], running(labeled_only))
+    model, x = toy(), batch()["u_weak"]
+    before = running(model)
+    with frozen(model):
+        by_running = model(x)
+    with untracked(model):
+        by_batch = model(x)
+    assert torch.equal(running(model), before)
+    assert torch.allclose(by_running, model.eval()(x))
+    assert not torch.allclose(by_running, by_batch)
+
+
+def test_mixtures_keep_probabilities() -> None:
+    x, y = torch.rand(8, 1, 6, 6), torch.arange(8) % K
+    for mix in (mixup, cutmix):
+        torch.manual_seed(3)
+        mixed, target = mix(x, y, 1.0, K)
+        assert mixed.shape == x.shape
+        torch.testing.assert_close(target.sum(1), torch.ones(8))
+        assert (target > 0).sum(1).max() == 2
+
+
+def test_option_errors() -> None:
+    with pytest.raises(UserError, match="did you mean 'uda'"):
+        make_method("udaa", {})
+    with pytest.raises(UserError, match="did you mean 'threshold'"):
+        make_method("uda", {"treshold": 0.5})
+    with pytest.raises(UserError, match="expected a value of type float"):
+        make_method("uda", {"threshold": "high"})
+    with pytest.raises(UserError, match="temperature"):
+        make_method("uda", {"temperature": 0})

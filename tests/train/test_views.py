@@ -1,0 +1,86 @@
+"""Views: repeatable, of the right kind, and harmless where they should be."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pptrain.config import ViewsConfig
+from pptrain.views import Views, cutout_, recolor
+
+
+def images(channels: int = 1, side: int = 16, count: int = 64) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(1, 256, (count, channels, side, side), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("kind", ["none", "weak", "strong"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("crop", ["shift", "resized"])
+def test_views_repeat_and_differ_by_step(kind: str, channels: int, crop: str) -> None:
+    views = Views(ViewsConfig(crop=crop), 16, channels, seed=5)
+    u = images(channels)
+    x = views.make(u, kind, "x", 3)
+    assert x.shape == (64, channels, 16, 16)
+    assert x.dtype == torch.float32
+    assert x.min() >= 0.0
+    assert x.max() <= 1.0
+    assert torch.equal(x, views.make(u, kind, "x", 3))
+    if kind != "none":
+        assert not torch.equal(x, views.make(u, kind, "x", 4))
+        assert not torch.equal(x, views.make(u, kind, "y", 3))
+        assert not torch.equal(x, Views(ViewsConfig(crop=crop), 16, channels, seed=6).make(u, kind, "x", 3))
+
+
+def test_weak_view_only_shifts_and_never_mirrors_grey_images() -> None:
+    u = images()
+    x = (Views(ViewsConfig(), 16, 1, 0).make(u, "weak", 0) * 255).round().to(torch.uint8)
+    padded = torch.nn.functional.pad(u, (2, 2, 2, 2))
+    for before, after in zip(padded, x, strict=True):
+        places = [(i, j) for i in range(5) for j in range(5)]
+        assert any(torch.equal(before[:, i : i + 16, j : j + 16], after) for i, j in places)
+
+
+def test_flip_is_a_setting() -> None:
+    u = images(3)
+    still = ViewsConfig(shift=0.0, flip=False)
+    plain = u.float() / 255
+    assert torch.equal(Views(still, 16, 3, 0).make(u, "weak", 0), plain)
+    flipped = Views(ViewsConfig(shift=0.0), 16, 3, 0).make(u, "weak", 0)  # on for colour by default
+    mirrored = [not torch.equal(a, b) for a, b in zip(flipped, plain, strict=True)]
+    assert 15 < sum(mirrored) < 50
+    for after, before, is_mirror in zip(flipped, plain, mirrored, strict=True):
+        assert torch.equal(after, before.flip(2) if is_mirror else before)
+
+
+def test_strong_view_without_strength_is_the_image() -> None:
+    still = ViewsConfig(shift=0, rotate=0, shear=0, zoom=0, color=0, cutout=0)
+    u = images()
+    torch.testing.assert_close(
+        Views(still, 16, 1, 0).make(u, "strong", 0), u.float() / 255, atol=1e-5, rtol=0
+    )
+
+
+def test_colour_map() -> None:
+    x = torch.rand(8, 3, 4, 4) * 0.5 + 0.25
+    same = recolor(x, 0.0, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(same, x, atol=1e-4, rtol=0)
+    grey = torch.full((8, 3, 4, 4), 0.5)
+    changed = recolor(grey, 0.4, torch.Generator().manual_seed(0))  # hue and saturation leave grey alone
+    torch.testing.assert_close(changed[:, 0], changed[:, 1], atol=1e-3, rtol=0)
+    assert changed.std() > 0.01
+
+
+def test_cutout_erases_one_square_of_bounded_area() -> None:
+    x = torch.ones(200, 1, 20, 20)
+    cutout_(x, 0.5, torch.Generator().manual_seed(0))
+    erased = (x == 0.5).float().mean((1, 2, 3))
+    assert erased.max() <= 0.25 + 1e-6
+    assert erased.mean() > 0.03
+
+
+def test_empty_batch_and_other_sizes() -> None:
+    views = Views(ViewsConfig(), 16, 1, 0)
+    for kind in ("none", "weak", "strong"):
+        assert views.make(images()[:0], kind, 0).shape == (0, 1, 16, 16)
+        assert views.make(images(side=20), kind, 0).shape == (64, 1, 16, 16)
