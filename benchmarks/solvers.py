@@ -93,8 +93,8 @@ def ideal_consistency_function(path: Path) -> Denoise:
     """What a perfect consistency model would be: the end point of the ODE from any level."""
 
     def jump(x: torch.Tensor, level: int) -> tuple[torch.Tensor, torch.Tensor]:
-        sigmas = schedules.karras(0.002, path.sigmas[level], 64)
-        rest = Path((1.0,) * 65, (*sigmas, 0.0))
+        sigmas = schedules.karras(0.002, path.sigmas[level], 32)
+        rest = Path((1.0,) * 33, (*sigmas, 0.0))
         return heun(Mixture(rest).denoise, x, rest, lambda: x), x
 
     return jump
