@@ -58,13 +58,17 @@ def _add(
     if key in nodes:
         return key
     settings, content, needs = dict(stage.settings), dict(stage.settings), []
-    for setting, other in stage.references().items():
-        if other not in recipe.stages:
-            continue  # a path or the name of a kit
-        needed = _add(recipe, recipe.stages[other], seed, root, nodes, digests)
-        needs.append(needed)
-        settings[setting] = str(nodes[needed].folder)
-        content[setting] = digests[needed]
+    for setting, others in stage.references().items():
+        # What is no stage of the recipe is a path or the name of a kit.
+        inner = {
+            o: _add(recipe, recipe.stages[o], seed, root, nodes, digests)
+            for o in others
+            if o in recipe.stages
+        }
+        needs.extend(inner.values())
+        folders = [str(nodes[inner[o]].folder) if o in inner else o for o in others]
+        settings[setting] = folders if isinstance(stage.settings[setting], list) else folders[0]
+        content[setting] = [digests[inner[o]] if o in inner else o for o in others]
     if stage.per_seed:
         seeded = {"seed": seed, **dict.fromkeys(_LABEL_SEED.get(stage.kind, ()), seed)}
         settings.update(seeded)

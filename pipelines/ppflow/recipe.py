@@ -32,9 +32,13 @@ class Stage:
     settings: dict[str, Any]
     per_seed: bool
 
-    def references(self) -> dict[str, str]:
-        """Setting -> stage it names."""
-        return {key: str(self.settings[key]) for key in REFERENCES if key in self.settings}
+    def references(self) -> dict[str, list[str]]:
+        """Setting -> what it names: other stages, or things outside the recipe."""
+        given = {key: self.settings[key] for key in REFERENCES if key in self.settings}
+        return {
+            key: [str(v) for v in value] if isinstance(value, list) else [str(value)]
+            for key, value in given.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -144,15 +148,16 @@ def with_seeds(recipe: Recipe, seeds: int) -> Recipe:
 def _check_references(stage: Stage, stages: dict[str, Stage], name: str) -> None:
     """Replace nothing, refuse what cannot be: references to stages of the wrong kind and cycles."""
     expected = dict(zip(REFERENCES, ("synth", "pseudo", "train", "train"), strict=True))
-    for key, other in stage.references().items():
-        if other in stages and stages[other].kind != expected[key]:
-            raise UserError(
-                f"recipe {name}: {stage.name}.{key} names the {stages[other].kind} stage {other}, expected a {expected[key]} stage"
-            )
+    for key, others in stage.references().items():
+        for other in others:
+            if other in stages and stages[other].kind != expected[key]:
+                raise UserError(
+                    f"recipe {name}: {stage.name}.{key} names the {stages[other].kind} stage {other}, expected a {expected[key]} stage"
+                )
     seen, todo = set(), [stage.name]
     while todo:
         current = todo.pop()
-        for other in stages[current].references().values():
+        for other in (other for others in stages[current].references().values() for other in others):
             if other == stage.name:
                 raise UserError(
                     f"recipe {name}: stage {stage.name} depends on itself through {current}; break the cycle"

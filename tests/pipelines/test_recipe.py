@@ -17,9 +17,9 @@ def content(**changes):
         },
         "defaults": {"data.target": "digits"},
         "train": {
-            "pretrain": {"data.target": "", "data.shards": "letters"},
+            "pretrain": {"data.target": "", "data.shards": ["letters"]},
             "scratch": None,
-            "both": {"model.init": "pretrain", "data.unlabeled": "similar", "method.name": "uda"},
+            "both": {"model.init": "pretrain", "data.unlabeled": ["similar"], "method.name": "uda"},
         },
         "rows": {"Scratch": "scratch", "PP + P-SSL": "both"},
         "compare": ["Scratch"],
@@ -44,7 +44,7 @@ def test_expansion_shares_what_seeds_share_and_orders_needs_first(tmp_path):
         assert all(order.index(need) < order.index(key) for need in node.needs)
     both = nodes["both", 1]
     assert both.settings["model.init"] == str(nodes["pretrain", 1].folder)
-    assert both.settings["data.unlabeled"] == str(nodes["similar", 1].folder)
+    assert both.settings["data.unlabeled"] == [str(nodes["similar", 1].folder)]
     assert both.settings["seed"] == both.settings["data.label_seed"] == 1
     assert nodes["similar", 1].settings["label_seed"] == 1
     assert dependents(nodes)["letters", None] == 4

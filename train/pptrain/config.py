@@ -24,6 +24,8 @@ class DataConfig:
         label_seed: which images those are; -1 takes the seed of the pseudo plan, or else the run's.
         val_fraction: share of the labelled images kept for validation; null is 0.1, or 0 when fewer than 10 labels a class
             would remain.
+        monitor: how many of the unused training images of the target to watch while training (their accuracy is logged and
+            chooses nothing).
         shards: synth directories for supervised pre-training (PP).
         unlabeled: pseudo directories, or `target:SPEC` for the real training images of a target.
         weights: share of each of several directories in every batch; empty shares by their sizes.
@@ -43,6 +45,7 @@ class DataConfig:
     labels_per_class: int = 0
     label_seed: int = -1
     val_fraction: float | None = None
+    monitor: int = 0
     shards: list[str] = field(default_factory=list)
     unlabeled: list[str] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)

@@ -110,6 +110,8 @@ class Trainer:
                 report = self._validate()
                 row |= {"val_accuracy": report.accuracy, "val_loss": report.loss}
                 stopped = bool(loop.patience) and self.stale >= loop.patience
+            if self.task.monitor is not None and (self.step % loop.eval_every == 0 or last):
+                row |= {"monitor_accuracy": evaluate(self.classifier(), self.task.monitor).accuracy}
             if row and metrics is not None:
                 metrics.write(self._described(row))
             if progress is not None:

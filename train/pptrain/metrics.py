@@ -9,7 +9,8 @@ from typing import Any
 from ppcore.errors import UserError
 
 CSV_FILE = "metrics.csv"
-_COLUMNS = ["step", "epoch", "lr", "seconds", "images_per_s", "waiting", "val_accuracy", "val_loss"]
+_COLUMNS = ["step", "epoch", "lr", "seconds", "images_per_s", "waiting"]
+_COLUMNS += ["val_accuracy", "val_loss", "monitor_accuracy"]
 
 
 class Metrics:

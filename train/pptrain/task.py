@@ -15,7 +15,7 @@ from ppcore.errors import UserError
 from ppcore.seeds import derive
 from ppcore.targets import ImageSet, Target, load_target, stack
 from pptrain.config import DataConfig, TrainConfig
-from pptrain.labeled import choose_labeled, fingerprint, split_validation, val_share
+from pptrain.labeled import choose_labeled, choose_monitor, fingerprint, split_validation, val_share
 from pptrain.methods import Method, SemiSupervised, make_method
 from pptrain.pool import Pool, open_pool
 from pptrain.ranks import Ranks, has_bf16
@@ -38,6 +38,7 @@ class Task:
         net: the network, at its start; `started` says how.
         labeled, unlabeled: feeds of training images; images an epoch is counted in come from `labeled`.
         val: validation images, None when there are none.
+        monitor: training images that are only watched, None when there are none.
         test: opens the test images; called once, at the very end. None for pre-training.
         fingerprints: what identifies the data.
         notes: lines for the user.
@@ -52,6 +53,7 @@ class Task:
     labeled: Feed
     unlabeled: Feed | None
     val: ImageSet | None
+    monitor: ImageSet | None
     test: Callable[[], ImageSet] | None
     fingerprints: dict[str, Any]
     notes: list[str]
@@ -118,6 +120,7 @@ def open_task(config: TrainConfig, ranks: Ranks) -> Task:
         labeled=labeled,
         unlabeled=None,
         val=val if val is not None and len(val) else None,
+        monitor=_monitor(config, target),
         test=(lambda: test.test) if test is not None else None,
         fingerprints=fingerprints,
         notes=notes,
@@ -284,6 +287,15 @@ def _split(config: TrainConfig, target: Target) -> tuple[ImageSet, ImageSet]:
     data = config.data
     labeled = choose_labeled(target, data.labels_per_class, data.label_seed)
     return split_validation(labeled, data.val_fraction or 0.0, config.seed)
+
+
+def _monitor(config: TrainConfig, target: Target | None) -> ImageSet | None:
+    data = config.data
+    if target is None or not data.monitor:
+        return None
+    labeled = choose_labeled(target, data.labels_per_class, data.label_seed)
+    watched = choose_monitor(target, labeled, data.monitor, data.label_seed)
+    return watched if len(watched) else None
 
 
 def _image_feed(
