@@ -87,3 +87,7 @@ def _require_writable(root: Path) -> None:
 def main() -> None:
     """Entry point of the `ppflow` command."""
     run_app(app)
+
+
+if __name__ == "__main__":
+    main()
