@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -11,19 +14,55 @@ from ppcore.errors import UserError
 
 if TYPE_CHECKING:
     from ppgen.conditions import Conditions
+    from ppgen.engines.base import Engine
     from ppgen.plan import Plan
     from ppgen.source import SourceSpec
 
 
-def require_sound(engine: str, numbers: dict[str, int | None]) -> None:
+ENGINES = ("inline", "ray")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where shards are made: `--engine` and the options that belong to it."""
+
+    engine: str = "inline"
+    workers: int | None = None
+    threads: int | None = None
+    cpus_per_worker: float | None = None
+    gpus_per_worker: float | None = None
+    address: str | None = None
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What `ppgen plan` asks for instead of a run."""
+
+    calibrate: bool = True
+    price_per_hour: float | None = None
+
+
+DRY_RUN: ContextVar[DryRun | None] = ContextVar("DRY_RUN", default=None)
+"""Set while a command runs below `ppgen plan`."""
+
+
+def require_sound(place: Place, numbers: dict[str, int | None] | None = None) -> None:
     """Refuse what needs no generator to be seen as wrong, before one is loaded."""
-    if engine != "inline":
-        raise UserError(f"unknown engine {engine!r}; expected inline")
+    if place.engine not in ENGINES:
+        raise UserError(f"unknown engine {place.engine!r}; expected {' or '.join(ENGINES)}")
+    of_ray = {
+        "--cpus-per-worker": place.cpus_per_worker,
+        "--gpus-per-worker": place.gpus_per_worker,
+        "--address": place.address,
+    }
+    for name, value in of_ray.items():
+        if value is not None and place.engine != "ray":
+            raise UserError(f"{name} is an option of Ray; add --engine ray or leave it out")
     from ppgen.request import require_positive
 
-    for name, value in numbers.items():
-        if value is not None:
-            require_positive(name, value)
+    for name, number in {"--workers": place.workers, "--threads": place.threads, **(numbers or {})}.items():
+        if number is not None:
+            require_positive(name, number)
 
 
 def open_source(
@@ -66,23 +105,49 @@ def run(
     spec: SourceSpec,
     generator: Any,
     out: str | None,
-    workers: int | None,
-    threads: int | None,
+    place: Place,
 ) -> None:
-    from ppgen.engines.inline import InlineEngine
-    from ppgen.run import default_out, default_threads, default_workers, prepare, run_plan
+    """Make the plan's shards. Raises typer.Exit when shards failed."""
+    from ppgen.run import default_out, default_threads, prepare, run_plan
 
     job = prepare(
         out or default_out(plan),
         plan,
         source=spec,
-        threads=threads if threads is not None else default_threads(plan),
+        threads=place.threads if place.threads is not None else default_threads(plan),
     )
-    count = workers if workers is not None else default_workers(plan, spec.device)
-    print(
-        f"{plan.samples} images in {plan.num_shards} shards, {count} worker{'s' if count > 1 else ''} -> {job.out}",
-        file=sys.stderr,
-    )
-    status = run_plan(job, InlineEngine(count, generator if count == 1 else None), conditions)
+    engine, told = _make_engine(place, plan, spec, generator)
+    print(f"{plan.samples} images in {plan.num_shards} shards, {told} -> {job.out}", file=sys.stderr)
+    with _connection(place):
+        status = run_plan(job, engine, conditions)
     if status:
         raise typer.Exit(status)
+
+
+def _make_engine(place: Place, plan: Plan, spec: SourceSpec, generator: Any) -> tuple[Engine, str]:
+    """The engine and its size in words."""
+    if place.engine == "ray":
+        from ppgen.engines.cluster import check_need
+        from ppgen.engines.ray import RayEngine
+
+        cpus = 1.0 if place.cpus_per_worker is None else place.cpus_per_worker
+        check_need(spec.device, cpus, place.gpus_per_worker)
+        count = f"{place.workers} workers" if place.workers else "as many workers as have room"
+        return RayEngine(place.workers, cpus, place.gpus_per_worker, place.address), f"{count} on Ray"
+    from ppgen.engines.inline import InlineEngine
+    from ppgen.run import default_workers
+
+    number = place.workers if place.workers is not None else default_workers(plan, spec.device)
+    return (
+        InlineEngine(number, generator if number == 1 else None),
+        f"{number} worker{'s' if number > 1 else ''}",
+    )
+
+
+def _connection(place: Place) -> AbstractContextManager[object]:
+    """A named cluster is reached before anything is written, so that a wrong address leaves nothing behind."""
+    if place.address is None:
+        return nullcontext()
+    from ppgen.engines.cluster import cluster
+
+    return cluster(place.address)

@@ -21,12 +21,29 @@ Format = Annotated[str, typer.Option("--format", help="auto, jpg, png or webp; a
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16 [default: by device].")]
 Workers = Annotated[
-    int | None, typer.Option(help="Worker processes [default: cores for small images on a CPU, else 1].")
+    int | None,
+    typer.Option(
+        help="Worker processes [default: cores for small images on a CPU, else 1; ray: all that have room]."
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option(help="CPU threads a worker [default: 1 for small images, else all].")
 ]
-EngineName = Annotated[str, typer.Option("--engine", help="Where shards are made: inline.")]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="Where shards are made: inline (this machine) or ray.")
+]
+Cpus = Annotated[
+    float | None, typer.Option("--cpus-per-worker", help="Ray: CPUs reserved for each worker [default: 1].")
+]
+Gpus = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-worker", help="Ray: GPUs for each worker, may be a fraction [default: 1 if any]."
+    ),
+]
+Address = Annotated[
+    str | None, typer.Option(help="Ray: address of a running cluster, or auto [default: start a local one].")
+]
 Score = Annotated[bool, typer.Option(help="Store the source classifier's confidence in every sample.")]
 DropBelow = Annotated[
     float | None,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import os
 import signal
+import socket
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from ppcore.errors import UserError
 
@@ -20,6 +23,7 @@ except ImportError as failure:
     raise UserError(f"--engine ray needs Ray ({failure}); pip install 'pptransfer[generate]'") from failure
 
 _OBJECT_STORE_BYTES = 80 << 20  # Ray's minimum, nearly: only small records pass between processes
+_CONNECT_S = 10.0
 _UNITS = 10_000  # Ray counts resources in ten-thousandths
 
 
@@ -38,12 +42,8 @@ class Need:
         return f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
 
 
-def settle_need(device: str, cpus: float, gpus: float | None) -> Need:
-    """What a worker needs; without a word about GPUs one each where the device asks for CUDA or the cluster has some.
-
-    Raises:
-        UserError: the device names one GPU of one machine, or the numbers make no sense.
-    """
+def check_need(device: str, cpus: float, gpus: float | None) -> None:
+    """Raise UserError when the device names one GPU of one machine, or the numbers make no sense."""
     if device.startswith("cuda:"):
         raise UserError(
             f"--device {device} names a GPU of one machine and Ray hands out GPUs itself; give --device cuda"
@@ -52,6 +52,11 @@ def settle_need(device: str, cpus: float, gpus: float | None) -> Need:
         raise UserError(f"--cpus-per-worker is {cpus:g}; give a number above zero")
     if gpus is not None and not (0 <= gpus < math.inf and (gpus <= 1 or gpus == int(gpus))):
         raise UserError(f"--gpus-per-worker is {gpus:g}; give a whole number, or a fraction below 1")
+
+
+def settle_need(device: str, cpus: float, gpus: float | None) -> Need:
+    """What a worker needs; without a word about GPUs one each where the device asks for CUDA or the cluster has some."""
+    check_need(device, cpus, gpus)
     if gpus is None:
         found = ray.cluster_resources().get("GPU", 0.0) if device == "auto" else 0.0
         gpus = 1.0 if device == "cuda" or found else 0.0
@@ -73,8 +78,8 @@ def _units(amount: float) -> int:
 
 
 @contextmanager
-def cluster(address: str | None, cpus: float) -> Iterator[None]:
-    """A connection to Ray for the time of a run.
+def cluster(address: str | None, cpus: float = 1.0) -> Iterator[bool]:
+    """A connection to Ray for the time of a run; tells whether other nodes may join.
 
     A process that is already connected keeps its connection, before and after.
 
@@ -86,7 +91,7 @@ def cluster(address: str | None, cpus: float) -> Iterator[None]:
         UserError: no Ray answers at that address, or it is of another version.
     """
     if ray.is_initialized():
-        yield
+        yield True
         return
     options: dict[str, Any] = {"address": address}
     if address is None:
@@ -97,11 +102,43 @@ def cluster(address: str | None, cpus: float) -> Iterator[None]:
             "num_cpus": max(len(os.sched_getaffinity(0)), math.ceil(cpus)),
             "object_store_memory": _OBJECT_STORE_BYTES,
         }
+    else:
+        _require_listener(address)
     _connect(options)
     try:
-        yield
+        with redirect_stdout(_WithoutRay(sys.stdout)):
+            yield address is not None
     finally:
         ray.shutdown()
+
+
+class _WithoutRay(io.TextIOBase):
+    """Standard output without what Ray's own threads print there on every lost worker: the engine reports that itself."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if threading.current_thread().name.startswith("ray_"):
+            return len(text)
+        return self._stream.write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def _require_listener(address: str) -> None:
+    """Ray itself tries a wrong address for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # "auto" or a mistake, which Ray tells at once
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"nothing answers at --address {address} ({error}); give the host:port that ray start --head printed, or leave "
+            f"--address out to work on this machine"
+        ) from error
 
 
 def _connect(options: dict[str, Any]) -> None:

@@ -49,8 +49,13 @@ class RayEngine:
     def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Summary:
         """See :class:`ppgen.engines.base.Engine`."""
         count = min(self._workers or 1, len(shards))
-        with cluster(self._address, count * self._cpus):
+        with cluster(self._address, count * self._cpus) as grows:
             need = settle_need(job.source.device, self._cpus, self._gpus)
+            if not grows and room(need) == 0:
+                raise UserError(
+                    f"this machine has no room for a worker of {need}; ask for less with --cpus-per-worker or "
+                    f"--gpus-per-worker, or give the --address of a cluster"
+                )
             queue = Queue(shards, on_event)
             _Crew(job, queue, on_event, self._workers, need).run()
             return queue.summary
@@ -86,13 +91,9 @@ class _Crew:
     def __init__(self, job: Job, queue: Queue, on_event: OnEvent, workers: int | None, need: Need) -> None:
         self._job, self._queue, self._on_event, self._workers = job, queue, on_event, workers
         self._need = need
-        self._actor = ray.remote(
-            num_cpus=need.cpus,
-            num_gpus=need.gpus,
-            max_restarts=0,
-            max_task_retries=0,
-            concurrency_groups=GROUPS,
-        )(Hand)
+        reserved: dict[str, Any] = {"num_cpus": need.cpus, "num_gpus": need.gpus}
+        once: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": GROUPS}
+        self._actor: Any = ray.remote(**reserved, **once)(Hand)
         self._members: list[_Member] = []
         self._answers: dict[Any, tuple[_Member, Callable[[_Member, Any], None]]] = {}
         self._wanted = 0
