@@ -46,7 +46,9 @@ def test_dit_equals_the_stock_pipeline(dit: tuple[Path, Any], solver: str, guida
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
     folder, pipe = dit
-    kind = {"ddim": DDIMScheduler, "dpmpp_2m": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}[solver]
+    kind = {"ddim": DDIMScheduler, "dpmpp_2m": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}[
+        solver
+    ]
     pipe.scheduler = kind.from_config(pipe.scheduler.config)
     labels = [3, 999, 0]
     stock = pipe(
@@ -68,7 +70,9 @@ def test_dit_rounds_to_the_stock_pipeline_s_pixels(dit: tuple[Path, Any]) -> Non
     ours = load_generator(str(folder), sampling=sampling).sample(one_hot([3, 999, 0], 1000), SEEDS)
     pixels = torch.from_numpy(np.stack([np.asarray(image) for image in stock])).permute(0, 3, 1, 2)
     assert ours.dtype == torch.uint8
-    assert (ours.int() - pixels.int()).abs().max() <= 1  # a value within rounding error of .5 may go either way
+    assert (
+        ours.int() - pixels.int()
+    ).abs().max() <= 1  # a value within rounding error of .5 may go either way
     assert (ours == pixels).float().mean() > 0.999
 
 
@@ -105,7 +109,9 @@ def test_unet_with_ddim_equals_the_stock_scheduler(tmp_path: Path, prediction: s
     sampling = {"num_classes": 7, "solver": "ddim", "steps": 10, "guidance": 2, "guidance_interval": None}
     labels = [3, 6, 0]
     ours = load_generator(str(folder), sampling=sampling).sample_float(one_hot(labels, 7), SEEDS)  # type: ignore[attr-defined]
-    torch.testing.assert_close(ours, stock_ddim(make_unet(8).eval(), scheduler, labels, null=7, guidance=2.0), **CLOSE)
+    torch.testing.assert_close(
+        ours, stock_ddim(make_unet(8).eval(), scheduler, labels, null=7, guidance=2.0), **CLOSE
+    )
 
 
 def test_unet_with_ddpm_equals_the_stock_scheduler(tmp_path: Path) -> None:
@@ -114,7 +120,9 @@ def test_unet_with_ddpm_equals_the_stock_scheduler(tmp_path: Path) -> None:
 
     scheduler = DDPMScheduler(num_train_timesteps=20, clip_sample=False)
     folder = save_unet(tmp_path, scheduler, rows=7)
-    ours = load_generator(str(folder), sampling={"solver": "ddpm", "steps": 20}).sample_float(  # type: ignore[attr-defined]
+    ours = load_generator(
+        str(folder), sampling={"solver": "ddpm", "steps": 20}
+    ).sample_float(  # type: ignore[attr-defined]
         one_hot([1], 7), SEEDS[:1]
     )
     unet, stream = make_unet(7).eval(), streams(SEEDS)[0]

@@ -49,7 +49,9 @@ def test_every_solver_reaches_the_mixture(bench: ModuleType, solver: str) -> Non
     )
     ends = bench.solve(solver, path, start)
     assert bench.energy_distance(ends, bench.draw_mixture(500, 1)) < 0.1
-    assert bench.energy_distance(start / path.sigmas[0], bench.draw_mixture(500, 1)) > 0.15  # the test can fail
+    assert (
+        bench.energy_distance(start / path.sigmas[0], bench.draw_mixture(500, 1)) > 0.15
+    )  # the test can fail
 
 
 def test_stochastic_solvers_draw_a_fixed_number_of_times(bench: ModuleType) -> None:
@@ -116,7 +118,10 @@ def test_leading_levels_equal_the_stock_ones() -> None:
 
     stock = DDIMScheduler(timestep_spacing="leading")
     stock.set_timesteps(20)
-    assert list(schedules.discrete(stock.alphas_cumprod, 20, spacing="leading").timesteps) == stock.timesteps.tolist()
+    assert (
+        list(schedules.discrete(stock.alphas_cumprod, 20, spacing="leading").timesteps)
+        == stock.timesteps.tolist()
+    )
 
 
 def test_karras_levels_span_the_schedule() -> None:
@@ -146,7 +151,9 @@ def test_every_prediction_reads_back_clean_and_noise(prediction: str) -> None:
     clean, noise = torch.randn(2, 3, 3, dtype=torch.float64).unbind(0)
     for i in range(10):
         alpha, sigma = schedule.path.alphas[i], schedule.path.sigmas[i]
-        output = {"epsilon": noise, "sample": clean, "v_prediction": alpha * noise - sigma * clean}[prediction]
+        output = {"epsilon": noise, "sample": clean, "v_prediction": alpha * noise - sigma * clean}[
+            prediction
+        ]
         read = schedule.read(alpha * clean + sigma * noise, output, i)
         torch.testing.assert_close(read[0], clean)
         torch.testing.assert_close(read[1], noise)
@@ -190,7 +197,13 @@ def test_unknown_spacing_and_too_many_steps_are_refused() -> None:
 
 def test_guidance_acts_inside_its_interval_only() -> None:
     guidance = Guidance(1.5, (0.28, 5.42))
-    assert [guidance.active(r) for r in (0.28, 0.281, 5.42, 5.43, math.inf)] == [False, True, True, False, False]
+    assert [guidance.active(r) for r in (0.28, 0.281, 5.42, 5.43, math.inf)] == [
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
     assert not Guidance(1.0, None).active(1.0)
     assert Guidance(2.0, None).active(math.inf)
 

@@ -60,7 +60,9 @@ def save_vae(folder: Path | None, channels: int = 3) -> Any:
     return vae
 
 
-def make_unet(rows: int | None, channels: int = 3, side: int = 16, out_channels: int | None = None, **more: Any) -> Any:
+def make_unet(
+    rows: int | None, channels: int = 3, side: int = 16, out_channels: int | None = None, **more: Any
+) -> Any:
     """A class-conditional UNet2DModel; its last convolution is damped, so that sampling it is a tame equation."""
     from diffusers import UNet2DModel
 

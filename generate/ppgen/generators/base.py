@@ -129,16 +129,19 @@ def read_options(kind: type[Options], source: Source) -> Options:
             raise UserError(
                 f"unknown sampling option {name!r} for {source.spec}; this family ({source.family}) has {', '.join(known)}"
             )
-        values[name] = _coerce(name, value, known[name].default)
+        values[name] = _coerce(name, value, known[name].default, str(known[name].type))
     return kind(**values)
 
 
-def _coerce(name: str, value: Any, default: Any) -> Any:
+def _coerce(name: str, value: Any, default: Any, annotation: str) -> Any:
     if isinstance(value, list):
         value = tuple(value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if value is None or default is None or default is MISSING or isinstance(value, type(default)):
+    optional = value is None and "None" in annotation
+    if optional or default is None or default is MISSING or isinstance(value, type(default)):
+        return value
+    if isinstance(value, str) and "| str" in annotation:
         return value
     raise UserError(
         f"sampling option {name}={value!r} is not of the right type; expected something like {default!r}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ppgen.generators.base import Generator, Source, read_options
 from ppgen.generators.biggan_network import BigGANConfig, BigGANNetwork, build, truncated_normal
 from ppgen.generators.devices import compiled
 from ppgen.generators.diffusion import compile_mode, to_uint8
-from ppgen.generators.labels import check_condition, embed, fit_names
+from ppgen.generators.labels import check_condition, choose_names, embed, fit_names
 from ppgen.generators.resolve import read_json, weights_sha256
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
@@ -28,10 +28,12 @@ class BigGANOptions:
 
     Attributes:
         truncation: scale of the noise, in (0, 1]; 1 keeps all the variety, which training data wants.
+        class_names: K names where the source has none, or `imagenet`.
         compile: see :func:`ppgen.generators.devices.compiled`; `auto`: `default` on GPUs, `none` on CPUs.
     """
 
     truncation: float = 1.0
+    class_names: tuple[str, ...] | str = ()
     compile: str = "auto"
 
 
@@ -50,10 +52,13 @@ class BigGANGenerator:
     ) -> None:
         config = network.config
         self.num_classes, self.resolution = config.num_classes, config.output_dim
-        self.class_names = fit_names(source.class_names, config.num_classes)
+        self.class_names = fit_names(
+            choose_names(options.class_names, source.class_names), config.num_classes, source.spec
+        )
         self.licence, self.revision = source.licence, source.revision
         self._table, self._options, self._z_dim = table, options, config.z_dim
-        self._details = {"family": source.family, **details, "sampling": asdict(options)}
+        sampling = asdict(replace(options, class_names=()))  # the plan has the names in full
+        self._details = {"family": source.family, **details, "sampling": sampling}
         self._forward: Callable[..., torch.Tensor] = compiled(network, options.compile)
 
     def sample(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
@@ -83,7 +88,7 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     options = read_options(BigGANOptions, source)
     if not 0 < options.truncation <= 1:
         raise UserError(f"truncation {options.truncation} is outside (0, 1]; 1 gives the most varied images")
-    options = BigGANOptions(options.truncation, compile_mode(options.compile, device))
+    options = replace(options, compile=compile_mode(options.compile, device))
     folder = Path(source.location)
     config = BigGANConfig.from_dict(read_json(folder / "config.json"))
     file = next((folder / name for name in _FILES if (folder / name).is_file()), folder / _FILES[-1])

@@ -10,7 +10,7 @@ import torch
 from ppgen.generators.base import Generator, Source, read_options
 from ppgen.generators.components import load_component, load_scheduler, schedule_for
 from ppgen.generators.diffusion import DiffusionGenerator, DiffusionOptions, compile_mode
-from ppgen.generators.labels import count_classes
+from ppgen.generators.labels import choose_names, count_classes
 from ppgen.generators.resolve import weights_sha256
 from ppgen.generators.unet import UNetNetwork, class_rows
 
@@ -36,7 +36,8 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     schedule = schedule_for(load_scheduler(folder / "scheduler"), options, clip=True)
     unet = load_component("UNet2DModel", folder / "unet", device, dtype)
     rows = class_rows(unet, source.spec)
-    num_classes, null = count_classes(rows, source.class_names, options.num_classes, source.spec)
+    names = choose_names(options.class_names, source.class_names)
+    num_classes, null = count_classes(rows, names, options.num_classes, source.spec)
     network = UNetNetwork(unet, schedule, null, device, options.compile)
     return DiffusionGenerator(
         source,
@@ -45,6 +46,7 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
         options,
         torch.Tensor.float,
         num_classes=num_classes,
+        class_names=names,
         image_shape=network.shape,
         device=device,
         details={"weights_sha256": weights_sha256(folder), "dtype": str(dtype).removeprefix("torch.")},

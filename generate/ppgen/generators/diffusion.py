@@ -29,6 +29,7 @@ class DiffusionOptions:
         levels: places on the training grid, for consistency models; None spaces `steps` of them evenly.
         patch: images are handed to the network as patch x patch blocks stacked into channels.
         num_classes: K, where the model's files leave it open.
+        class_names: K names where the source has none, or `imagenet`.
         decode_batch: images the autoencoder decodes at a time.
         compile: `none`, `default`, `graphs`, or `auto`: `default` on GPUs, `none` on CPUs.
     """
@@ -42,8 +43,19 @@ class DiffusionOptions:
     levels: tuple[int, ...] | None = None
     patch: int = 1
     num_classes: int | None = None
+    class_names: tuple[str, ...] | str = ()
     decode_batch: int = 32
     compile: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "patch", "decode_batch"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"sampling option {name}={value!r} must be a whole number of at least 1")
+        if self.solver not in SOLVERS:
+            raise UserError(f"unknown solver {self.solver!r}; choose {', '.join(SOLVERS)}")
+        if self.guidance_interval is not None and len(self.guidance_interval) != 2:
+            raise UserError(f"sampling option guidance_interval={self.guidance_interval!r} must be two noise levels, low and high")
 
     def make_guidance(self) -> Guidance:
         return Guidance(self.guidance, self.guidance_interval, self.guidance_channels)
@@ -90,20 +102,18 @@ class DiffusionGenerator:
         decode: Decode,
         *,
         num_classes: int,
+        class_names: tuple[str, ...],
         image_shape: tuple[int, int, int],
         device: torch.device,
         details: dict[str, Any],
-        class_names: tuple[str, ...] = (),
     ) -> None:
-        if options.solver not in SOLVERS:
-            raise UserError(f"unknown solver {options.solver!r}; choose {', '.join(SOLVERS)}")
         self.guidance = options.make_guidance()
         if self.guidance.scale != 1.0 and not network.has_null:
             raise UserError(
                 f"{source.spec} has no null label to guide with; use the sampling option guidance=1 (given: {options.guidance})"
             )
         self.num_classes = num_classes
-        self.class_names = fit_names(source.class_names or class_names, num_classes)
+        self.class_names = fit_names(class_names, num_classes, source.spec)
         self.channels, self.resolution, _ = image_shape
         self.licence, self.revision = source.licence, source.revision
         self.device, self.schedule, self.options = device, schedule, options
@@ -141,6 +151,7 @@ class DiffusionGenerator:
     def describe(self) -> dict[str, Any]:
         """See :meth:`ppgen.generators.base.Generator.describe`."""
         options = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self.options).items()}
+        del options["class_names"]  # the plan has them in full
         return {**self._details, "sampling": options}
 
     def _predict(self, x: torch.Tensor, level: int, embedded: Any) -> torch.Tensor:

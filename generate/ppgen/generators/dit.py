@@ -12,6 +12,7 @@ from ppgen.generators.base import Generator, Source, read_options
 from ppgen.generators.components import load_component, load_scheduler, schedule_for
 from ppgen.generators.diffusion import DiffusionGenerator, DiffusionOptions, compile_mode
 from ppgen.generators.dit_network import DiTNetwork
+from ppgen.generators.labels import choose_names
 from ppgen.generators.resolve import read_json, weights_sha256
 
 
@@ -41,10 +42,10 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
         options,
         decoder,
         num_classes=num_classes,
+        class_names=choose_names(options.class_names, source.class_names, _names(folder, num_classes)),
         image_shape=decoder.image_shape(network.shape),
         device=device,
         details={"weights_sha256": weights_sha256(folder), "dtype": str(dtype).removeprefix("torch.")},
-        class_names=_names(folder, num_classes),
     )
 
 

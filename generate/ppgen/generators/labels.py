@@ -55,6 +55,24 @@ def count_classes(
     return wanted, (wanted if rows == wanted + 1 else None)
 
 
-def fit_names(class_names: tuple[str, ...], num_classes: int) -> tuple[str, ...]:
-    """The names when there are K of them, else numbers."""
-    return class_names if len(class_names) == num_classes else tuple(str(k) for k in range(num_classes))
+def choose_names(asked: tuple[str, ...] | str, *others: tuple[str, ...]) -> tuple[str, ...]:
+    """The first names there are: the sampling option `class_names`, then `others` in order.
+
+    Args:
+        asked: names, or `imagenet` for the names torchvision gives ImageNet's 1,000 classes, in the usual order.
+    """
+    if asked == "imagenet":
+        import torchvision
+
+        return tuple(torchvision.models.ResNet50_Weights.DEFAULT.meta["categories"])
+    given = (asked,) if isinstance(asked, str) else tuple(str(name) for name in asked)
+    return next((names for names in (given, *others) if names), ())
+
+
+def fit_names(class_names: tuple[str, ...], num_classes: int, where: str) -> tuple[str, ...]:
+    """The names, or numbers when there are none. Raises UserError when there are more or fewer than classes."""
+    if class_names and len(class_names) != num_classes:
+        raise UserError(
+            f"{where} has {num_classes} classes but {len(class_names)} class names; give one name a class"
+        )
+    return class_names or tuple(str(k) for k in range(num_classes))

@@ -14,7 +14,7 @@ from ppcore.errors import UserError
 from ppcore.seeds import derive
 from ppgen.generators.base import Generator, Source, read_options
 from ppgen.generators.diffusion import to_uint8
-from ppgen.generators.labels import check_condition
+from ppgen.generators.labels import check_condition, choose_names
 from ppgen.generators.resolve import weights_sha256
 
 Embeddings = tuple[torch.Tensor, ...]
@@ -189,18 +189,13 @@ def _open(source: Source, dtype: torch.dtype) -> Any:
 
 
 def _class_names(source: Source, options: TextOptions) -> tuple[str, ...]:
-    if options.class_names == "imagenet":
-        import torchvision
-
-        return tuple(torchvision.models.ResNet50_Weights.DEFAULT.meta["categories"])
-    names = (options.class_names,) if isinstance(options.class_names, str) else options.class_names
-    names = names or source.class_names
+    names = choose_names(options.class_names, source.class_names)
     if not names:
         raise UserError(
             f"{source.spec} makes images from text and has no classes of its own; name them with the sampling option class_names "
             "(a list, or imagenet)"
         )
-    return tuple(str(name) for name in names)
+    return names
 
 
 def _own_resolution(pipe: Any) -> int:

@@ -16,7 +16,7 @@ from ppgen.generators.base import Generator, Source, read_options
 from ppgen.generators.components import load_component, load_scheduler, schedule_for
 from ppgen.generators.devices import compiled
 from ppgen.generators.diffusion import Decode, DiffusionGenerator, DiffusionOptions, compile_mode
-from ppgen.generators.labels import count_classes, embed
+from ppgen.generators.labels import choose_names, count_classes, embed
 from ppgen.generators.resolve import weights_sha256
 from ppgen.schedules import Schedule
 
@@ -68,7 +68,8 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     unet = load_component("UNet2DModel", folder / "unet", device, dtype)
     scheduler = load_scheduler(folder / "scheduler")
     rows = class_rows(unet, source.spec)
-    num_classes, null = count_classes(rows, source.class_names, options.num_classes, source.spec)
+    names = choose_names(options.class_names, source.class_names)
+    num_classes, null = count_classes(rows, names, options.num_classes, source.spec)
     given = source.sampling
     options = replace(
         options,
@@ -86,6 +87,7 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
         options,
         decode,
         num_classes=num_classes,
+        class_names=names,
         image_shape=image_shape,
         device=device,
         details={"weights_sha256": weights_sha256(folder), "dtype": str(dtype).removeprefix("torch.")},
