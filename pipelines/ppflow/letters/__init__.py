@@ -1,0 +1,1 @@
+"""The recipe that builds the embedded kit `letters`: fonts -> pictures -> classifier -> generator."""
