@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ppgen.plan import Plan
+from ppgen.planned import Planned
+
+if TYPE_CHECKING:
+    from ppgen.merge import Merged
 
 _OPEN = """\
 ```python
@@ -30,31 +34,67 @@ def write_card(plan: Plan, versions: list[dict[str, str]], redrawn: dict[str, in
         versions: library versions the shards were made with, the most frequent first.
         redrawn: {"redrawn": samples, "below": samples} where the plan draws samples again.
     """
+    facts = {**_facts(plan), **_selection(plan, redrawn), "Libraries": "; ".join(_told(v) for v in versions)}
+    return _page(plan, f"{_meaning(plan)}\n\n{_table(facts)}", _layout(plan))
+
+
+def write_merged_card(merged: Merged, versions: list[dict[str, str]], redrawn: dict[str, int]) -> str:
+    """The card of a merged directory: its parts one after the other; arguments as :func:`write_card`."""
+    facts = {
+        "Samples": merged.samples,
+        "Shards": merged.num_shards,
+        "Libraries": "; ".join(_told(v) for v in versions),
+    }
+    if any(part.plan.redraw is not None for part in merged.parts):
+        facts["Drawn again"] = (
+            f"{redrawn['redrawn']} samples replaced, {redrawn['below']} still below the threshold"
+        )
+    body = [
+        f"{_meaning(merged.parts[0].plan)}\n\n{len(merged.parts)} directories were merged into this one; their samples follow each "
+        f"other in the order below, under new keys.\n\n{_table(facts)}"
+    ]
+    for number, part in enumerate(merged.parts, start=1):
+        last = part.sample + part.plan.samples - 1
+        own = {**_facts(part.plan), **({"Confidence by": _told(part.plan.score)} if part.plan.score else {})}
+        body.append(f"## Part {number}: samples {part.sample} to {last}\n\n{_table(own)}")
+    return _page(merged, "\n\n".join(body), _layout(merged.parts[0].plan))
+
+
+def _page(plan: Planned, body: str, layout: str) -> str:
     source = plan.source
     title = f"{plan.samples} {'synthetic' if plan.kind == 'synth' else 'pseudo'} images from {source['name']}"
-    facts = {
+    return (
+        f"---\nlicense: other\nlicense_name: {json.dumps(str(source['licence']))}\ntags: [synthetic, webdataset]\n"
+        f"configs:\n- config_name: default\n  data_files: shards/*.tar\n---\n\n"
+        f"# {title}\n\n{body}\n\n## Open it\n\n{_OPEN}\n{layout}\n"
+    )
+
+
+def _table(facts: dict[str, Any]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items())])
+
+
+def _facts(plan: Plan) -> dict[str, Any]:
+    source = plan.source
+    return {
         "Samples": plan.samples,
         "Shards": plan.num_shards,
         "Images": f"{plan.encoding['format']}, {plan.resolution}x{plan.resolution}, {plan.channels} channels",
         **_content(plan),
+        "Generator": source["name"],
         "Licence of the generator": source["licence"],
         "Revision": source["revision"] or "none given",
         **{_words(key): _told(value) for key, value in source.items() if key not in _STATED and value},
-        **{f"Sampling: {key}": _told(v) for key, v in source.get("sampling", {}).items() if v is not None},
-        **_selection(plan, redrawn),
+        **{
+            f"Sampling: {_words(key)}": _told(value)
+            for key, value in source.get("sampling", {}).items()
+            if value is not None
+        },
         "Encoding": _told(plan.encoding),
         "Seed": plan.seed,
         "Batch size": plan.batch_size,
         "Fingerprint": f"`{plan.fingerprint}`",
-        "Libraries": "; ".join(_told(v) for v in versions),
     }
-    table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    return (
-        f"---\nlicense: other\nlicense_name: {json.dumps(str(source['licence']))}\ntags: [synthetic, webdataset]\n"
-        f"configs:\n- config_name: default\n  data_files: shards/*.tar\n---\n\n"
-        f"# {title}\n\n{_meaning(plan)}\n\n| | |\n|---|---|\n{table}\n\n"
-        f"## Open it\n\n{_OPEN}\n{_layout(plan)}\n"
-    )
 
 
 _STATED = {"name", "class_names", "class_ids", "licence", "revision", "sampling"}

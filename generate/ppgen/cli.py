@@ -7,17 +7,20 @@ from typing import Annotated
 import typer
 
 from ppcore.console import run_app
-from ppcore.errors import UserError
-from ppgen.launch import open_source, require_sound, run
+from ppgen.cli_tools import add_plans, planner, tools
+from ppgen.launch import Place, open_source, require_sound, run
 from ppgen.options import (
     DEFAULT_SOURCE,
+    Address,
     Batch,
     ClassifierName,
+    Cpus,
     Device,
     DropBelow,
     Dtype,
     EngineName,
     Format,
+    Gpus,
     Out,
     PerShard,
     Revision,
@@ -56,6 +59,9 @@ def synth(
     workers: Workers = None,
     threads: Threads = None,
     engine: EngineName = "inline",
+    cpus_per_worker: Cpus = None,
+    gpus_per_worker: Gpus = None,
+    address: Address = None,
     score: Score = False,
     drop_below: DropBelow = None,
     classifier: ClassifierName = None,
@@ -64,13 +70,14 @@ def synth(
     trust_remote_code: Trust = False,
 ) -> None:
     """Synthetic images of source classes: the data of pseudo pre-training."""
-    require_sound(engine, {"--workers": workers, "--threads": threads, "--per-class": per_class})
+    place = Place(engine, workers, threads, cpus_per_worker, gpus_per_worker, address)
+    require_sound(place, {"--per-class": per_class})
     from ppgen.request import Settings, plan_synth
 
     spec, generator = open_source(source, device, dtype, sampling, revision, trust_remote_code, classifier)
     settings = Settings(seed, batch_size, samples_per_shard, image_format, score, drop_below)
     plan = plan_synth(generator, spec, classes, per_class, settings)
-    run(plan, None, spec, generator, out, workers, threads)
+    run(plan, None, spec, generator, out, place)
 
 
 @app.command()
@@ -100,6 +107,9 @@ def pseudo(
     workers: Workers = None,
     threads: Threads = None,
     engine: EngineName = "inline",
+    cpus_per_worker: Cpus = None,
+    gpus_per_worker: Gpus = None,
+    address: Address = None,
     score: Score = False,
     drop_below: DropBelow = None,
     classifier: ClassifierName = None,
@@ -107,8 +117,9 @@ def pseudo(
     revision: Revision = None,
     trust_remote_code: Trust = False,
 ) -> None:
-    """Images conditioned on soft labels of target images: the unlabelled data of P-SSL [default: 10 for every image]."""
-    require_sound(engine, {"--workers": workers, "--threads": threads})
+    """Images conditioned on soft labels of target images: the unlabelled data of P-SSL (10 for every image unless told otherwise)."""
+    place = Place(engine, workers, threads, cpus_per_worker, gpus_per_worker, address)
+    require_sound(place)
     from ppgen.request import PseudoRequest, Settings, plan_pseudo
 
     if per_image is None and count is None:
@@ -118,55 +129,7 @@ def pseudo(
     chosen = seed if label_seed is None else label_seed
     request = PseudoRequest(target, labels_per_class, chosen, per_image, count, condition, temperature, top_k)
     plan, conditions = plan_pseudo(generator, spec, request, settings)
-    run(plan, conditions, spec, generator, out, workers, threads)
-
-
-@app.command()
-def verify(
-    directory: Annotated[str, typer.Argument(help="Shard directory, path or URL.")],
-    regenerate: Annotated[int, typer.Option(help="Sample so many random images again and compare them.")] = 0,
-    seed: Annotated[int, typer.Option(help="Chooses the images to sample again.")] = 0,
-    source: Annotated[str | None, typer.Option(help="Where the source is now, if it has moved.")] = None,
-    device: Device = "auto",
-) -> None:
-    """Check a shard directory: plan, tars, parquet files, checksums, labels. Exit status 1 when something is wrong."""
-    if regenerate < 0:
-        raise UserError(f"--regenerate is {regenerate}; give 0 or more")
-    from ppcore.console import Progress
-    from ppcore.storage import Store
-    from ppgen import verify as checks
-    from ppgen.directory import read_plan
-
-    store = Store(directory)
-    plan = read_plan(store)
-    progress = Progress(plan.samples, "samples", label="verify")
-    report = checks.verify(store, plan, progress.advance)
-    progress.close()
-    again = 0
-    if regenerate:
-        from ppgen.run import default_threads
-        from ppgen.source import SourceSpec
-        from ppgen.worker import Job, Worker
-
-        spec = SourceSpec.from_hint(plan.load, device, source)
-        worker = Worker(Job(plan, directory, spec, default_threads(plan)))
-        found = checks.regenerate(worker, store, regenerate, seed)
-        worker.close()
-        again = found.checked
-        for shard, problems in found.shards.items():
-            report.shards[shard].extend(problems)
-    for problem in report.general:
-        print(f"BAD {problem}")
-    for shard, problems in sorted(report.shards.items()):
-        print(f"BAD shard {shard}: {'; '.join(problems)}")
-    if not report.ok:
-        print(
-            f"{directory}: {len(report.shards)} of {plan.num_shards} shards are bad: {sorted(report.shards)}"
-        )
-        raise typer.Exit(1)
-    print(
-        f"{directory}: {plan.num_shards} shards, {report.checked} samples, all as planned; {again} sampled again, the same"
-    )
+    run(plan, conditions, spec, generator, out, place)
 
 
 @app.command()
@@ -180,6 +143,11 @@ def sources() -> None:
         print(
             f"{kit.name}{default}: {kit.description}; {kit.resolution}x{kit.resolution}x{kit.channels}, {kit.licence}, {kind}"
         )
+
+
+add_plans(synth, pseudo)
+app.add_typer(tools)
+app.add_typer(planner, name="plan")
 
 
 def main() -> None:

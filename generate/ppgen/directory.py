@@ -16,6 +16,7 @@ from ppcore.shards import COMMITS, CONDITIONS, META, PLAN, SHARDS, commit_path, 
 from ppcore.storage import Store
 from ppgen.conditions import Conditions
 from ppgen.plan import Plan
+from ppgen.planned import Planned
 
 
 def read_plan(store: Store) -> Plan:
@@ -36,8 +37,8 @@ def settle_plan(store: Store, request: Plan) -> Plan:
         UserError: the directory belongs to something else, holds another plan, or cannot be written.
     """
     if not store.exists(PLAN):
-        _require_empty(store)
-        _require_writable(store)
+        require_empty(store)
+        require_writable(store)
         return request
     stored = read_plan(store)
     if stored.condition is not None and request.condition is not None and store.exists(CONDITIONS):
@@ -50,7 +51,7 @@ def settle_plan(store: Store, request: Plan) -> Plan:
             f"{store} was made with another request ({'; '.join(differences)}); repeat that request to resume it, or give another "
             f"--out"
         )
-    _require_writable(store)
+    require_writable(store)
     return stored
 
 
@@ -104,7 +105,7 @@ def read_commit(store: Store, shard: int) -> dict[str, Any]:
     return record
 
 
-def pending_shards(store: Store, plan: Plan) -> list[int]:
+def pending_shards(store: Store, plan: Planned) -> list[int]:
     """The shards without a sound commit: no record, a record of another plan, or files of another size than recorded."""
     recorded = set(store.list(COMMITS))
     return [
@@ -114,7 +115,7 @@ def pending_shards(store: Store, plan: Plan) -> list[int]:
     ]
 
 
-def _is_sound(store: Store, plan: Plan, shard: int) -> bool:
+def _is_sound(store: Store, plan: Planned, shard: int) -> bool:
     try:
         record = read_commit(store, shard)
         sizes = store.size(tar_path(shard)), store.size(meta_path(shard))
@@ -129,7 +130,8 @@ def conditions_sha256(conditions: Conditions) -> str:
     return hashlib.sha256(conditions.to_parquet()).hexdigest()
 
 
-def _require_empty(store: Store) -> None:
+def require_empty(store: Store) -> None:
+    """Raise UserError when the directory holds anything."""
     if store.is_local and Path(store.root).exists() and not Path(store.root).is_dir():
         raise UserError(f"{store} is a file; give a directory as --out")
     found = store.list()
@@ -139,7 +141,8 @@ def _require_empty(store: Store) -> None:
         )
 
 
-def _require_writable(store: Store) -> None:
+def require_writable(store: Store) -> None:
+    """Raise UserError when a local directory cannot be written or made."""
     if not store.is_local:
         return
     folder = Path(store.root).absolute()

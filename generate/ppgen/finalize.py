@@ -11,12 +11,11 @@ import pyarrow.parquet as pq
 
 from ppcore.shards import CARD, INDEX, MANIFEST, ROW_SCHEMA, meta_path, tar_path
 from ppcore.storage import Store
-from ppgen.card import write_card
 from ppgen.directory import read_commit
-from ppgen.plan import Plan
+from ppgen.planned import Planned
 
 
-def finalize(store: Store, plan: Plan) -> None:
+def finalize(store: Store, plan: Planned) -> None:
     """Write manifest.parquet, README.md and, last, index.json, which says that the directory is complete.
 
     Every shard must be committed. Memory does not grow with the number of shards.
@@ -25,14 +24,14 @@ def finalize(store: Store, plan: Plan) -> None:
     versions = Counter(json.dumps(record["versions"], sort_keys=True) for record in records)
     _write_manifest(store, plan)
     redrawn = {name: sum(record.get(name, 0) for record in records) for name in ("redrawn", "below")}
-    card = write_card(plan, [json.loads(text) for text, _ in versions.most_common()], redrawn)
+    card = plan.card([json.loads(text) for text, _ in versions.most_common()], redrawn)
     store.write_atomic(CARD, card.encode())
     store.write_atomic(
         INDEX, json.dumps(make_index(plan, records), indent=1, ensure_ascii=False).encode() + b"\n"
     )
 
 
-def make_index(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Any]:
+def make_index(plan: Planned, records: list[dict[str, Any]]) -> dict[str, Any]:
     """The explicit shard list, in the form webdataset's index tools (wids) read.
 
     Args:
@@ -60,7 +59,7 @@ def make_index(plan: Plan, records: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _write_manifest(store: Store, plan: Plan) -> None:
+def _write_manifest(store: Store, plan: Planned) -> None:
     """All parquet rows in one file, a row group a shard."""
     staged = store.stage(MANIFEST)
     try:

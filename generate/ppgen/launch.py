@@ -107,8 +107,12 @@ def run(
     out: str | None,
     place: Place,
 ) -> None:
-    """Make the plan's shards. Raises typer.Exit when shards failed."""
-    from ppgen.run import default_out, default_threads, prepare, run_plan
+    """Make the plan's shards, or say what that would cost where :data:`DRY_RUN` is set.
+
+    Raises:
+        typer.Exit: shards failed.
+    """
+    from ppgen.run import default_out, default_threads, default_workers, prepare, run_plan
 
     job = prepare(
         out or default_out(plan),
@@ -116,6 +120,13 @@ def run(
         source=spec,
         threads=place.threads if place.threads is not None else default_threads(plan),
     )
+    dry = DRY_RUN.get()
+    if dry is not None:
+        from ppgen.estimate import calibrate, describe
+
+        rate = calibrate(job, generator, conditions) if dry.calibrate else None
+        print(describe(job, place.workers or default_workers(plan, spec.device), rate, dry.price_per_hour))
+        return
     engine, told = _make_engine(place, plan, spec, generator)
     print(f"{plan.samples} images in {plan.num_shards} shards, {told} -> {job.out}", file=sys.stderr)
     with _connection(place):

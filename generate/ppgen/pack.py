@@ -76,7 +76,7 @@ def pack(plan: Plan, shard: int, samples: Samples) -> tuple[bytes, bytes]:
             tar.add(f"{key}.cls", str(int(samples.label[position])).encode())
         else:
             tar.add(f"{key}.soft.npy", encode_soft(samples.condition[position]))
-    return tar.close(), _to_parquet(describe_rows(shard, samples, offsets))
+    return tar.close(), to_parquet(describe_rows(shard, samples, offsets))
 
 
 def describe_rows(shard: int, samples: Samples, offsets: list[int]) -> pa.Table:
@@ -123,7 +123,8 @@ def _largest(condition: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]
     return classes, [values[i, kept[i]] for i in range(len(order))]
 
 
-def _to_parquet(table: pa.Table) -> bytes:
+def to_parquet(table: pa.Table) -> bytes:
+    """The bytes of a shard's parquet file; equal rows give equal bytes."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", row_group_size=len(table))
     return buffer.getvalue()

@@ -234,6 +234,10 @@ class Plan:
                     f"{where} is a plan of version {content['version']}, this ppgen writes version {VERSION}; "
                     f"use the ppgen that made it or another --out"
                 )
+            if "merged" in content:
+                raise UserError(
+                    f"{where} was merged from {len(content['merged'])} directories; resume or extend those and merge them again"
+                )
             stated = content.pop("fingerprint")
             content.pop("samples")
             segments = tuple(
@@ -270,6 +274,12 @@ class Plan:
         else:
             content["count"] = self.samples
         return content
+
+    def card(self, versions: list[dict[str, str]], redrawn: dict[str, int]) -> str:
+        """The dataset card; see :func:`ppgen.card.write_card`."""
+        from ppgen.card import write_card
+
+        return write_card(self, versions, redrawn)
 
     def with_conditions(self, sha256: str) -> Plan:
         """The same plan with another condition table."""

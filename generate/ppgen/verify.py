@@ -38,8 +38,11 @@ from ppgen.directory import read_commit
 from ppgen.finalize import make_index
 from ppgen.pack import Samples, describe_rows, pack
 from ppgen.plan import Plan
+from ppgen.planned import Planned
 from ppgen.redraw import with_attempts
 from ppgen.worker import Worker
+
+Check = Callable[[int, dict[str, Any]], list[str]]
 
 _PIL_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 
@@ -51,11 +54,13 @@ class Report:
     Attributes:
         shards: shard -> what is wrong with it.
         general: what is wrong with the directory as a whole.
+        conditions_bad: whether that is the condition table.
         checked: samples looked at.
     """
 
     shards: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
     general: list[str] = field(default_factory=list)
+    conditions_bad: bool = False
     checked: int = 0
 
     @property
@@ -71,6 +76,19 @@ def verify(store: Store, plan: Plan, on_shard: Callable[[int], None] | None = No
     """
     report = Report()
     conditions = _read_conditions(store, plan, report)
+
+    def check(shard: int, record: dict[str, Any]) -> list[str]:
+        if plan.kind == "pseudo" and conditions is None:
+            return []  # nothing to compare with; the report says why
+        return check_shard(store, plan, shard, record, conditions)
+
+    return verify_shards(store, plan, check, report, on_shard)
+
+
+def verify_shards(
+    store: Store, plan: Planned, check: Check, report: Report, on_shard: Callable[[int], None] | None = None
+) -> Report:
+    """Check every shard with `check`, and manifest, index and strays against the commit records; fills in `report`."""
     records: dict[int, dict[str, Any]] = {}
     for shard in range(plan.num_shards):
         count = plan.locate(shard)[2]
@@ -81,11 +99,10 @@ def verify(store: Store, plan: Plan, on_shard: Callable[[int], None] | None = No
         except ValueError as error:
             report.shards[shard].append(f"has a damaged commit record ({error})")
         else:
-            if plan.kind == "synth" or conditions is not None:
-                problems = check_shard(store, plan, shard, records[shard], conditions)
-                if problems:
-                    report.shards[shard].extend(problems)
-                report.checked += count
+            problems = check(shard, records[shard])
+            if problems:
+                report.shards[shard].extend(problems)
+            report.checked += count
         if on_shard is not None:
             on_shard(count)
     _check_strays(store, plan, report)
@@ -187,8 +204,10 @@ def _read_conditions(store: Store, plan: Plan, report: Report) -> Conditions | N
         return Conditions.from_parquet(store.read(CONDITIONS), plan)
     except FileNotFoundError:
         report.general.append(f"{CONDITIONS} is missing")
+        report.conditions_bad = True
     except UserError as error:
         report.general.append(str(error))
+        report.conditions_bad = True
     return None
 
 
@@ -250,7 +269,7 @@ def _first_difference(raw: list[RawSample], keys: list[str]) -> str:
     return f"{len(raw)} and not {len(keys)}"
 
 
-def _check_strays(store: Store, plan: Plan, report: Report) -> None:
+def _check_strays(store: Store, plan: Planned, report: Report) -> None:
     """Files in the shard folders that no shard of the plan accounts for."""
     for folder, path in ((SHARDS, tar_path), (META, meta_path), (COMMITS, commit_path)):
         planned = {path(shard).rsplit("/", 1)[-1] for shard in range(plan.num_shards)}
@@ -261,7 +280,7 @@ def _check_strays(store: Store, plan: Plan, report: Report) -> None:
             )
 
 
-def _check_index(store: Store, plan: Plan, records: list[dict[str, Any]], report: Report) -> None:
+def _check_index(store: Store, plan: Planned, records: list[dict[str, Any]], report: Report) -> None:
     try:
         if json.loads(store.read(INDEX)) != make_index(plan, records):
             report.general.append(f"{INDEX} does not match the commit records")
@@ -271,7 +290,7 @@ def _check_index(store: Store, plan: Plan, records: list[dict[str, Any]], report
         report.general.append(f"{INDEX} is damaged ({error})")
 
 
-def _check_manifest(store: Store, plan: Plan, report: Report) -> None:
+def _check_manifest(store: Store, plan: Planned, report: Report) -> None:
     """The manifest is the shards' parquet rows, one row group a shard."""
     try:
         with store.open(MANIFEST) as handle:

@@ -1,0 +1,322 @@
+"""Several finished directories as one: the tars keep their bytes but for the keys, which are numbered through.
+
+Keys must be unique over a dataset and every directory's begin at zero, so samples of all but the first are given new
+keys: nine digits and a checksum in every tar header, the three columns that hold them in the parquet rows. No image is
+decoded or encoded again. Shards whose keys stay (those of the first directory) are hard links where the file system allows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ppcore.errors import UserError
+from ppcore.shards import (
+    CONDITIONS,
+    FORMAT,
+    MANIFEST,
+    PLAN,
+    VERSION,
+    ShardSet,
+    commit_path,
+    iter_tar,
+    meta_path,
+    sample_key,
+    tar_path,
+)
+from ppcore.storage import Store
+from ppgen.conditions import Conditions
+from ppgen.directory import (
+    exclusive,
+    pending_shards,
+    read_commit,
+    read_plan,
+    require_empty,
+    require_writable,
+    sweep,
+)
+from ppgen.finalize import finalize
+from ppgen.pack import to_parquet
+from ppgen.plan import Plan, canonical_json
+from ppgen.rekey import rekey
+
+_ALIKE: dict[str, Callable[[Plan], Any]] = {
+    "kind": lambda plan: plan.kind,
+    "source classes": lambda plan: tuple(plan.source["class_names"]),
+    "resolution": lambda plan: plan.resolution,
+    "channels": lambda plan: plan.channels,
+}
+"""What must be the same in every part."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One merged directory.
+
+    Attributes:
+        plan: its plan.
+        shard, sample: numbers of its first shard and of its first sample in the merged directory.
+        condition: row of its first condition in the merged table.
+    """
+
+    plan: Plan
+    shard: int
+    sample: int
+    condition: int
+
+
+class Merged:
+    """The plan of a merged directory; the same questions are put to it as to a :class:`ppgen.plan.Plan`.
+
+    Args:
+        plans: of the parts, in order.
+    """
+
+    def __init__(self, plans: Sequence[Plan]) -> None:
+        self.parts: list[Part] = []
+        shard = sample = condition = 0
+        for plan in plans:
+            self.parts.append(Part(plan, shard, sample, condition))
+            shard, sample = shard + plan.num_shards, sample + plan.samples
+            condition += int(plan.target["images"]) if plan.target is not None else 0
+        self.num_shards, self.samples = shard, sample
+        self.kind = plans[0].kind
+        self.source = {
+            **plans[0].source,
+            **{key: self._joined(key) for key in ("name", "licence", "revision")},
+        }
+
+    def _joined(self, key: str) -> str:
+        """What the parts' sources say, each word once."""
+        return "+".join(dict.fromkeys(str(part.plan.source[key]) for part in self.parts))
+
+    def part_of(self, shard: int) -> tuple[Part, int]:
+        """The part a merged shard comes from, and its number there."""
+        part = next(part for part in reversed(self.parts) if part.shard <= shard)
+        return part, shard - part.shard
+
+    def locate(self, shard: int) -> tuple[Any, int, int]:
+        """See :meth:`ppgen.plan.Plan.locate`."""
+        part, own = self.part_of(shard)
+        return part.plan.locate(own)
+
+    def shard_fingerprint(self, shard: int) -> str:
+        """sha256 (hex) of what decides a merged shard's bytes: the original shard's fingerprint and the new numbers."""
+        part, own = self.part_of(shard)
+        facts = [part.plan.shard_fingerprint(own), part.shard, part.sample]
+        return hashlib.sha256(canonical_json(facts)).hexdigest()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the parts' fingerprints, in order."""
+        return hashlib.sha256(canonical_json([part.plan.fingerprint for part in self.parts])).hexdigest()
+
+    def to_json(self) -> bytes:
+        """Content of plan.json: what readers of shard directories look at, then the whole plans of the parts."""
+        first = self.parts[0].plan
+        targets = [part.plan.target for part in self.parts if part.plan.target is not None]
+        names = dict.fromkeys(str(target["name"]) for target in targets)
+        alike = all(target == targets[0] for target in targets)
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "kind": self.kind,
+            "source": self.source,
+            "classes": sorted({c for part in self.parts for c in part.plan.classes}),
+            "resolution": first.resolution,
+            "channels": first.channels,
+            "samples": self.samples,
+            "target": (targets[0] if alike else {"name": "+".join(names)}) if targets else None,
+            "load": first.load,
+            "merged": [json.loads(part.plan.to_json()) for part in self.parts],
+            "fingerprint": self.fingerprint,
+        }
+        return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+    def card(self, versions: list[dict[str, str]], redrawn: dict[str, int]) -> str:
+        """See :func:`ppgen.card.write_card`."""
+        from ppgen.card import write_merged_card
+
+        return write_merged_card(self, versions, redrawn)
+
+
+def read_any_plan(store: Store) -> Plan | Merged:
+    """The plan of a directory, merged or not. Raises UserError."""
+    try:
+        content = json.loads(store.read(PLAN))
+        parts = content.get("merged")
+    except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
+        parts = None  # read_plan says what is wrong
+    if not isinstance(parts, list) or not parts:
+        return read_plan(store)
+    where = store.path(PLAN)
+    merged = Merged([Plan.from_json(json.dumps(part).encode(), where) for part in parts])
+    if merged.fingerprint != content.get("fingerprint"):
+        raise UserError(
+            f"{where} was changed after it was written (its fingerprint does not match); restore it"
+        )
+    return merged
+
+
+def merge(directories: Sequence[str], out: str, on_shard: Callable[[int], None] | None = None) -> int:
+    """Merge finished directories into a new one; an interrupted merge is resumed by the same call.
+
+    Args:
+        on_shard: called with the number of samples after every shard.
+
+    Returns:
+        How many images occur more than once.
+
+    Raises:
+        UserError: fewer than two, unfinished, unlike, equal or damaged directories, or `out` holds something else.
+    """
+    stores = [Store(directory) for directory in directories]
+    merged = Merged(_read_parts(stores))
+    store = Store(out)
+    if store.exists(PLAN):
+        there = read_any_plan(store)
+        if there.fingerprint != merged.fingerprint:
+            raise UserError(
+                f"{out} was made with another request; repeat that request to resume it, or give another --out"
+            )
+    else:
+        require_empty(store)
+    require_writable(store)
+    if not store.exists(PLAN):
+        store.write_atomic(PLAN, merged.to_json())
+    with exclusive(store):
+        sweep(store)
+        if merged.kind == "pseudo":
+            store.write_atomic(CONDITIONS, _join_conditions(stores, merged))
+        pending = set(pending_shards(store, merged))
+        for part, source in zip(merged.parts, stores, strict=True):
+            for own in range(part.plan.num_shards):
+                if part.shard + own in pending:
+                    _take(source, store, merged, part, own)
+                if on_shard is not None:
+                    on_shard(part.plan.locate(own)[2])
+        finalize(store, merged)
+    return _repeated(store)
+
+
+def _read_parts(stores: Sequence[Store]) -> list[Plan]:
+    if len(stores) < 2:
+        raise UserError("one directory was given; give at least two to merge")
+    plans: list[Plan] = []
+    for store in stores:
+        ShardSet.open(store.root)  # says what is wrong with an unfinished or foreign directory
+        plan = read_plan(store)
+        for what, value in _ALIKE.items():
+            if plans and value(plan) != value(plans[0]):
+                raise UserError(
+                    f"{stores[0]} and {store} differ in {what}; only directories alike in that can be merged"
+                )
+        twin = next(
+            (s for s, p in zip(stores, plans, strict=False) if p.fingerprint == plan.fingerprint), None
+        )
+        if twin is not None:
+            raise UserError(
+                f"{twin} and {store} hold the same samples; give directories made with different seeds or classes"
+            )
+        if pending_shards(store, plan):
+            raise UserError(
+                f"{store} has missing or damaged shards; run the ppgen command that made it again, then merge"
+            )
+        plans.append(plan)
+    return plans
+
+
+def _take(source: Store, store: Store, merged: Merged, part: Part, own: int) -> None:
+    """Bring one shard over: tar, parquet rows, and the commit record last."""
+    shard, shift = part.shard + own, part.sample
+    record = read_commit(source, own)
+    tar, meta = source.read(tar_path(own)), source.read(meta_path(own))
+    for name, data in (("tar", tar), ("parquet", meta)):
+        if hashlib.sha256(data).hexdigest() != record[name]["sha256"]:
+            raise UserError(
+                f"the {name} of shard {own} of {source} is damaged; run ppgen verify --repair on it first"
+            )
+    segment, first, count = part.plan.locate(own)
+    keys = [sample_key(i) for i in range(segment.start + first, segment.start + first + count)]
+    if [sample.key for sample in iter_tar(io.BytesIO(tar), source.path(tar_path(own)))] != keys:
+        raise UserError(
+            f"shard {own} of {source} holds other samples than planned; run ppgen verify --repair on it first"
+        )
+    if shift or shard != own:
+        tar, meta = rekey(tar, shift), renumber(meta, shift, shard - own)
+        store.write_atomic(tar_path(shard), tar)
+        store.write_atomic(meta_path(shard), meta)
+    else:
+        _link(source, store, tar_path(shard), tar)
+        _link(source, store, meta_path(shard), meta)
+    told = {
+        **record,
+        "shard": shard,
+        "fingerprint": merged.shard_fingerprint(shard),
+        "first_index": record["first_index"] + shift,
+        "tar": _facts(tar),
+        "parquet": _facts(meta),
+        "merged_from": record,
+    }
+    store.write_atomic(commit_path(shard), json.dumps(told, indent=1).encode() + b"\n")
+
+
+def _link(source: Store, store: Store, name: str, data: bytes) -> None:
+    """The same file under both roots; a copy where links are not possible (object stores, other file systems)."""
+    if source.is_local and store.is_local:
+        staged = store.stage(name)
+        try:
+            os.link(source.path(name), staged)
+        except OSError:
+            pass  # another file system, or one without links: copied below
+        else:
+            store.publish(staged, name)
+            return
+    store.write_atomic(name, data)
+
+
+def renumber(meta: bytes, samples: int, shards: int) -> bytes:
+    """The parquet rows with sample and shard numbers moved on by so many."""
+    table = pq.read_table(io.BytesIO(meta))
+    index = table.column("index").to_numpy() + samples
+    moved = {
+        "key": pa.array([sample_key(int(i)) for i in index]),
+        "index": pa.array(index),
+        "shard": pa.array(table.column("shard").to_numpy() + np.int32(shards)),
+    }
+    for name, column in moved.items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(place), column)
+    return to_parquet(table)
+
+
+def _join_conditions(stores: Sequence[Store], merged: Merged) -> bytes:
+    """The parts' condition tables one below the other."""
+    tables = [
+        Conditions.from_parquet(store.read(CONDITIONS), part.plan)
+        for store, part in zip(stores, merged.parts, strict=True)
+    ]
+    ids = [name for table in tables for name in table.target_ids]
+    return Conditions(ids, np.concatenate([table.soft for table in tables])).to_parquet()
+
+
+def _repeated(store: Store) -> int:
+    """Images whose bytes another image of the directory has too."""
+    with store.open(MANIFEST) as handle:
+        digests = pq.read_table(handle, columns=["sha256"]).column("sha256")
+    values = np.array([int(digest[:16], 16) for digest in digests.to_pylist()], dtype=np.uint64)
+    return int(len(values) - len(np.unique(values)))
+
+
+def _facts(data: bytes) -> dict[str, Any]:
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
