@@ -103,7 +103,7 @@ def cluster(address: str | None, cpus: float = 1.0) -> Iterator[bool]:
             "object_store_memory": _OBJECT_STORE_BYTES,
         }
     else:
-        _require_listener(address)
+        require_listener(address)
     _connect(options)
     try:
         with redirect_stdout(_WithoutRay(sys.stdout)):
@@ -127,7 +127,7 @@ class _WithoutRay(io.TextIOBase):
         self._stream.flush()
 
 
-def _require_listener(address: str) -> None:
+def require_listener(address: str) -> None:
     """Ray itself tries a wrong address for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():

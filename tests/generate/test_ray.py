@@ -1,0 +1,242 @@
+"""The Ray engine on a real cluster of several raylets on this machine."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import HERE
+from rig import fingerprints, stored, synth, synth_job
+
+from ppcore.errors import UserError
+from ppgen.engines.base import Committed, Event, Failed, Notice, OnEvent, Retried, Sampled, Summary, Workers
+from ppgen.source import SourceSpec
+from ppgen.verify import verify
+
+ray = pytest.importorskip("ray")
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from ppgen.engines.ray import RayEngine  # noqa: E402
+from ppgen.engines.ray_actor import Hand, Trouble  # noqa: E402
+from ppgen.worker import Job  # noqa: E402
+
+STORE = 80 << 20
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head without room for workers and one node with four CPUs."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False}
+    several = Cluster(initialize_head=True, head_node_args=head)
+    several.add_node(num_cpus=4, object_store_memory=STORE)
+    ray.init(address=several.address, log_to_driver=False, logging_level="ERROR")
+    yield several
+    ray.shutdown()
+    several.shutdown()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What every run below must come to: an inline run's bytes."""
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    assert synth(out, spec=painter()) == 0
+    return made(out)
+
+
+def made(out: Path) -> dict[str, str]:
+    """Fingerprints of all but plan.json, which remembers the painter's options; index.json holds the plan's fingerprint."""
+    return {name: digest for name, digest in fingerprints(out).items() if name != "plan.json"}
+
+
+def painter(**options: Any) -> SourceSpec:
+    return SourceSpec("hands:build", device="cpu", sampling=options)
+
+
+class Watched(RayEngine):
+    """The engine with its events kept, the order of shards changed, and mischief on every event."""
+
+    def __init__(self, mischief: Callable[[Event], None] = lambda event: None, **options: Any) -> None:
+        super().__init__(**options)
+        self.events: list[Event] = []
+        self._mischief = mischief
+
+    def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Summary:
+        def heard(event: Event) -> None:
+            self.events.append(event)
+            on_event(event)
+            self._mischief(event)
+
+        return super().run(job, random.Random(5).sample(shards, len(shards)), heard)
+
+    def of(self, kind: type) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def test_four_workers_and_another_order_give_the_same_bytes(
+    cluster: Cluster, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    engine = Watched(workers=4)
+    assert synth(tmp_path / "out", engine, spec=painter(delay=0.02)) == 0
+    assert made(tmp_path / "out") == undisturbed
+    assert sum(event.samples for event in engine.of(Sampled)) == 75
+    assert sorted(event.shard for event in engine.of(Committed)) == [0, 1, 2, 3]
+
+
+def test_one_of_two_workers_is_killed(cluster: Cluster, undisturbed: dict[str, str], tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    killed: list[int] = []
+
+    def kill(event: Event) -> None:
+        alive = [int(pid.name) for pid in pids.iterdir() if int(pid.name) != os.getpid()]
+        if not killed and alive and isinstance(event, Committed):
+            killed.append(alive[0])
+            os.kill(alive[0], signal.SIGKILL)
+
+    engine = Watched(kill, workers=2)
+    assert synth(tmp_path / "out", engine, spec=painter(delay=0.2, pids=str(pids))) == 0
+    assert killed
+    assert engine.of(Retried)
+    assert "was lost" in engine.of(Retried)[0].error
+    assert made(tmp_path / "out") == undisturbed
+    assert verify(*stored(tmp_path / "out")).ok
+
+
+def test_one_worker_on_nodes_that_come_and_go(
+    cluster: Cluster, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    """A worker of five CPUs has no room at first; then a node joins, its raylet is killed at work, and another joins."""
+    joined: list[Any] = []
+
+    def mischief(event: Event) -> None:
+        if isinstance(event, Notice) or (isinstance(event, Retried) and len(joined) == 1):
+            joined.append(cluster.add_node(num_cpus=5, object_store_memory=STORE))
+        if isinstance(event, Committed) and joined[0] in cluster.worker_nodes and len(joined) == 1:
+            cluster.remove_node(joined[0], allow_graceful=False)
+
+    engine = Watched(mischief, cpus_per_worker=5)
+    try:
+        assert synth(tmp_path / "out", engine, spec=painter(delay=0.2)) == 0
+    finally:
+        cluster.remove_node(joined[-1])
+    assert len(joined) == 2
+    assert {event.alive for event in engine.of(Workers)} >= {0, 1}
+    assert engine.of(Retried)
+    assert made(tmp_path / "out") == undisturbed
+
+
+def test_a_cursed_sample_is_reported_with_its_row(cluster: Cluster, tmp_path: Path, capfd) -> None:
+    rows = synth_job(tmp_path / "out", spec=painter()).plan.sample_rows(2)
+    engine = Watched(workers=2)
+    assert synth(tmp_path / "out", engine, spec=painter(cursed=int(rows.seed[3]))) == 1
+    told = capfd.readouterr().err
+    assert "1 of 4 shards failed: shard 2 (samples 40 to 59, seed 3)" in told
+    assert "ValueError: this sample is cursed" in told
+    assert len(engine.of(Retried)) == 2
+    assert len(engine.of(Failed)) == 1
+    assert len(engine.of(Committed)) == 3
+    assert synth(tmp_path / "out", spec=painter()) == 0  # without the curse it resumes
+
+
+def test_a_users_mistake_seen_by_a_worker_ends_the_run(cluster: Cluster, tmp_path: Path) -> None:
+    job = synth_job(tmp_path / "out", spec=painter())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "plan.json").write_bytes(job.plan.to_json())
+    other = replace(job, source=painter(version=2))
+    with pytest.raises(UserError, match="is not the one of the plan"):
+        RayEngine(workers=1).run(other, [0], lambda event: None)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"cpus_per_worker": 0}, "--cpus-per-worker is 0"),
+        ({"gpus_per_worker": 1.5}, "--gpus-per-worker is 1.5"),
+        ({"device": "cuda:1"}, "give --device cuda"),
+    ],
+)
+def test_wrong_reservations(cluster: Cluster, tmp_path: Path, options: dict[str, Any], told: str) -> None:
+    job = synth_job(tmp_path / "out", spec=painter())
+    if "device" in options:
+        job = replace(job, source=replace(job.source, device=options.pop("device")))
+    with pytest.raises(UserError, match=told):
+        RayEngine(**options).run(job, [0], lambda event: None)
+
+
+def test_only_small_records_leave_a_worker(tmp_path: Path) -> None:
+    job = synth_job(tmp_path / "out", spec=painter())
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "plan.json").write_bytes(job.plan.to_json())
+    hand = Hand(job, os.getcwd(), [])
+    answers = [hand.load(), hand.sample(1), hand.progress(), hand.commit(1), hand.sample(77)]
+    assert answers[1:3] == [20, 20]
+    assert isinstance(answers[4], Trouble)
+    assert max(len(pickle.dumps(answer)) for answer in answers) < 4000
+
+
+def test_a_machine_that_does_not_share_the_directory_is_told(tmp_path: Path) -> None:
+    job = synth_job(tmp_path / "out", spec=painter())
+    answer = Hand(job, os.getcwd(), []).load()
+    assert isinstance(answer, Trouble)
+    assert isinstance(answer.error, UserError)
+    assert "share" in str(answer.error)
+
+
+def start(out: Path, *options: str) -> subprocess.Popen[str]:
+    """The same plan from the command line, on two workers; returns once a shard is committed."""
+    args = ["synth", "--source", "hands:build", "--device", "cpu", "--out", str(out), "--seed", "3"]
+    args += ["--classes", "0,2,5", "--per-class", "25", "--batch-size", "8", "--samples-per-shard", "20"]
+    command = [sys.executable, "-m", "ppgen.cli", *args, "--set", "delay=0.5", "--engine", "ray", *options]
+    path = os.pathsep.join([HERE, *(p for p in sys.path if p)])
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": path},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    while not list(out.glob("commits/*.json")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    return process
+
+
+def test_the_driver_is_killed(cluster: Cluster, undisturbed: dict[str, str], tmp_path: Path) -> None:
+    process = start(tmp_path / "out", "--workers", "2", "--address", cluster.address)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "out" / "index.json").exists()
+    assert synth(tmp_path / "out", spec=painter()) == 0  # beside workers that may not yet know of the death
+    assert made(tmp_path / "out") == undisturbed
+    assert verify(*stored(tmp_path / "out")).ok
+
+
+def test_sigterm_stops_a_local_ray_cleanly(tmp_path: Path) -> None:
+    process = start(tmp_path / "out", "--workers", "1")
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "run the same command again to resume" in err
+    assert "Traceback" not in err
+    ours = ("75 images in", "synth: ", "stopped; ")
+    assert [line for line in (out + err).splitlines() if line and not line.startswith(ours)] == []
+    assert not list((tmp_path / "out").rglob(".tmp-*"))
+
+
+def test_an_address_where_nothing_answers() -> None:
+    from ppgen.engines.cluster import require_listener
+
+    require_listener("auto")
+    with pytest.raises(UserError, match="nothing answers at --address"):
+        require_listener("127.0.0.1:9")
