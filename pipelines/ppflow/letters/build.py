@@ -57,8 +57,8 @@ def build(work: Path, out: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
     real = pictures(work)
     train = functools.partial(classifier.train_classifier, classifier.new_small(), real.train_x, real.train_y)
-    source = _kept(work / "classifier.pt", classifier.new_small(), lambda: train(CLASSIFIER_STEPS))
-    base = _kept(
+    source = kept(work / "classifier.pt", classifier.new_small(), lambda: train(CLASSIFIER_STEPS))
+    base = kept(
         work / "flow.pt",
         flow.build_unet(),
         lambda: flow.train_flow(real.train_x, real.train_y, FLOW_STEPS, snapshot=work / "flow-snapshot.pt"),
@@ -67,7 +67,7 @@ def build(work: Path, out: Path) -> None:
     print(f"{out}: {package.size_of(out) / 1e6:.2f} MB")
 
 
-def _kept(path: Path, net: nn.Module, make: Callable[[], nn.Module]) -> nn.Module:
+def kept(path: Path, net: nn.Module, make: Callable[[], nn.Module]) -> nn.Module:
     """`net` with the weights kept at `path`, trained by `make` and kept where there are none."""
     if not path.exists():
         torch.save(make().state_dict(), path)
@@ -78,8 +78,12 @@ def _kept(path: Path, net: nn.Module, make: Callable[[], nn.Module]) -> nn.Modul
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m ppflow.letters.build", description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("runs/letters-kit"), help="downloads, pictures, checkpoints")
-    parser.add_argument("--out", type=Path, default=Path("core/ppcore/embedded/letters"), help="the kit's directory")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/letters-kit"), help="downloads, pictures, checkpoints"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("core/ppcore/embedded/letters"), help="the kit's directory"
+    )
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -97,7 +97,9 @@ def predict(net: nn.Module, pictures: np.ndarray | torch.Tensor, batch: int = 50
 
 def accuracy(net: nn.Module, pictures: np.ndarray | torch.Tensor, labels: np.ndarray) -> float:
     """Share of right answers."""
-    return float((predict(net, pictures).argmax(1) == torch.from_numpy(labels.astype(np.int64))).float().mean())
+    return float(
+        (predict(net, pictures).argmax(1) == torch.from_numpy(labels.astype(np.int64))).float().mean()
+    )
 
 
 def new_small() -> nn.Module:

@@ -28,8 +28,8 @@ Velocity = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 """(x (B, 4, 16, 16), s (B,), label int64 (B,)) -> velocity (B, 4, 16, 16)."""
 
 
-def build_unet(widths: tuple[int, ...] = (32, 64, 128)) -> nn.Module:
-    """The untrained network, about 2.7 M parameters."""
+def build_unet(widths: tuple[int, ...] = (32, 64, 128)) -> Any:
+    """The untrained network, a `UNet2DModel` of 2.6 M parameters."""
     from diffusers import UNet2DModel
 
     return UNet2DModel(
@@ -62,9 +62,13 @@ def velocity(net: nn.Module, x: torch.Tensor, s: torch.Tensor, label: torch.Tens
     return net(x, s * TIME_SCALE, class_labels=label).sample
 
 
-def guided(net: nn.Module, x: torch.Tensor, s: torch.Tensor, label: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def guided(
+    net: nn.Module, x: torch.Tensor, s: torch.Tensor, label: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
     """v_c + w (v_c - v_null), classifier-free guidance (Ho & Salimans 2022); `weight` is (B,)."""
-    both = velocity(net, torch.cat([x, x]), torch.cat([s, s]), torch.cat([label, torch.full_like(label, NUM_CLASSES)]))
+    both = velocity(
+        net, torch.cat([x, x]), torch.cat([s, s]), torch.cat([label, torch.full_like(label, NUM_CLASSES)])
+    )
     conditional, null = both.chunk(2)
     return conditional + weight.view(-1, 1, 1, 1) * (conditional - null)
 

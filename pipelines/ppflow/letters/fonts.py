@@ -40,7 +40,9 @@ leckerli-one rufscript tlwg-purisa-ttf
 """
 HANDWRITTEN = frozenset(f"fonts-{name}" for name in _HANDWRITTEN.split())
 """Packages whose fonts look written by hand; drawn more often, because targets of real ink look like them."""
-EXCLUDED = frozenset({"standard symbols ps", "d050000l", "wargames", "penguin attack", "flatline", "it wasn't me"})
+EXCLUDED = frozenset(
+    {"standard symbols ps", "d050000l", "wargames", "penguin attack", "flatline", "it wasn't me"}
+)
 """Families that pass the filters but draw symbols, dotted grids or pictures in place of legible letters."""
 
 # words of a family name that name a cut of the family, not another design: "Lato Black" belongs to "Lato"
@@ -50,6 +52,13 @@ _CUTS = re.compile(
     r"no2|compact|literacy|plus|\d+ ?(pt)?|basic|[ivx]+|angular|old|style)\b",
     re.IGNORECASE,
 )
+_PHRASES = {
+    "OFL-1.1": r"SIL\s+Open\s+Font\s+License",
+    "GPL": r"GNU\s+General\s+Public\s+License",
+    "public-domain": r"public\s+domain",
+    "permissive": r"copy,\s+modify,\s+and\s+distribute",
+}
+"""Licence -> what its name or grant looks like in free-form copyright files."""
 _GLYPH_PIXELS = 48
 
 
@@ -110,9 +119,17 @@ def fetch(work: Path) -> dict[str, Path]:
 
 
 def licences(folder: Path) -> list[str]:
-    """Short licence names that a package's copyright file declares, without duplicates, in its order."""
-    texts = [p.read_text(errors="replace") for p in folder.glob("usr/share/doc/*/copyright")]
-    names = re.findall(r"^License:[ \t]*(\S[^\n]*)", "\n".join(texts), re.MULTILINE)
+    """Short names of the licences that a package's copyright file declares for the fonts (not for Debian's packaging)."""
+    texts = [p.read_text(errors="replace") for p in sorted(folder.glob("usr/share/doc/*/copyright"))]
+    text = re.split(r"the debian packaging is", "\n".join(texts), flags=re.IGNORECASE)[0]
+    stanzas = [
+        part for part in re.split(r"\n\s*\n(?=Files:)", text) if not re.match(r"\s*Files:\s*debian/", part)
+    ]
+    names = re.findall(
+        r"^License:[ \t]*(\S[^\n]*)", "\n".join(s for s in stanzas if "Files:" in s[:2000]), re.MULTILINE
+    )
+    if not names:  # older, free-form files
+        names = [name for name, phrase in _PHRASES.items() if re.search(phrase, text, re.IGNORECASE)]
     return list(dict.fromkeys(name.strip() for name in names))
 
 

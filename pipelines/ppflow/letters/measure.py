@@ -7,9 +7,10 @@ product's own generator code.
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ from ppflow.letters.fonts import CLASS_NAMES
 
 K = len(CLASS_NAMES)
 AGREEMENT_PER_CLASS = 100
-SCORE_IMAGES, SCORE_STEPS = 16_800, 2_000
+SCORE_IMAGES, SCORE_STEPS = 12_600, 1_000
+JUDGE_STEPS = 3_000
 SPEED_SECONDS, SPEED_BATCH = 15.0, 64
 
 
@@ -43,25 +45,25 @@ def sample(kit: str, count: int, seed: int, batch: int = 100) -> tuple[np.ndarra
 
 
 def judge(work: Path, real: build.Pictures) -> nn.Module:
-    """The independent classifier: another architecture, real letters only, another seed; kept as judge.pt."""
-    net = classifier.PlainNet()
-    path = work / "judge.pt"
-    if not path.exists():
-        trained = classifier.train_classifier(net, real.train_x, real.train_y, 3_000, seed=101)
-        torch.save(trained.state_dict(), path)
-    net.load_state_dict(torch.load(path, weights_only=True))
-    return net.eval()
+    """The independent classifier: another architecture, real letters only, another seed."""
+    fresh = classifier.PlainNet()
+    train = functools.partial(classifier.train_classifier, fresh, real.train_x, real.train_y, seed=101)
+    return build.kept(work / "judge.pt", classifier.PlainNet(), lambda: train(JUDGE_STEPS))
 
 
-def score(kit: str, real: build.Pictures) -> Iterator[str]:
+def score(kit: str, work: Path, real: build.Pictures) -> Iterator[str]:
     """Classification accuracy score (Ravuri & Vinyals 2019): trained on generated against on as many real letters."""
-    generated = sample(kit, SCORE_IMAGES, seed=2)
-    sources = {"generated": generated, "real": (real.train_x[:SCORE_IMAGES], real.train_y[:SCORE_IMAGES])}
-    reached = {}
-    for name, (x, y) in sources.items():
-        net = classifier.train_classifier(classifier.new_small(), x, y, SCORE_STEPS, seed=7)
-        reached[name] = classifier.accuracy(net, real.test_x, real.test_y)
-        yield f"trained on {SCORE_IMAGES} {name} letters: {reached[name]:.2%} on held-out families"
+    train = functools.partial(classifier.train_classifier, steps=SCORE_STEPS, seed=7)
+    few = real.train_x[:SCORE_IMAGES], real.train_y[:SCORE_IMAGES]
+    nets = {
+        "generated": train(classifier.new_small(), *sample(kit, SCORE_IMAGES, seed=2)).eval(),
+        "real": build.kept(
+            work / "score-real.pt", classifier.new_small(), lambda: train(classifier.new_small(), *few)
+        ),
+    }
+    reached = {name: classifier.accuracy(net, real.test_x, real.test_y) for name, net in nets.items()}
+    for name, value in reached.items():
+        yield f"trained on {SCORE_IMAGES} {name} letters: {value:.2%} on held-out families"
     yield f"classification accuracy score, generated / real: {reached['generated'] / reached['real']:.3f}  (bar 0.95)"
 
 
@@ -109,18 +111,20 @@ def lines(kit: str, work: Path) -> Iterator[str]:
     agreement = classifier.accuracy(independent, x, y)
     yield f"agreement of the judge with the label of {len(y)} samples: {agreement:.2%}  (bar 90 %)"
     contact_sheet(kit, work / "contact.png")
-    yield from score(kit, real)
+    yield from score(kit, work, real)
 
 
-def main(say: Callable[[str], None] = print) -> None:
+def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m ppflow.letters.measure", description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("runs/letters-kit"), help="work folder of ppflow.letters.build")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/letters-kit"), help="work folder of ppflow.letters.build"
+    )
     parser.add_argument("--kit", default="letters", help="kit name or directory")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for line in lines(options.kit, options.work):
-        say(line)
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

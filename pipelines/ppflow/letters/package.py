@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,14 +21,15 @@ GUIDANCE: dict[str, object] = {"guidance": 1.5, "guidance_interval": [0.9, 5.42]
 LICENCE = "Apache-2.0"
 
 
-def write_generator(folder: Path, net: nn.Module) -> None:
+def write_generator(folder: Path, net: Any) -> None:
     """unet/, scheduler/ and model_index.json; weights in half precision (loaders upcast), so that the kit stays small."""
     import diffusers
 
     half = diffusers.UNet2DModel.from_config(net.config).half()
     half.load_state_dict(net.state_dict())
     half.save_pretrained(folder / "unet")
-    diffusers.FlowMatchEulerDiscreteScheduler(num_train_timesteps=int(TIME_SCALE)).save_pretrained(folder / "scheduler")
+    scheduler: Any = diffusers.FlowMatchEulerDiscreteScheduler(num_train_timesteps=int(TIME_SCALE))
+    scheduler.save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "DiffusionPipeline",
         "_diffusers_version": diffusers.__version__,
@@ -73,5 +76,5 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _write_json(path: Path, content: dict[str, object]) -> None:
+def _write_json(path: Path, content: Mapping[str, object]) -> None:
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -20,7 +20,9 @@ Glyphs = dict[tuple[int, str], np.ndarray]
 """(font position, letter) -> uint8 (FINE, FINE)."""
 
 
-def render_sets(fonts: Sequence[Font], work: Path, train: int, test: int, seed: int = 0, processes: int = 2) -> None:
+def render_sets(
+    fonts: Sequence[Font], work: Path, train: int, test: int, seed: int = 0, processes: int = 2
+) -> None:
     """Write train_x.npy uint8 (N, 32, 32), train_y.npy uint8 (N,), train_f.npy uint16 (font position) and test_*.npy.
 
     Test pictures come from held-out families alone, every family equally often. Files that exist are kept.
@@ -55,9 +57,7 @@ def render(
 def family_weights(fonts: Sequence[Font], boost: float) -> np.ndarray:
     """Probability of every font: families equal, handwritten ones `boost` times as likely, cuts share their family's part."""
     families = [font.family for font in fonts]
-    weights = np.array(
-        [(boost if font.handwritten else 1.0) / families.count(font.family) for font in fonts]
-    )
+    weights = np.array([(boost if font.handwritten else 1.0) / families.count(font.family) for font in fonts])
     return weights / weights.sum()
 
 
@@ -119,7 +119,10 @@ def _warp(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     grid = np.mgrid[0:FINE, 0:FINE].reshape(2, -1) - centre - rng.uniform(-4, 4, size=(2, 1))
     source = matrix @ grid + centre
     coarse = rng.normal(0.0, rng.uniform(0.0, 1.6), size=(2, 5, 5))
-    field = [np.asarray(Image.fromarray(c.astype(np.float32)).resize((FINE, FINE), Image.Resampling.BICUBIC)) for c in coarse]
+    field = [
+        np.asarray(Image.fromarray(c.astype(np.float32)).resize((FINE, FINE), Image.Resampling.BICUBIC))
+        for c in coarse
+    ]
     source += np.stack(field).reshape(2, -1)
     return ndimage.map_coordinates(picture, source, order=1, mode="constant").reshape(FINE, FINE)
 
