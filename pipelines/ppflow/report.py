@@ -11,6 +11,11 @@ from html import escape
 from pathlib import Path
 
 from ppcore.console import format_duration
+from ppcore.gallery import PAIR_STYLE, conditioned, pair
+from ppcore.html import page, table
+from ppcore.pictures import strip
+from ppcore.shards import ShardSet
+from ppcore.targets import load_target
 from ppflow import pictures, svg
 from ppflow.graph import Key
 from ppflow.recipe import Recipe
@@ -18,20 +23,9 @@ from ppflow.run import Done
 from ppflow.table import Row, cells, header
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1d2126; --paper: #fff; --line: #d8dce1; --soft: #5f6873; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --paper: #15181c; --line: #353b43; --soft: #9aa3ad; } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
-body { max-width: 900px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.4rem; }
-p.lead, .small { color: var(--soft); } .small { font-size: .85rem; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-.wide { overflow-x: auto; } svg { width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
-svg .grid { stroke: var(--line); stroke-width: 1; }
 .classes { display: grid; grid-template-columns: repeat(auto-fill, minmax(262px, 1fr)); gap: .5rem 1rem; }
-.classes div, .pair { display: flex; align-items: center; gap: .6rem; } .classes b { width: 1.4rem; text-align: right; }
-.classes img { height: 32px; } .pair { margin: .35rem 0; } .pair img { height: 48px; } .pair .soft { width: 12.5rem; }
-.pair b { width: 2rem; }
+.classes div { display: flex; align-items: center; gap: .6rem; } .classes b { width: 1.4rem; text-align: right; }
+.classes img { height: 32px; }
 """
 
 
@@ -50,18 +44,12 @@ def make_report(
         *_curves(recipe, done),
         *_samples(recipe, done),
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(recipe.title)}</title><style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
-    )
+    return page(recipe.title, body, _STYLE + PAIR_STYLE)
 
 
 def _table(recipe: Recipe, rows: Sequence[Row]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header(recipe.compare))
-    lines = ["".join(f"<td>{escape(cell)}</td>" for cell in cells(row, recipe.compare)) for row in rows]
     return (
-        f'<div class="wide"><table><tr>{head}</tr>{"".join(f"<tr>{line}</tr>" for line in lines)}</table></div>'
+        f"{table(header(recipe.compare), [cells(row, recipe.compare) for row in rows])}"
         '<p class="small">Mean ± standard deviation over seeds. Differences are taken seed by seed; in brackets, the seeds in which '
         "the row was ahead.</p>"
     )
@@ -121,7 +109,7 @@ def _samples(recipe: Recipe, done: Mapping[Key, Done]) -> list[str]:
             )
             for name, images in pictures.by_class(folder, per_class=6).items():
                 out.append(
-                    f'<div><b>{escape(name)}</b><img alt="samples of class {escape(name)}" src="{pictures.strip(images)}"></div>'
+                    f'<div><b>{escape(name)}</b><img alt="samples of class {escape(name)}" src="{strip(images)}"></div>'
                 )
             out.append("</div>")
         elif job.node.kind == "pseudo":
@@ -130,16 +118,8 @@ def _samples(recipe: Recipe, done: Mapping[Key, Done]) -> list[str]:
                 '<p class="small">Left: a labelled target image. Middle: the largest entries of its soft label under the source '
                 "classifier. Right: samples of this set that carry its name.</p>"
             )
+            target = load_target(str(job.node.settings["target"]))
             out.extend(
-                _pair(item)
-                for item in pictures.conditioned(folder, str(job.node.settings["target"]), samples=9)
+                pair(item) for item in conditioned(ShardSet.open(folder, kind="pseudo"), target, samples=9)
             )
     return out
-
-
-def _pair(item: pictures.Conditioned) -> str:
-    soft = " · ".join(f"{escape(name)} {value:.2f}" for name, value in item.soft)
-    return (
-        f'<div class="pair"><b>{escape(item.target_class)}</b><img alt="target image" src="{pictures.strip([item.image])}">'
-        f'<span class="soft">{soft}</span><img alt="pseudo samples" src="{pictures.strip(item.samples)}"></div>'
-    )

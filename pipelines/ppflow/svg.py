@@ -6,25 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from ppcore.svg import WIDTH, colour, frame, grid_line, ticks
 from ppflow.table import Row
-
-COLOURS = (
-    "#5b6470",
-    "#2f6fb0",
-    "#b3652b",
-    "#3c8a55",
-    "#8a4f9e",
-    "#a83f52",
-    "#2b8a8a",
-    "#8a7a2b",
-    "#4c52b0",
-    "#777777",
-)
-_WIDTH = 860
-
-
-def colour(position: int) -> str:
-    return COLOURS[position % len(COLOURS)]
 
 
 def dots(rows: Sequence[Row]) -> str:
@@ -37,9 +20,9 @@ def dots(rows: Sequence[Row]) -> str:
     height = top + line * len(rows) + 28
 
     def x(value: float) -> float:
-        return left + (value - low) / (high - low) * (_WIDTH - left - 60)
+        return left + (value - low) / (high - low) * (WIDTH - left - 60)
 
-    parts = [_grid_line(x(tick), top, height - 24, f"{tick:g}") for tick in _ticks(low, high)]
+    parts = [grid_line(x(tick), top, height - 24, f"{tick:g}") for tick in ticks(low, high)]
     for number, row in enumerate(rows):
         y = top + line * number + line / 2
         parts.append(f'<text x="{left - 12}" y="{y + 4}" text-anchor="end">{escape(row.label)}</text>')
@@ -50,8 +33,8 @@ def dots(rows: Sequence[Row]) -> str:
         parts.append(
             f'<rect x="{x(row.mean) - 1.5:.1f}" y="{y - 10}" width="3" height="20" fill="{colour(number)}"/>'
         )
-        parts.append(f'<text x="{_WIDTH - 4}" y="{y + 4}" text-anchor="end">{row.mean:.1f}</text>')
-    return _svg(height, parts, "accuracy by row: a dot a seed, a bar at the mean")
+        parts.append(f'<text x="{WIDTH - 4}" y="{y + 4}" text-anchor="end">{row.mean:.1f}</text>')
+    return frame(height, parts, "accuracy by row: a dot a seed, a bar at the mean")
 
 
 def curves(series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str) -> str:
@@ -66,14 +49,14 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_
         y_high = y_low + 1.0
 
     def place(x: float, y: float) -> tuple[float, float]:
-        return left + x / x_high * (_WIDTH - left - right), top + plot - (y - y_low) / (y_high - y_low) * plot
+        return left + x / x_high * (WIDTH - left - right), top + plot - (y - y_low) / (y_high - y_low) * plot
 
     parts = []
-    for tick in _ticks(y_low, y_high):
+    for tick in ticks(y_low, y_high):
         _, y = place(0, tick)
-        parts.append(f'<line x1="{left}" x2="{_WIDTH - right}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
+        parts.append(f'<line x1="{left}" x2="{WIDTH - right}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
         parts.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    for tick in _ticks(0, x_high):
+    for tick in ticks(0, x_high):
         x, _ = place(tick, y_low)
         parts.append(f'<text x="{x:.1f}" y="{top + plot + 18}" text-anchor="middle">{tick:g}</text>')
     parts.append(
@@ -84,30 +67,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour(number)}" stroke-width="2"/>')
         y = top + 14 + 20 * number
         parts.append(
-            f'<rect x="{_WIDTH - right + 16}" y="{y - 9}" width="14" height="4" fill="{colour(number)}"/>'
+            f'<rect x="{WIDTH - right + 16}" y="{y - 9}" width="14" height="4" fill="{colour(number)}"/>'
         )
-        parts.append(f'<text x="{_WIDTH - right + 38}" y="{y - 3}">{escape(label)}</text>')
-    return _svg(top + plot + 44, parts, f"{y_label} over {x_label}")
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Four to nine round numbers from low to high."""
-    raw = (high - low) / 6
-    power = 10 ** math.floor(math.log10(raw))
-    step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw)
-    first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 10) for i in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _grid_line(x: float, top: float, bottom: float, label: str) -> str:
-    return (
-        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}" class="grid"/>'
-        f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{label}</text>'
-    )
-
-
-def _svg(height: float, parts: Sequence[str], title: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}" '
-        f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
-    )
+        parts.append(f'<text x="{WIDTH - right + 38}" y="{y - 3}">{escape(label)}</text>')
+    return frame(top + plot + 44, parts, f"{y_label} over {x_label}")

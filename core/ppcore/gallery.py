@@ -1,0 +1,80 @@
+"""Pseudo samples beside the target images that conditioned them, for the eyes of a report's reader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from ppcore.images import decode
+from ppcore.pictures import strip
+from ppcore.shards import CONDITIONS, MANIFEST, ShardSet
+from ppcore.targets import Target
+
+PAIR_STYLE = """
+.pair { display: flex; align-items: center; gap: .6rem; margin: .35rem 0; } .pair img { height: 48px; }
+.pair .soft { width: 12.5rem; flex: none; } .pair b { min-width: 2rem; overflow-wrap: anywhere; }
+"""
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """A target image, the largest entries of its soft label, and samples it conditioned."""
+
+    target_class: str
+    image: np.ndarray
+    soft: list[tuple[str, float]]
+    samples: list[np.ndarray]
+
+
+def conditioned(
+    shards: ShardSet, target: Target, samples: int, classes: int | None = None, top: int = 3
+) -> list[Conditioned]:
+    """For every class of the target: one image that conditioned samples, and `samples` of them.
+
+    Args:
+        shards: a pseudo directory made from `target`.
+        classes: so many of the target's classes, evenly spread; None is all.
+        top: entries of the soft label to show.
+    """
+    with shards.store.open(MANIFEST) as handle:
+        ids = pq.read_table(handle, columns=["target_id"]).column("target_id").to_pylist()
+    with shards.store.open(CONDITIONS) as handle:
+        soft = {row["target_id"]: np.array(row["soft"]) for row in pq.read_table(handle).to_pylist()}
+    position = {name: p for p, name in enumerate(target.train.ids)}
+    chosen: dict[int, str] = {}
+    for name in sorted(set(ids) & position.keys()):
+        chosen.setdefault(int(target.train.labels[position[name]]), name)
+    labels = sorted(chosen)
+    if classes is not None and len(labels) > classes:
+        labels = [labels[i] for i in np.linspace(0, len(labels) - 1, classes).astype(int)]
+    found: dict[str, list[int]] = {chosen[label]: [] for label in labels}
+    for sample, name in enumerate(ids):
+        if name in found and len(found[name]) < samples:
+            found[name].append(sample)
+    return [
+        Conditioned(
+            target.classes[label],
+            target.train.image(position[name]),
+            _largest(soft[name], shards.class_names, top),
+            [decode(shards.fetch(sample).image) for sample in found[name]],
+        )
+        for label in labels
+        for name in [chosen[label]]
+    ]
+
+
+def pair(item: Conditioned) -> str:
+    """One line of HTML, in :data:`PAIR_STYLE`."""
+    soft = " · ".join(f"{escape(name)} {value:.2f}" for name, value in item.soft)
+    return (
+        f'<div class="pair"><b>{escape(item.target_class)}</b><img alt="target image" src="{strip([item.image])}">'
+        f'<span class="soft">{soft}</span><img alt="pseudo samples" src="{strip(item.samples)}"></div>'
+    )
+
+
+def _largest(soft: np.ndarray, names: Sequence[str], top: int) -> list[tuple[str, float]]:
+    return [(names[c], float(soft[c])) for c in np.argsort(-soft)[:top]]
