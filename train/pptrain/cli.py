@@ -154,6 +154,86 @@ def evaluate(
 
 
 @app.command()
+def predict(
+    model: Model,
+    images: Annotated[list[str], typer.Argument(help="Image files or folders.")],
+    out: Annotated[str | None, typer.Option(help="CSV file (default: the terminal).")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Guesses an image.")] = 5,
+    device: Device = "auto",
+) -> None:
+    """Classes of images without labels, as CSV."""
+    import io
+    import sys
+    from pathlib import Path
+
+    from ppcore.classifiers import load_classifier
+    from ppcore.storage import Store
+    from pptrain.predict import find_images, write_predictions
+    from pptrain.ranks import Ranks
+
+    classifier, files = load_classifier(model), find_images(images)
+    classifier.to(Ranks(device).device)
+    if out is None:
+        write_predictions(classifier, files, sys.stdout, top=top)
+        return
+    text = io.StringIO(newline="")
+    write_predictions(classifier, files, text, top=top)
+    Store(Path(out).parent).write_atomic(Path(out).name, text.getvalue().encode())
+    print(f"{len(files)} images -> {out}")
+
+
+@app.command()
+def export(
+    model: Model,
+    out: Annotated[str, typer.Option(help="File to write.")],
+    to: Annotated[str, typer.Option(help="onnx or torch-export.")] = "onnx",
+    int8: Annotated[bool, typer.Option(help="Also write a statically quantised int8 ONNX file.")] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Calibrates int8 with its training images; its test images judge all files."),
+    ] = None,
+) -> None:
+    """One file for other runtimes, preprocessing built in, checked against the original."""
+    from pathlib import Path
+
+    from ppcore.classifiers import load_classifier
+    from pptrain import export as exporter
+
+    if int8 and (to != "onnx" or target is None):
+        raise UserError("--int8 needs --to onnx and --target (its training images calibrate the ranges)")
+    classifier, file = load_classifier(model), Path(out)
+    worst = exporter.export(classifier, to, file)
+    exporter.write_description(classifier, file)
+    print(f"{file}: {file.stat().st_size / 1e6:.2f} MB, largest difference of a logit {worst:.2g}")
+    if target is not None:
+        _judge_export(classifier, file, target, to, int8)
+
+
+def _judge_export(classifier: Any, file: Any, target: str, to: str, int8: bool) -> None:
+    """Accuracy of the original, the exported and the int8 model, one line each."""
+    import torch
+
+    from ppcore.targets import load_target
+    from pptrain import evaluate as judge
+    from pptrain import export as exporter
+
+    task = load_target(target)
+    judge.check_classes(classifier.spec, task)
+    labels = torch.from_numpy(task.test.labels)
+    report = judge.evaluate(classifier, task.test)
+    print(f"original: test accuracy {report.accuracy:.2%}")
+    if to != "onnx":
+        return
+    images = exporter.prepared_images(classifier, task.test)
+    print(f"onnx: test accuracy {judge.summarize(exporter.onnx_logits(file, images), labels).accuracy:.2%}")
+    if int8:
+        small = file.with_suffix(".int8.onnx")
+        exporter.quantize(file, small, exporter.calibration_images(classifier, task.train))
+        accuracy = judge.summarize(exporter.onnx_logits(small, images), labels).accuracy
+        print(f"{small}: {small.stat().st_size / 1e6:.2f} MB, test accuracy {accuracy:.2%}")
+
+
+@app.command()
 def methods() -> None:
     """List the training methods and their options."""
     from dataclasses import fields
