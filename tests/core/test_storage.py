@@ -3,6 +3,7 @@ import os
 import pytest
 
 from ppcore.errors import UserError
+from ppcore.remote import UnreachableError
 from ppcore.storage import TEMP_PREFIX, Store
 
 
@@ -64,11 +65,11 @@ def test_unknown_protocol_is_a_user_error():
 
 
 def test_transient_errors_are_retried(monkeypatch):
-    monkeypatch.setattr("ppcore.storage.time.sleep", lambda _s: None)
+    monkeypatch.setattr("ppcore.remote.time.sleep", lambda _s: None)
     store = Store("memory://retry")
     store.write_atomic("a", b"1")
     calls = []
-    real = store._filesystem.cat_file
+    real = store._remote.filesystem.cat_file
 
     def flaky(path):
         calls.append(path)
@@ -76,6 +77,42 @@ def test_transient_errors_are_retried(monkeypatch):
             raise ConnectionResetError("reset")
         return real(path)
 
-    monkeypatch.setattr(store._filesystem, "cat_file", flaky)
+    monkeypatch.setattr(store._remote.filesystem, "cat_file", flaky)
     assert store.read("a") == b"1"
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["s3://AKIA:hunter2@bucket/x", "https://host/x?X-Amz-Signature=hunter2", "abfs://x@y/z?sig=hunter2"],
+)
+def test_secrets_in_urls_are_refused_and_not_repeated(url):
+    with pytest.raises(UserError, match="environment") as caught:
+        Store(url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_store_that_never_works_is_given_up(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("ppcore.remote.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("ppcore.remote.time.sleep", lambda s: now.__setitem__(0, now[0] + s))
+    store = Store("memory://gone")
+
+    def down(path):
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(store._remote.filesystem, "cat_file", down)
+    with pytest.raises(UnreachableError, match=r"memory://gone does not work .* Connection refused"):
+        store.read("a")
+    assert 100 < now[0] < 150
+
+
+def test_refused_access_is_told_at_once(monkeypatch):
+    store = Store("memory://refused")
+
+    def refused(path):
+        raise PermissionError("Forbidden")
+
+    monkeypatch.setattr(store._remote.filesystem, "cat_file", refused)
+    with pytest.raises(UserError, match="access to memory://refused is refused"):
+        store.read("a")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ppcore.errors import UserError
+from ppcore.remote import UnreachableError
 from ppgen.worker import Job
 
 MAX_ATTEMPTS = 3
@@ -135,7 +136,7 @@ class Queue:
 
 def refuse_hopeless(error: BaseException, out: str) -> None:
     """Raise UserError for what another attempt cannot mend: the user's mistake, a full or read-only disk."""
-    if isinstance(error, UserError):
+    if isinstance(error, UserError) and not isinstance(error, UnreachableError):
         raise error
     if isinstance(error, OSError) and error.errno in _HOPELESS:
         raise UserError(
@@ -151,8 +152,9 @@ def told(error: BaseException) -> str:
 
 def portable(error: BaseException) -> BaseException:
     """An exception that is sure to pass from process to process, with what :func:`refuse_hopeless` looks at."""
-    if isinstance(error, UserError):
-        return UserError(str(error))
+    for kind in (UnreachableError, UserError):
+        if isinstance(error, kind):
+            return kind(str(error))
     if isinstance(error, OSError):
         return OSError(error.errno, error.strerror)
     return RuntimeError(str(error))

@@ -1,0 +1,131 @@
+"""Calls to object stores through fsspec: finite, repeated while they fail for a passing reason, and without secrets in names."""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import time
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from ppcore.errors import UserError
+
+_CALL_S = 90.0  # one call may take so long, and more for what it moves
+_SECONDS_A_BYTE = 2 / 2**20
+_PATIENCE_S = 120.0  # no further try begins so long after the first
+_FIRST_DELAY_S = 0.3
+_LAST_DELAY_S = 15.0
+_TOLD_AFTER = 4  # failures of a call
+_LOST = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, ValueError, TypeError)
+# Of botocore and google.auth, which may not be installed.
+_NO_CREDENTIALS = {
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "CredentialRetrievalError",
+    "DefaultCredentialsError",
+}
+_SECRET_NAME = re.compile(r"secret|token|passw|signature|credential|access_?key|^sig$|^key$", re.IGNORECASE)
+# s3fs hands these to botocore.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 1}}}
+}
+_log = logging.getLogger(__name__)
+
+
+class UnreachableError(UserError):
+    """An object store gave no useful answer for minutes; a later try may succeed."""
+
+
+class Remote:
+    """A folder of an object store.
+
+    Args:
+        url: fsspec URL.
+
+    Raises:
+        UserError: the URL holds a secret, or nothing here opens such URLs.
+    """
+
+    def __init__(self, url: str) -> None:
+        import fsspec
+
+        refuse_secrets(url)
+        protocol = url.split("://", 1)[0]
+        try:
+            # A cached listing would hide what other workers committed a moment ago.
+            filesystem, base = fsspec.core.url_to_fs(
+                url, use_listings_cache=False, **_OPTIONS.get(protocol, {})
+            )
+        except (ImportError, ValueError) as error:
+            raise UserError(
+                f"cannot open {protocol}:// paths ({error}); install the fsspec package for it, "
+                f"for example pip install 'pptransfer[s3]'"
+            ) from error
+        self.url, self.filesystem, self._base = url, filesystem, str(base).rstrip("/")
+
+    def key(self, name: str) -> str:
+        """The name the filesystem knows `name` by."""
+        return f"{self._base}/{name}" if name else self._base
+
+    def call(self, method: str, *args: Any, moved: int = 0, **options: Any) -> Any:
+        """A method of the filesystem with a deadline, repeated with growing pauses while it fails for a passing reason.
+
+        Args:
+            method: fsspec's name, such as `cat_file`.
+            moved: bytes that go with the call, for the deadline.
+
+        Raises:
+            FileNotFoundError, ValueError: as the filesystem says.
+            UserError: access is refused.
+            UnreachableError: no success within minutes.
+        """
+        start, failures = time.monotonic(), 0
+        while True:
+            try:
+                return self._once(method, args, options, _CALL_S + moved * _SECONDS_A_BYTE)
+            except _LOST:
+                raise
+            except Exception as error:
+                if isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS:
+                    raise UserError(
+                        f"access to {self.url} is refused ({_short(error)}); give credentials that may read and write there, "
+                        f"in the environment or the store's own configuration file"
+                    ) from error
+                if time.monotonic() - start > _PATIENCE_S:
+                    raise UnreachableError(
+                        f"{self.url} does not work ({failures + 1} tries, the last: {_short(error)}); when it does, run the "
+                        f"same command again to resume"
+                    ) from error
+                failures += 1
+                if failures == _TOLD_AFTER:
+                    _log.warning("%s does not work at present (%s); still trying", self.url, _short(error))
+            pause = min(_FIRST_DELAY_S * 2 ** (failures - 1), _LAST_DELAY_S)
+            time.sleep(pause * random.uniform(0.5, 1.5))
+
+    def _once(self, method: str, args: tuple[Any, ...], options: dict[str, Any], seconds: float) -> Any:
+        from fsspec.asyn import AsyncFileSystem, sync
+
+        filesystem = self.filesystem
+        if isinstance(filesystem, AsyncFileSystem):
+            # The libraries' own timeouts leave gaps: an upload waits for "100 Continue" for ever.
+            return sync(filesystem.loop, getattr(filesystem, f"_{method}"), *args, timeout=seconds, **options)
+        return getattr(filesystem, method)(*args, **options)
+
+
+def refuse_secrets(url: str) -> None:
+    """Raise UserError for a URL with a password or a token in it: names end up in plans, logs and messages."""
+    parts = urlsplit(url)
+    secret = next((name for name, _ in parse_qsl(parts.query) if _SECRET_NAME.search(name)), None)
+    if parts.password or secret:
+        what = "a password" if parts.password else f"{secret!r}"
+        raise UserError(
+            f"a {parts.scheme}:// path holds {what}, which would end up in logs and plans; give credentials in the environment or "
+            f"the store's own configuration file instead"
+        )
+
+
+def _short(error: BaseException) -> str:
+    """One line of what happened, without the user:password@ of an endpoint or proxy."""
+    text = " ".join(str(error).split())[:300] or type(error).__name__
+    return re.sub(r"//[^/@\s]*@", "//***@", text)
