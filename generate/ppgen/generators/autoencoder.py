@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ppgen.generators.components import load_component
+from ppgen.generators.convolution import rearrange
 from ppgen.generators.devices import compiled
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def load_decoder(
     folder: Path, device: torch.device, dtype: torch.dtype, options: DiffusionOptions
 ) -> Decoder:
     """The decoder of an autoencoder directory, convolutions in channels_last. Raises UserError."""
-    vae = load_component("AutoencoderKL", folder, device, dtype).to(memory_format=torch.channels_last)
+    vae = load_component("AutoencoderKL", folder, device, dtype)
     vae.encoder = None
     vae.quant_conv = None
+    vae = rearrange(vae).to(memory_format=torch.channels_last)
     return Decoder(vae, options.decode_batch, options.compile)
