@@ -48,10 +48,12 @@ class Ranks:
         except RuntimeError as error:
             raise UserError(f"unknown device {device!r}; expected auto, cpu, cuda or cuda:N") from error
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        self._owned = False
         if dist.is_available() and dist.is_initialized():
             self.world = dist.get_world_size()
         elif self.world > 1:
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            self._owned = True
         self.rank = dist.get_rank() if self.world > 1 else 0
         if self.device.type == "cuda" and self.world > 1 and self.device.index is None:
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -94,3 +96,14 @@ class Ranks:
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
+
+    def wait(self) -> None:
+        """Return when every process has come here."""
+        if self.world > 1:
+            dist.barrier()
+
+    def close(self) -> None:
+        """Leave the process group, if it was formed here."""
+        if self._owned:
+            dist.destroy_process_group()
+            self._owned = False

@@ -64,6 +64,13 @@ def train(config: TrainConfig, *, quiet: bool = False) -> Result:
     if not config.out:
         raise UserError("no run directory; give --out")
     ranks = Ranks(config.loop.device)
+    try:
+        return _train(config, ranks, quiet=quiet)
+    finally:
+        ranks.close()
+
+
+def _train(config: TrainConfig, ranks: Ranks, *, quiet: bool) -> Result:
     if config.loop.threads:
         torch.set_num_threads(config.loop.threads)
     task = open_task(config, ranks)
@@ -78,6 +85,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> Result:
     if state is not None:
         trainer.restore(state)
         task.started = f"resumed at step {trainer.step}"
+    ranks.wait()  # all have read the directory before the first writes to it
     metrics = None
     if ranks.first:
         _prepare(run, task.config)
@@ -93,7 +101,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> Result:
             _announce(task, trainer)
     trainer.fit(metrics, quiet=quiet)
     result = _finish(task, trainer, run, metrics)
-    ranks.share(None)  # nobody leaves before the files are written
+    ranks.wait()  # nobody leaves before the files are written
     return result
 
 
