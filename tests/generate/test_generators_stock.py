@@ -104,7 +104,9 @@ def test_consistency_model_equals_the_stock_pipeline(
 def test_unet_with_ddim_equals_the_stock_scheduler(tmp_path: Path, prediction: str) -> None:
     from diffusers import DDIMScheduler
 
-    scheduler = DDIMScheduler(timestep_spacing="trailing", prediction_type=prediction)
+    # Little noise at the end of training: from nearly pure noise an untrained network's clean estimate is its rounding error
+    # times 157, and two float32 loops of the stock code differ by more than the bound.
+    scheduler = DDIMScheduler(timestep_spacing="trailing", prediction_type=prediction, beta_end=0.004)
     folder = save_unet(tmp_path, scheduler, rows=8)
     sampling = {"num_classes": 7, "solver": "ddim", "steps": 10, "guidance": 2, "guidance_interval": None}
     labels = [3, 6, 0]

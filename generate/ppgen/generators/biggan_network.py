@@ -2,7 +2,7 @@
 
 Against the published module: spectral norm is folded into the weights; a batch norm with its standing statistics and its
 class-dependent gain and bias is one multiply-add whose factors, for all layers together, are one affine map of the condition;
-only the three colour channels of the last convolution are computed.
+up-sampling is folded into the convolution after it; only the three colour channels of the last convolution are computed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ppcore.errors import UserError
+from ppgen.generators.convolution import UpsampleConv
 
 _NORMS = ("bn_0", "bn_1", "bn_2", "bn_3")
 _DEEP_128 = (
@@ -97,7 +98,7 @@ class Block(nn.Module):
         self.upsample, self.out_width = upsample, out_width
         self.norm_widths = (width, middle, middle, middle)
         self.conv_0 = nn.Conv2d(width, middle, 1)
-        self.conv_1 = nn.Conv2d(middle, middle, 3, padding=1)
+        self.conv_1: nn.Module = nn.Conv2d(middle, middle, 3, padding=1)
         self.conv_2 = nn.Conv2d(middle, middle, 3, padding=1)
         self.conv_3 = nn.Conv2d(middle, out_width, 1)
 
@@ -105,9 +106,7 @@ class Block(nn.Module):
         """x (B, C, H, W); gain and bias of four norms, eight of (B, C', 1, 1)."""
         y = self.conv_0(F.relu(torch.addcmul(factors[1], x, factors[0])))
         y = F.relu(torch.addcmul(factors[3], y, factors[2]))
-        if self.upsample:
-            y = F.interpolate(y, scale_factor=2, mode="nearest")
-        y = self.conv_1(y)
+        y = self.conv_1(y)  # doubles the side where the block does
         y = self.conv_2(F.relu(torch.addcmul(factors[5], y, factors[4])))
         y = self.conv_3(F.relu(torch.addcmul(factors[7], y, factors[6])))
         skip = x[:, : self.out_width]
@@ -188,6 +187,9 @@ def build(
         raise UserError(
             f"{where} does not fit its config.json ({reason}); use the pair as published"
         ) from error
+    for layer in network.layers:
+        if isinstance(layer, Block) and layer.upsample:
+            layer.conv_1 = UpsampleConv(layer.conv_1)  # type: ignore[arg-type]
     return network.eval().requires_grad_(False)
 
 

@@ -27,7 +27,9 @@ class UpsampleConv(nn.Module):
         self.register_buffer("weight", stacked.contiguous(memory_format=torch.channels_last))
         self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().repeat(4))
 
-    def forward(self, x: torch.Tensor, output_size: None = None) -> torch.Tensor:  # (N, C, H, W) -> (N, C', 2H, 2W)
+    def forward(
+        self, x: torch.Tensor, output_size: None = None
+    ) -> torch.Tensor:  # (N, C, H, W) -> (N, C', 2H, 2W)
         h, w = x.shape[-2:]
         phases = F.conv2d(x, self.weight, self.bias, padding=1).chunk(4, dim=1)  # four of (N, C', H+1, W+1)
         size = (len(x), phases[0].shape[1], 2 * h, 2 * w)
@@ -91,8 +93,14 @@ def rearrange(module: nn.Module) -> nn.Module:
 def _is_plain(block: Any) -> bool:
     from diffusers.models.upsampling import Upsample2D
 
-    resampled = block.upsample is None or (isinstance(block.upsample, Upsample2D) and not block.upsample.use_conv)
-    return isinstance(block.nonlinearity, nn.SiLU) and block.time_embedding_norm in ("default", "scale_shift") and resampled
+    resampled = block.upsample is None or (
+        isinstance(block.upsample, Upsample2D) and not block.upsample.use_conv
+    )
+    return (
+        isinstance(block.nonlinearity, nn.SiLU)
+        and block.time_embedding_norm in ("default", "scale_shift")
+        and resampled
+    )
 
 
 def _is_doubling(layer: Any) -> bool:

@@ -55,7 +55,9 @@ class DiffusionOptions:
         if self.solver not in SOLVERS:
             raise UserError(f"unknown solver {self.solver!r}; choose {', '.join(SOLVERS)}")
         if self.guidance_interval is not None and len(self.guidance_interval) != 2:
-            raise UserError(f"sampling option guidance_interval={self.guidance_interval!r} must be two noise levels, low and high")
+            raise UserError(
+                f"sampling option guidance_interval={self.guidance_interval!r} must be two noise levels, low and high"
+            )
 
     def make_guidance(self) -> Guidance:
         return Guidance(self.guidance, self.guidance_interval, self.guidance_channels)

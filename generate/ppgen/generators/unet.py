@@ -14,6 +14,7 @@ from ppcore.errors import UserError
 from ppgen.generators.autoencoder import load_decoder
 from ppgen.generators.base import Generator, Source, read_options
 from ppgen.generators.components import load_component, load_scheduler, schedule_for
+from ppgen.generators.convolution import rearrange
 from ppgen.generators.devices import compiled
 from ppgen.generators.diffusion import Decode, DiffusionGenerator, DiffusionOptions, compile_mode
 from ppgen.generators.labels import choose_names, count_classes, embed
@@ -36,6 +37,7 @@ class UNetNetwork:
         self._table: torch.Tensor = unet.class_embedding.weight.detach()
         self._null = null
         unet.class_embedding = nn.Identity()
+        unet = rearrange(unet).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._timesteps = torch.tensor(schedule.timesteps, dtype=torch.float32, device=device)
         self._dtype = self._table.dtype
         self._forward = compiled(unet.forward, mode)
