@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toyshards import CLASSES, ShardWriter, index_of
+from toyshards import CLASSES, ShardWriter, encode, index_of
 
 from ppcore.errors import UserError
+from ppcore.images import decode
 from pptrain.order import LaneOrder, Mixture, Permuted
+from pptrain.png import read_plain_png
 from pptrain.pool import open_pool
 from pptrain.stream import Images, ResidentFeed, Share, StreamFeed, load_resident
 
@@ -180,3 +182,28 @@ def test_unusable_directories(write_shards: ShardWriter, tmp_path: Path) -> None
     foreign = write_shards("f", [4], plan={"classes": [0, 1]})
     with pytest.raises(UserError, match="which its plan does not hold"):
         load_resident([open_pool([str(foreign)], "synth")])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_plain_png_reader_agrees_with_pillow_or_declines(channels: int) -> None:
+    from ppgen.encode import choose_encoding, make_encoder
+
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 12, channels)).astype(np.uint8)
+    plain = make_encoder(choose_encoding("png", 20))(pixels.transpose(2, 0, 1))
+    out = np.zeros_like(pixels)
+    assert read_plain_png(plain, out)
+    np.testing.assert_array_equal(out, pixels)
+    np.testing.assert_array_equal(decode(plain, channels=channels), pixels)
+    for damaged in (
+        plain[:-20],
+        plain[:50],
+        plain.replace(b"IDAT", b"IDOT"),
+        b"",
+        plain[:45] + b"\0" + plain[46:],
+    ):
+        assert not read_plain_png(damaged, out)
+    assert not read_plain_png(plain, np.zeros((12, 20, channels), dtype=np.uint8))
+    assert not read_plain_png(plain, np.zeros((20, 12, 4 - channels), dtype=np.uint8))
+    assert not read_plain_png(
+        encode(np.kron(pixels, np.ones((3, 3, 1), np.uint8)), "png"), np.zeros((60, 36, channels), np.uint8)
+    )

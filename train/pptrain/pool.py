@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import simplejpeg
@@ -11,6 +12,7 @@ import simplejpeg
 from ppcore.errors import UserError
 from ppcore.images import decode
 from ppcore.shards import RawSample, ShardRef, ShardSet
+from pptrain.png import read_plain_png
 
 _NO_LABEL = -1
 
@@ -28,6 +30,10 @@ class Pool:
     sets: tuple[ShardSet, ...]
     refs: tuple[tuple[int, ShardRef], ...]
     classes: tuple[int, ...]
+
+    @cached_property
+    def _dense(self) -> dict[int, int]:
+        return {c: position for position, c in enumerate(self.classes)}
 
     @property
     def sizes(self) -> list[int]:
@@ -77,8 +83,8 @@ class Pool:
             raise UserError(
                 f"sample {sample.key} of {self.where(shard)} has no label; run ppgen verify on the directory"
             )
-        position = int(np.searchsorted(self.classes, sample.label))
-        if position == len(self.classes) or self.classes[position] != sample.label:
+        position = self._dense.get(sample.label)
+        if position is None:
             raise UserError(
                 f"sample {sample.key} of {self.where(shard)} has class {sample.label}, which its plan does not hold; "
                 f"run ppgen verify on the directory"
@@ -128,20 +134,23 @@ def decode_into(sample: RawSample, out: np.ndarray, where: str) -> None:
     Raises:
         UserError: damaged, or of another size.
     """
+    wanted = out.shape
     try:
+        if sample.extension == "png" and read_plain_png(sample.image, out):
+            return
         if sample.extension == "jpg":
             # fastupsample and fastdct stay off: they change pixels by up to a few levels.
-            image = simplejpeg.decode_jpeg(sample.image, "GRAY" if out.shape[2] == 1 else "RGB", buffer=out)
+            image = simplejpeg.decode_jpeg(sample.image, "GRAY" if wanted[2] == 1 else "RGB", buffer=out)
         else:
-            image = decode(sample.image, channels=out.shape[2])
+            image = decode(sample.image, channels=wanted[2])
     except ValueError as error:
         raise UserError(
             f"sample {sample.key} of {where} cannot be decoded ({error}); run ppgen verify on the directory"
         ) from error
-    if image.shape != out.shape:
+    if image.shape != wanted:
         raise UserError(
             f"sample {sample.key} of {where} is an image of {image.shape[1]}x{image.shape[0]} pixels, its plan says "
-            f"{out.shape[1]}x{out.shape[0]}; run ppgen verify on the directory"
+            f"{wanted[1]}x{wanted[0]}; run ppgen verify on the directory"
         )
     if sample.extension != "jpg":
         out[:] = image

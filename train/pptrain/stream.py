@@ -253,7 +253,7 @@ class StreamFeed:
         self.pools, self.share, self.weights, self.workers = list(pools), share, list(weights), workers
         self.lanes, self.seed, self.name, self.window = lanes or max(workers, 1), seed, name, window
         self.samples = sum(pool.samples for pool in pools)
-        self.bases = np.cumsum([0] + [pool.samples for pool in pools])
+        self.bases = np.cumsum([0] + [pool.samples for pool in pools]).tolist()
         if workers and self.lanes % workers:
             raise UserError(
                 f"data.lanes {self.lanes} is no multiple of data.workers {workers}; choose one that is"
@@ -289,7 +289,7 @@ class StreamFeed:
 
     def key(self, index: int) -> str:
         pool = int(np.searchsorted(self.bases, index, side="right")) - 1
-        return self.pools[pool].key(index - int(self.bases[pool]))
+        return self.pools[pool].key(index - self.bases[pool])
 
 
 class _Decoder(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
@@ -311,8 +311,7 @@ class _Decoder(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         share, first = feed.share, feed.pools[0]
         size = share.local
         images = torch.empty(size, first.resolution, first.resolution, first.channels, dtype=torch.uint8)
-        labels, index = torch.empty(size, dtype=torch.int64), torch.empty(size, dtype=torch.int64)
-        pixels, row = images.numpy(), 0
+        pixels, labels, index, row = images.numpy(), [0] * size, [0] * size, 0
         for group in share.my_groups:
             lane = group * feed.lanes + step % feed.lanes
             if lane not in lanes:
@@ -321,6 +320,6 @@ class _Decoder(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
                 pool = feed.pools[source]
                 decode_into(sample, pixels[row], pool.where(shard))
                 labels[row] = pool.label(sample, shard)
-                index[row] = int(feed.bases[source]) + position
+                index[row] = feed.bases[source] + position
                 row += 1
-        return images, labels, index
+        return images, torch.tensor(labels), torch.tensor(index)
