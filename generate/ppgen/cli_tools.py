@@ -1,4 +1,4 @@
-"""The commands of `ppgen` around a run: plan, extend, verify, merge."""
+"""The commands of `ppgen` around a run: plan, extend, merge, verify, report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from ppcore.errors import UserError
 from ppgen.launch import DRY_RUN, DryRun, Place, require_sound, run
-from ppgen.options import Address, Cpus, Device, EngineName, Gpus, Threads, Workers
+from ppgen.options import Address, ClassifierName, Cpus, Device, EngineName, Gpus, Threads, Workers
 
 tools = typer.Typer()
 planner = typer.Typer(
@@ -174,3 +174,43 @@ def verify(
     print(
         f"{directory}: {plan.num_shards} shards, {report.checked} samples, all as planned; {again} sampled again, the same"
     )
+
+
+@tools.command()
+def report(
+    directory: Directory,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="Shard directory or target to measure distances to [default: a pseudo set's target]."
+        ),
+    ] = None,
+    uniform: Annotated[
+        str | None, typer.Option(help="Synth directory, or pseudo of uniform conditions, to set beside.")
+    ] = None,
+    classifier: ClassifierName = None,
+    source: Moved = None,
+    samples: Annotated[int, typer.Option(help="Most images to look at in each set.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Chooses them.")] = 0,
+    device: Device = "auto",
+    out: Annotated[str | None, typer.Option(help="Where to write [default: the directory itself].")] = None,
+) -> None:
+    """Measure a directory's quality: quality.json and report.html. Needs no download."""
+    from ppcore.storage import Store
+    from ppgen.assess import Question, assess
+    from ppgen.directory import require_writable
+    from ppgen.report import QUALITY, summary_rows, write_report
+    from ppgen.request import require_positive
+
+    require_positive("--samples", samples)
+    store = Store(out or directory)
+    require_writable(store)
+    findings = assess(Question(directory, reference, uniform, classifier, source, samples, seed, device))
+    write_report(findings, store)
+    for name, value in summary_rows(findings.figures):
+        print(f"{name}: {value}")
+    for row in findings.figures.get("distances", []):
+        print(f"{row['of']} to {row['to']}: Frechet {row['frechet']:.4g}, KID {row['kid']:.4g}")
+    for note in findings.figures["notes"]:
+        print(f"note: {note}")
+    print(f"{store.path('report.html')} and {QUALITY} beside it")

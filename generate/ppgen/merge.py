@@ -45,6 +45,7 @@ from ppgen.directory import (
     require_writable,
     sweep,
 )
+from ppgen.duplicates import digest_prefixes, repeated
 from ppgen.finalize import finalize
 from ppgen.pack import to_parquet
 from ppgen.plan import Plan, canonical_json
@@ -313,9 +314,8 @@ def _join_conditions(stores: Sequence[Store], merged: Merged) -> bytes:
 def _repeated(store: Store) -> int:
     """Images whose bytes another image of the directory has too."""
     with store.open(MANIFEST) as handle:
-        digests = pq.read_table(handle, columns=["sha256"]).column("sha256")
-    values = np.array([int(digest[:16], 16) for digest in digests.to_pylist()], dtype=np.uint64)
-    return int(len(values) - len(np.unique(values)))
+        digests = pq.read_table(handle, columns=["sha256"]).column("sha256").to_pylist()
+    return repeated(digest_prefixes(digests))
 
 
 def _facts(data: bytes) -> dict[str, Any]:
