@@ -25,16 +25,17 @@ def sheet(images: Sequence[np.ndarray], columns: int, side: int = SIDE) -> str:
     tenth of the page.
     """
     rows = -(-len(images) // columns)
-    paper = Image.new("RGB", (columns * (side + _GAP) - _GAP, rows * (side + _GAP) - _GAP), "white")
+    mode = "L" if all(image.shape[2] == 1 for image in images) else "RGB"
+    paper = Image.new(mode, (columns * (side + _GAP) - _GAP, rows * (side + _GAP) - _GAP), "white")
     for position, image in enumerate(images):
-        picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).convert("RGB")
+        picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).convert(mode)
         row, column = divmod(position, columns)
         small = picture.resize((side, side), Image.Resampling.LANCZOS)
         paper.paste(small, (column * (side + _GAP), row * (side + _GAP)))
     exact = max((max(image.shape[:2]) for image in images), default=0) <= SIDE
     buffer = io.BytesIO()
     if exact:
-        paper.save(buffer, "PNG", optimize=True)
+        paper.save(buffer, "PNG")
     else:
         paper.save(buffer, "JPEG", quality=85)
     kind = "png" if exact else "jpeg"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,9 @@ def _open_classifier(shards: ShardSet, question: Question, notes: list[str]) -> 
     except UserError as error:
         if question.classifier is not None or question.source is not None:
             raise
-        notes.append(f"No figures of the source classifier: {error}.")
+        # The reason may hold paths of this machine, which are nobody else's business; the notes are published.
+        print(f"note: {error}", file=sys.stderr)
+        notes.append("No figures of the source classifier: it could not be had.")
         return None
     planned = (shards.plan.get("condition") or {}).get("classifier") or shards.plan.get("score")
     if planned and planned["sha256"] != describe_classifier(classifier)["sha256"]:
