@@ -71,6 +71,10 @@ def run(
     workers: Annotated[int | None, typer.Option(help="Decoding processes.")] = None,
     amp: Annotated[str | None, typer.Option(help="auto, no, bf16 or fp16.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    ray_workers: Annotated[
+        int, typer.Option("--ray", help="Train on so many processes of a Ray cluster; 0 trains here.")
+    ] = 0,
+    address: Annotated[str, typer.Option(help="Ray cluster, host:port; local starts one here.")] = "local",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting, as section.name=value; repeatable.")
     ] = None,
@@ -111,7 +115,13 @@ def run(
             _report(train(stage))
         return
     chosen = load_config(config, overrides, preset=preset)
-    _report(train(chosen if chosen.out else default_out(chosen)))
+    chosen = chosen if chosen.out else default_out(chosen)
+    if ray_workers:
+        from pptrain.cluster import train_on_ray
+
+        _report(train_on_ray(chosen, ray_workers, address=address))
+        return
+    _report(train(chosen))
 
 
 def _report(result: Any) -> None:

@@ -22,9 +22,6 @@ class Metrics:
         tensorboard: also write TensorBoard events.
         trackers: names that accelerate knows (wandb, mlflow, trackio, ...).
         settings: what the trackers show as the run's configuration.
-
-    Raises:
-        UserError: unknown tracker.
     """
 
     def __init__(
@@ -87,14 +84,39 @@ def _text(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
+def check_trackers(names: list[str]) -> None:
+    """Refuse trackers that accelerate does not know or whose package is not installed. Raises UserError."""
+    if not names:
+        return
+    try:
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+    except ImportError as error:
+        raise UserError("trackers need the package accelerate; pip install 'pptransfer[train]'") from error
+    able = [str(name) for name in get_available_trackers()]
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise UserError(f"unknown tracker {name!r}; expected one of {', '.join(LOGGER_TYPE_TO_CLASS)}")
+        if name not in able:
+            raise UserError(
+                f"tracker {name} is not installed; pip install {name}, or drop it from loop.trackers"
+            )
+
+
 def _start_trackers(names: list[str], run: Path, settings: dict[str, Any]) -> Any:
     from accelerate import Accelerator
 
-    try:
-        accelerator = Accelerator(log_with=names, project_dir=str(run), cpu=True)
-        accelerator.init_trackers("pptrain", config=settings)
-    except (ValueError, ImportError) as error:
-        raise UserError(
-            f"tracker {', '.join(names)} cannot be used ({error}); install its package or name another"
-        ) from error
+    accelerator = Accelerator(log_with=names, project_dir=str(run), cpu=True)
+    accelerator.init_trackers("pptrain", config=flat(settings))
     return accelerator
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str | float]:
+    """Nested settings -> {"optim.lr": 0.01}; what is no number becomes text, as every tracker takes it."""
+    found: dict[str, str | float] = {}
+    for name, value in values.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, dict):
+            found |= flat(value, f"{path}.")
+        else:
+            found[path] = value if isinstance(value, int | float) else str(value)
+    return found

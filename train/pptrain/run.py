@@ -17,7 +17,7 @@ from pptrain.checkpoint import drop_checkpoint, load_checkpoint
 from pptrain.config import CONFIG_FILE, TrainConfig, differences, load_config, save_config
 from pptrain.evaluate import evaluate
 from pptrain.loop import Trainer
-from pptrain.metrics import Metrics
+from pptrain.metrics import Metrics, check_trackers
 from pptrain.ranks import Ranks
 from pptrain.start import SMALL_SIDE
 from pptrain.task import Task, open_task
@@ -77,7 +77,8 @@ def _train(config: TrainConfig, ranks: Ranks, *, quiet: bool) -> Result:
     if ranks.device.type == "cpu" and not config.loop.threads and task.spec.resolution <= SMALL_SIDE:
         torch.set_num_threads(1)  # small tensors: a second thread costs more than it brings
     run = Path(config.out)
-    done = _finished(run, task.config)
+    check_trackers(config.loop.trackers)
+    done = finished(run, task.config)
     if done is not None:
         return done
     trainer = Trainer(task, ranks, run)
@@ -105,7 +106,7 @@ def _train(config: TrainConfig, ranks: Ranks, *, quiet: bool) -> Result:
     return result
 
 
-def _finished(run: Path, config: TrainConfig) -> Result | None:
+def finished(run: Path, config: TrainConfig) -> Result | None:
     """The result of a finished run of the same configuration.
 
     Raises:
@@ -120,8 +121,12 @@ def _finished(run: Path, config: TrainConfig) -> Result | None:
         raise UserError(
             f"{run} belongs to a run with other settings ({'; '.join(changed[:5])}); choose another --out or repeat them"
         )
-    path = run / RESULT_FILE
-    return _result(run, json.loads(path.read_text()), fresh=False) if path.is_file() else None
+    return read_result(run) if (run / RESULT_FILE).is_file() else None
+
+
+def read_result(run: Path) -> Result:
+    """The result of a finished run directory."""
+    return _result(run, json.loads((run / RESULT_FILE).read_text()), fresh=False)
 
 
 def _prepare(run: Path, config: TrainConfig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -140,12 +140,12 @@ class FeatureConsistency(SemiSupervised):
     views: ClassVar[dict[str, str]] = {"u_weak": "weak", "u_strong": "strong"}
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
-        assert isinstance(model, Network)
+        network = cast(Network, model)  # or its compiled form, which passes attributes on
         z = model(batch["x"])
         with untracked(model):
             with torch.no_grad():
-                weak, _ = model.features(batch["u_weak"])
-            strong, _ = model.features(batch["u_strong"])
+                weak, _ = network.features(batch["u_weak"])
+            strong, _ = network.features(batch["u_strong"])
         supervised = losses.cross_entropy(z, batch["y"])
         unlabeled = losses.feature_consistency(strong, weak)
         return {
