@@ -18,7 +18,8 @@ from torch import nn
 from ppflow.letters import classifier, flow, fonts, package, render
 
 TRAIN, TEST = 120_000, 20_000
-CLASSIFIER_STEPS, FLOW_STEPS = 3_000, 4_000
+CLASSIFIER_STEPS, FLOW_STEPS, GUIDANCE_STEPS = 3_000, 4_000, 500
+GUIDANCE_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,13 @@ class Pictures:
     train_y: np.ndarray
     test_x: np.ndarray
     test_y: np.ndarray
+    test_f: np.ndarray
+    """uint16 (N,): line of test_fonts.txt that names the picture's font."""
 
 
 def pictures(work: Path) -> Pictures:
     """The rendered letters, made from the fonts where missing."""
-    names = ("train_x", "train_y", "test_x", "test_y")
+    names = ("train_x", "train_y", "test_x", "test_y", "test_f")
     if not all((work / f"{name}.npy").exists() for name in names):
         usable = fonts.usable_fonts(fonts.fetch(work))
         (work / "fonts.txt").write_text("\n".join(describe(usable, work)) + "\n")
@@ -63,7 +66,12 @@ def build(work: Path, out: Path) -> None:
         flow.build_unet(),
         lambda: flow.train_flow(real.train_x, real.train_y, FLOW_STEPS, snapshot=work / "flow-snapshot.pt"),
     )
-    package.write_kit(out, base, source)
+    baked = kept(
+        work / "baked.pt",
+        flow.build_unet(),
+        lambda: flow.bake_guidance(base, real.train_x, real.train_y, GUIDANCE_STEPS, weight=GUIDANCE_WEIGHT),
+    )
+    package.write_kit(out, baked, source)
     print(f"{out}: {package.size_of(out) / 1e6:.2f} MB")
 
 

@@ -151,6 +151,53 @@ def train_flow(
     return average.net
 
 
+def bake_guidance(
+    base: nn.Module,
+    pictures: np.ndarray,
+    labels: np.ndarray,
+    steps: int,
+    *,
+    weight: float,
+    batch: int = 128,
+    lr: float = 4e-4,
+    seed: int = 0,
+) -> nn.Module:
+    """Teach the network its own guided velocity, so that a guided step costs one evaluation (Meng et al. 2023, stage 1).
+
+    Half of the noise levels are those that a four-step sampler visits. Guidance is taught at 0.4 < s < 0.9 only: nearer to
+    noise it costs variety, nearer to the picture it changes nothing (Kynkäänniemi et al. 2024).
+    """
+    torch.manual_seed(derive(seed, "bake") % 2**32)
+    rng = torch.Generator().manual_seed(derive(seed, "bake-data") % 2**32)
+    net = copy.deepcopy(base).train().requires_grad_(True)
+    average = Averaged(net, 0.99)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-2)
+    x_all, y_all = torch.from_numpy(pictures), torch.from_numpy(labels).long()
+    positions = batches(len(x_all), batch, rng)
+    running = 0.0
+    for step in range(steps):
+        set_rate(optimizer, lr, step, steps, warmup=30)
+        rows = next(positions)
+        x, y = to_flow(x_all[rows]), y_all[rows]
+        visited = torch.randint(1, 5, (batch,)) / 4
+        s = torch.where(torch.rand(batch) < 0.5, visited, torch.sigmoid(torch.randn(batch)))
+        level = s.view(-1, 1, 1, 1)
+        noisy = (1 - level) * x + level * torch.randn_like(x)
+        strength = weight * ((s > 0.4) & (s < 0.9))
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                target = guided(base, noisy, s, y, strength)
+            predicted = velocity(net, noisy, s, y)
+        loss = F.mse_loss(predicted.float(), target.float())
+        apply(optimizer, net, loss)
+        average.update(net)
+        running += loss.item()
+        if (step + 1) % 100 == 0:
+            print(f"guidance step {step + 1}/{steps} loss {running / 100:.4f}", flush=True)
+            running = 0.0
+    return average.net
+
+
 def set_rate(optimizer: torch.optim.Optimizer, lr: float, step: int, steps: int, warmup: int = 100) -> None:
     """Linear warm-up, then half a cosine to zero."""
     share = min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -45,9 +45,9 @@ def sample(kit: str, count: int, seed: int, batch: int = 100) -> tuple[np.ndarra
 
 
 def judge(work: Path, real: build.Pictures) -> nn.Module:
-    """The independent classifier: another architecture, real letters only, another seed."""
+    """The independent classifier: another architecture, real letters only."""
     fresh = classifier.PlainNet()
-    train = functools.partial(classifier.train_classifier, fresh, real.train_x, real.train_y, seed=101)
+    train = functools.partial(classifier.train_classifier, fresh, real.train_x, real.train_y)
     return build.kept(work / "judge.pt", classifier.PlainNet(), lambda: train(JUDGE_STEPS))
 
 
@@ -89,6 +89,17 @@ def _sample_for_a_while(kit: str) -> float:
     return done / (time.perf_counter() - start)
 
 
+def by_family(net: nn.Module, work: Path, real: build.Pictures) -> Iterator[str]:
+    """Accuracy on every held-out family."""
+    listing = (work / "test_fonts.txt").read_text().splitlines()
+    families = np.array([line.split("\t")[0] for line in listing])[real.test_f]
+    parts = []
+    for family in sorted(set(families)):
+        chosen = families == family
+        parts.append(f"{family} {classifier.accuracy(net, real.test_x[chosen], real.test_y[chosen]):.1%}")
+    yield "  " + ", ".join(parts)
+
+
 def contact_sheet(kit: str, path: Path, rows: int = 12) -> None:
     """`rows` samples of every class, one class a column."""
     from PIL import Image
@@ -105,6 +116,7 @@ def lines(kit: str, work: Path) -> Iterator[str]:
     real = build.pictures(work)
     source = load_classifier(str(folder / "classifier"))
     yield f"classifier: {classifier.accuracy(source.net, real.test_x, real.test_y):.2%} on held-out families  (bar 92 %)"
+    yield from by_family(source.net, work, real)
     independent = judge(work, real)
     yield f"independent judge: {classifier.accuracy(independent, real.test_x, real.test_y):.2%} on held-out families"
     x, y = sample(kit, AGREEMENT_PER_CLASS * K, seed=1)

@@ -23,9 +23,10 @@ Glyphs = dict[tuple[int, str], np.ndarray]
 def render_sets(
     fonts: Sequence[Font], work: Path, train: int, test: int, seed: int = 0, processes: int = 2
 ) -> None:
-    """Write train_x.npy uint8 (N, 32, 32), train_y.npy uint8 (N,), train_f.npy uint16 (font position) and test_*.npy.
+    """Write train_x.npy uint8 (N, 32, 32), train_y.npy uint8 (N,), train_f.npy uint16 (N,), the line of
+    train_fonts.txt that names the font; and test_*, of held-out families alone, every family equally often.
 
-    Test pictures come from held-out families alone, every family equally often. Files that exist are kept.
+    Files that exist are kept.
     """
     held = held_out_families(list(fonts))
     for name, count, inside in (("train", train, False), ("test", test, True)):
@@ -36,6 +37,8 @@ def render_sets(
         pictures, labels, positions = render(chosen, count, seed, name, boost=boost, processes=processes)
         np.save(work / f"{name}_y.npy", labels)
         np.save(work / f"{name}_f.npy", positions)
+        listing = "".join(f"{font.family}\t{font.package}\t{font.path.name}\n" for font in chosen)
+        (work / f"{name}_fonts.txt").write_text(listing)
         np.save(work / f"{name}_x.npy", pictures)
 
 
