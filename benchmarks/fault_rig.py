@@ -1,0 +1,149 @@
+"""What `faults.py` stands on: a Ray cluster of several raylets on this machine, runs of the command, small file systems."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+from ray.cluster_utils import Cluster
+
+HERE = Path(__file__).resolve().parent
+_STORE = 80 << 20  # bytes of Ray's object store on every node; nothing large passes through it
+_NODES, _CPUS = 2, 2
+_BUSY = re.compile("busy", re.IGNORECASE)
+
+
+class Grid:
+    """A head without workers and two nodes with room for two each."""
+
+    def __init__(self) -> None:
+        head = {"num_cpus": 0, "object_store_memory": _STORE, "include_dashboard": False}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.address: str = self._cluster.address
+        self._nodes = []
+        for _ in range(_NODES):
+            self.join()
+
+    def join(self) -> None:
+        """One more node."""
+        self._nodes.append(self._cluster.add_node(num_cpus=_CPUS, object_store_memory=_STORE, wait=False))
+
+    def kill_raylet(self, dice: random.Random) -> None:
+        """SIGKILL for the raylet of a random node; its other processes are left to notice."""
+        node = self._nodes.pop(dice.randrange(len(self._nodes)))
+        os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+        time.sleep(1.0)
+        self._cluster.remove_node(node, allow_graceful=False)  # what is left of it
+
+    def close(self) -> None:
+        self._cluster.shutdown()
+
+
+class Run:
+    """One `ppgen synth` on the grid, in the background.
+
+    Args:
+        pids: folder where its workers leave their process numbers.
+    """
+
+    def __init__(self, out: Path, pids: Path, address: str, samples: int, per_shard: int) -> None:
+        self._out, self._pids = out, pids
+        pids.mkdir(exist_ok=True)
+        for old in pids.iterdir():
+            old.unlink()
+        path = os.pathsep.join([str(HERE), *(entry for entry in sys.path if entry)])
+        command = [*self.command(out, samples, per_shard), "--set", f"pids={pids}", "--set", "delay=0.15"]
+        command += ["--engine", "ray", "--address", address, "--workers", "3"]
+        self.process = subprocess.Popen(
+            command,
+            env={**os.environ, "PYTHONPATH": path},
+            text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        self._told: list[str] = []
+        assert self.process.stderr is not None
+        stream = self.process.stderr
+        self._reader = threading.Thread(target=lambda: self._told.extend(stream), daemon=True)
+        self._reader.start()
+
+    @staticmethod
+    def command(out: Path, samples: int, per_shard: int) -> list[str]:
+        """The plan as a command line; what follows it does not change a byte."""
+        plan = ["--source", "procedural:build", "--device", "cpu", "--classes", "10", "--seed", "7"]
+        plan += [
+            "--per-class",
+            str(samples // 10),
+            "--samples-per-shard",
+            str(per_shard),
+            "--batch-size",
+            "20",
+        ]
+        return [sys.executable, "-m", "ppgen.cli", "synth", *plan, "--out", str(out)]
+
+    def committed(self) -> int:
+        """Commit records so far."""
+        return len(list(self._out.glob("commits/*.json")))
+
+    def workers(self) -> list[int]:
+        """Processes that hold a generator, without the driver's."""
+        found = [int(entry.name) for entry in self._pids.iterdir() if int(entry.name) != self.process.pid]
+        return [pid for pid in found if Path("/proc", str(pid)).exists()]
+
+    def wait(self, seconds: float = 180.0) -> tuple[int, str]:
+        """Exit status and standard error."""
+        status = self.process.wait(timeout=seconds)
+        self._reader.join(10)
+        return status, "".join(self._told)
+
+
+def digests(out: Path) -> dict[str, str]:
+    """sha256 of every file whose bytes the plan decides: commit records hold seconds and hosts, plan.json how the source was loaded."""
+    return {
+        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and path.parent.name != "commits" and path.name != "plan.json"
+    }
+
+
+def can_mount() -> bool:
+    return (
+        os.geteuid() == 0 and subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
+    )
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Callable[[str], None]]:
+    """A file system in memory at `folder`; yields a function that remounts it with other options."""
+
+    def mount(text: str) -> None:
+        deadline = time.monotonic() + 20
+        while True:
+            done = subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", text, "ppgen-faults", str(folder)],
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode == 0:
+                return
+            if not _BUSY.search(done.stderr) or time.monotonic() > deadline:
+                raise OSError(done.stderr.strip())
+            time.sleep(0.005)  # a file is open for writing this moment
+
+    folder.mkdir(parents=True, exist_ok=True)
+    mount(options)
+    try:
+        yield lambda text: mount(f"remount,{text}")
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
