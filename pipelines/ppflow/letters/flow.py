@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,6 @@ from ppflow.letters.fonts import CLASS_NAMES
 NUM_CLASSES = len(CLASS_NAMES)
 PATCH = 2
 TIME_SCALE = 1000.0  # the scheduler's num_train_timesteps: the network is given s * 1000
-Velocity = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""(x (B, 4, 16, 16), s (B,), label int64 (B,)) -> velocity (B, 4, 16, 16)."""
 
 
 def build_unet(widths: tuple[int, ...] = (32, 64, 128)) -> Any:
@@ -52,11 +50,6 @@ def to_flow(pictures: torch.Tensor) -> torch.Tensor:
     return F.pixel_unshuffle(pictures.float().div(127.5).sub(1.0).unsqueeze(1), PATCH)
 
 
-def to_pictures(x: torch.Tensor) -> torch.Tensor:
-    """float (B, 4, 16, 16) -> uint8 (B, 32, 32)."""
-    return F.pixel_shuffle(x, PATCH)[:, 0].add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-
-
 def velocity(net: nn.Module, x: torch.Tensor, s: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     """One evaluation of the network."""
     return net(x, s * TIME_SCALE, class_labels=label).sample
@@ -73,15 +66,6 @@ def guided(
     return conditional + weight.view(-1, 1, 1, 1) * (conditional - null)
 
 
-def euler(step: Velocity, noise: torch.Tensor, label: torch.Tensor, steps: int) -> torch.Tensor:
-    """Euler from s = 1 to s = 0 in equal steps: (B, 4, 16, 16) -> (B, 4, 16, 16)."""
-    x = noise
-    for i in range(steps):
-        s = torch.full((len(x),), 1.0 - i / steps)
-        x = x - step(x, s, label) / steps
-    return x
-
-
 class Averaged:
     """Exponential moving average of a network's weights, with the usual warm-up of the decay."""
 
@@ -96,7 +80,7 @@ class Averaged:
         torch._foreach_lerp_(list(self.net.parameters()), [p.detach() for p in net.parameters()], 1 - decay)
 
 
-def batches(count: int, batch: int, rng: torch.Generator) -> Any:
+def batches(count: int, batch: int, rng: torch.Generator) -> Iterator[torch.Tensor]:
     """Endless int64 (batch,) positions, an epoch at a time."""
     while True:
         order = torch.randperm(count, generator=rng)

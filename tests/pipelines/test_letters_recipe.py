@@ -1,0 +1,85 @@
+"""The recipe that builds the letters kit, without fonts and without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ppcore.seeds import numpy_rng
+from ppflow.letters import flow, fonts, render
+from ppgen.generators.diffusion import to_uint8
+
+
+def _font(family: str, package: str = "fonts-x") -> fonts.Font:
+    return fonts.Font(Path(f"{family}.ttf"), package, family)
+
+
+def test_cuts_of_a_design_share_its_family_so_that_none_leaks_into_training() -> None:
+    names = ("Lato", "Lato Black", "Lato Semibold Italic", "Lato-Thin")
+    assert {fonts._family(name) for name in names} == {"lato"}
+    assert fonts._family("Open Sans") != fonts._family("League Spartan")
+
+
+def test_every_tenth_family_is_held_out() -> None:
+    chosen = [_font(f"family {i:02d}") for i in range(40) for _cut in range(3)]
+    assert len(fonts.held_out_families(chosen)) == 4
+    assert fonts.held_out_families(chosen[::-1]) == fonts.held_out_families(chosen)
+
+
+def test_handwritten_families_are_drawn_more_often_and_cuts_share_their_familys_part() -> None:
+    chosen = [_font("a"), _font("a"), _font("b"), _font("c", "fonts-breip")]
+    np.testing.assert_allclose(render.family_weights(chosen, 4.0), np.array([0.5, 0.5, 1, 4]) / 6)
+    np.testing.assert_allclose(render.family_weights(chosen, 1.0), np.array([0.5, 0.5, 1, 1]) / 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Files: *\nLicense: OFL-1.1\n text\n\nFiles: debian/*\nLicense: GPL-2+\n", ["OFL-1.1"]),
+        (
+            "License:\n\n    Public Domain.\n\nThe Debian packaging is under the GNU General Public License",
+            ["public-domain"],
+        ),
+    ],
+)
+def test_the_fonts_licence_is_read_not_the_packagings(tmp_path: Path, text: str, expected: list[str]) -> None:
+    folder = tmp_path / "usr/share/doc/fonts-x"
+    folder.mkdir(parents=True)
+    (folder / "copyright").write_text(text)
+    assert fonts.licences(tmp_path) == expected
+
+
+def test_a_picture_depends_on_its_generator_alone() -> None:
+    glyph = np.zeros((64, 64), np.uint8)
+    glyph[10:54, 28:36] = 255
+    first, again, other = (render.vary(glyph, numpy_rng(0, "test", i)) for i in (1, 1, 2))
+    assert first.shape == (32, 32)
+    assert first.dtype == np.uint8
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert first.max() > 200
+    assert first[0].max() < 128  # black ground around the stroke
+
+
+def test_folding_is_what_the_sampler_unfolds() -> None:
+    pictures = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    folded = flow.to_flow(pictures)
+    assert folded.shape == (3, 4, 16, 16)
+    assert folded.abs().max() <= 1
+    assert torch.equal(to_uint8(torch.pixel_shuffle(folded, 2))[:, 0], pictures)
+
+
+def test_guidance_of_weight_zero_is_none_and_its_direction_leads_away_from_the_null_label() -> None:
+    class Toy(torch.nn.Module):
+        def forward(self, x: torch.Tensor, t: torch.Tensor, class_labels: torch.Tensor) -> object:
+            value = class_labels.float().view(-1, 1, 1, 1).expand_as(x)
+            return type("Output", (), {"sample": value})()
+
+    x, s, label = torch.zeros(2, 4, 16, 16), torch.ones(2), torch.tensor([0, 2])
+    plain = flow.guided(Toy(), x, s, label, torch.zeros(2))
+    assert plain[:, 0, 0, 0].tolist() == [0.0, 2.0]
+    pushed = flow.guided(Toy(), x, s, label, torch.full((2,), 0.5))
+    assert pushed[:, 0, 0, 0].tolist() == [0.0 - 21.0, 2.0 - 20.0]
