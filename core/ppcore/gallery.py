@@ -15,8 +15,8 @@ from ppcore.shards import CONDITIONS, MANIFEST, ShardSet
 from ppcore.targets import Target
 
 PAIR_STYLE = """
-.pair { display: flex; align-items: center; gap: .6rem; margin: .35rem 0; } .pair img { height: 48px; }
-.pair .soft { width: 12.5rem; flex: none; } .pair b { min-width: 2rem; overflow-wrap: anywhere; }
+.pairs { display: grid; grid-template-columns: fit-content(9rem) auto 12.5rem 1fr; align-items: center; gap: .5rem .8rem; }
+.pairs img { height: 48px; }
 """
 
 
@@ -67,12 +67,16 @@ def conditioned(
     ]
 
 
-def pair(item: Conditioned) -> str:
-    """One line of HTML, in :data:`PAIR_STYLE`."""
+def pairs(items: Sequence[Conditioned]) -> str:
+    """A line of HTML for each, in :data:`PAIR_STYLE`."""
+    return f'<div class="pairs">{"".join(_pair(item) for item in items)}</div>'
+
+
+def _pair(item: Conditioned) -> str:
     soft = " · ".join(f"{escape(name)} {value:.2f}" for name, value in item.soft)
     return (
-        f'<div class="pair"><b>{escape(item.target_class)}</b><img alt="target image" src="{strip([item.image])}">'
-        f'<span class="soft">{soft}</span><img alt="pseudo samples" src="{strip(item.samples)}"></div>'
+        f'<b>{escape(item.target_class)}</b><img alt="target image" src="{strip([item.image])}">'
+        f'<span>{soft}</span><img alt="pseudo samples" src="{strip(item.samples)}">'
     )
 
 

@@ -6,7 +6,7 @@ from html import escape
 
 import numpy as np
 
-from ppcore.gallery import PAIR_STYLE, conditioned, pair
+from ppcore.gallery import PAIR_STYLE, conditioned, pairs
 from ppcore.images import decode
 from ppcore.pictures import sheet, strip
 from ppcore.seeds import numpy_rng
@@ -17,6 +17,7 @@ from ppgen.assess import Findings
 _RANDOM, _COLUMNS = 78, 13
 _EXTREMES = 22
 _CLASSES, _OF_A_CLASS = 60, 6
+_BESIDE = 7  # letters of a name that stands beside its images and not above them
 _PAIRS, _OF_A_PAIR = 20, 9
 _ALIKE, _OF_A_GROUP = 4, 8
 
@@ -30,6 +31,8 @@ img.sheet { width: 100%; image-rendering: auto; } .two { display: grid; grid-tem
 .classes { display: grid; grid-template-columns: repeat(auto-fill, minmax(268px, 1fr)); gap: .5rem 1rem; }
 .classes div { display: flex; align-items: center; gap: .6rem; } .classes img { height: 32px; }
 .classes b { font-size: .85rem; line-height: 1.1; overflow-wrap: anywhere; width: 4rem; flex: none; text-align: right; }
+.classes.above div { display: block; } .classes.above b { display: block; width: auto; text-align: left; margin: .3rem 0 .15rem; }
+.classes.above img { height: 43px; }
 .alike img { height: 40px; display: block; margin: .3rem 0; }
 @media (max-width: 700px) { .two { grid-template-columns: 1fr; } }
 """
@@ -95,10 +98,10 @@ def _classes(findings: Findings) -> list[str]:
     if len(present) > _CLASSES:
         shown = present[np.linspace(0, len(present) - 1, _CLASSES).astype(int)]
     lines = []
-    for label in shown:
+    names = {label: escape(_short(findings.shards.class_names[label])) for label in shown}
+    for label, name in names.items():
         members = np.flatnonzero(wanted == label)[:_OF_A_CLASS]
         images = [_image(findings.shards, findings.seen.position[i]) for i in members]
-        name = escape(_short(findings.shards.class_names[label]))
         lines.append(f'<div><b>{name}</b><img alt="samples of {name}" src="{strip(images)}"></div>')
     part = "" if len(shown) == len(present) else f", {len(shown)} of {len(present)}"
     what = (
@@ -106,7 +109,8 @@ def _classes(findings: Findings) -> list[str]:
         if not findings.figures.get("seen_as", {}).get("soft")
         else "By the first class of the soft label"
     )
-    return [f"<h2>{what}{part}</h2>", f'<div class="classes">{"".join(lines)}</div>']
+    above = " above" if max(map(len, names.values())) > _BESIDE else ""
+    return [f"<h2>{what}{part}</h2>", f'<div class="classes{above}">{"".join(lines)}</div>']
 
 
 def _alike(findings: Findings) -> list[str]:
@@ -131,7 +135,7 @@ def _pairs(findings: Findings) -> list[str]:
         "<h2>Target images and the samples they conditioned</h2>",
         '<p class="small">Left: a target image. Middle: the largest entries of its soft label under the source classifier. Right: '
         "samples of this set that carry its name.</p>",
-        *(pair(item) for item in items),
+        pairs(items),
     ]
 
 

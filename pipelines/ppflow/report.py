@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 from ppcore.console import format_duration
-from ppcore.gallery import PAIR_STYLE, conditioned, pair
+from ppcore.gallery import PAIR_STYLE, conditioned, pairs
 from ppcore.html import page, table
 from ppcore.pictures import strip
 from ppcore.shards import ShardSet
@@ -119,7 +119,5 @@ def _samples(recipe: Recipe, done: Mapping[Key, Done]) -> list[str]:
                 "classifier. Right: samples of this set that carry its name.</p>"
             )
             target = load_target(str(job.node.settings["target"]))
-            out.extend(
-                pair(item) for item in conditioned(ShardSet.open(folder, kind="pseudo"), target, samples=9)
-            )
+            out.append(pairs(conditioned(ShardSet.open(folder, kind="pseudo"), target, samples=9)))
     return out
