@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -248,6 +249,7 @@ class _HostCopy:
         return self._host.numpy()
 
 
+@functools.cache  # looking them up takes longer than packing a thousand small pictures
 def library_versions() -> dict[str, str]:
     """Versions of what decides the bytes."""
     versions = {"python": platform.python_version()}
