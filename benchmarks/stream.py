@@ -97,9 +97,10 @@ def ours(folder: Path, side: int, batch: int, seconds: float, *, views: bool, co
     """Images/s of StreamFeed, with both views or as uint8 batches."""
     import torch
 
-    from pptrain.config import ViewsConfig
+    from pptrain.feed import Share
     from pptrain.pool import open_pool
-    from pptrain.stream import Share, StreamFeed
+    from pptrain.settings import ViewsConfig
+    from pptrain.stream import StreamFeed
     from pptrain.views import Views
 
     # Decoding takes about a third of the work of decoding and making two views at 256 pixels, half of it at 32.

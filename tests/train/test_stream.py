@@ -13,10 +13,12 @@ from toyshards import CLASSES, ShardWriter, encode, index_of
 
 from ppcore.errors import UserError
 from ppcore.images import decode
+from pptrain.feed import Images, Share
 from pptrain.order import LaneOrder, Mixture, Permuted
 from pptrain.png import read_plain_png
 from pptrain.pool import open_pool
-from pptrain.stream import Images, ResidentFeed, Share, StreamFeed, load_resident
+from pptrain.resident import ResidentFeed, load_resident
+from pptrain.stream import StreamFeed
 
 COUNTS = [7, 1, 12, 5, 9, 3, 11, 6]  # 54 samples
 TOTAL = sum(COUNTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pptrain.config import ViewsConfig
+from pptrain.settings import ViewsConfig
 from pptrain.views import Views, cutout_, recolor, sample
 
 

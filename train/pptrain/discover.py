@@ -56,7 +56,7 @@ def default_stages(overrides: dict[str, Any], preset: str | None) -> list[TrainC
     if pseudo is not None:
         plan = json.loads((pseudo / PLAN).read_text())
         tuned = {
-            "data.target": plan["target"].get("spec") or plan["target"]["name"],
+            "data.target": (plan.get("load") or {}).get("target") or plan["target"]["name"],
             "data.unlabeled": [str(pseudo)],
             "data.labels_per_class": plan["target"].get("labels_per_class") or 0,
             "method.name": "uda",

@@ -15,16 +15,19 @@ from ppcore.classifiers import Classifier
 from ppcore.console import Progress
 from ppcore.errors import UserError
 from ppcore.seeds import derive
+from ppcore.targets import ImageSet
 from pptrain.checkpoint import FOLDER, LAST, save_checkpoint
 from pptrain.ema import Ema
-from pptrain.evaluate import Report, evaluate
+from pptrain.evaluate import Report, load_images, predict_logits, summarize
+from pptrain.feed import Images
+from pptrain.meter import Meter
 from pptrain.methods import SemiSupervised
 from pptrain.methods.base import Batch, Context
 from pptrain.metrics import Metrics
 from pptrain.network import Network, Teacher
 from pptrain.optim import make_optimizer, rate_factor, set_rate
 from pptrain.ranks import Ranks
-from pptrain.stream import Images, ResidentFeed
+from pptrain.resident import ResidentFeed
 from pptrain.task import Task
 from pptrain.views import Views
 
@@ -66,8 +69,8 @@ class Trainer:
         self.seconds = 0.0  # of training, over all interruptions
         self.best: dict[str, Any] = {}
         self.stale = 0  # evaluations since the best
-        self._sums: dict[str, Tensor] = {}
-        self._first_bad = torch.tensor(-1, device=self.device)
+        self.meter = Meter(self.device)
+        self._decoded: dict[int, Tensor] = {}
         for feed in (task.labeled, task.unlabeled):
             if isinstance(feed, ResidentFeed):
                 feed.to(self.device)
@@ -98,20 +101,23 @@ class Trainer:
             self.seconds = before + now - started
             last = self.step == self.steps
             row: dict[str, float] = {}
-            judge = self.task.val is not None and (self.step % loop.eval_every == 0 or last)
-            if self.step % loop.log_every == 0 or last or judge:
+            due = self.step % loop.eval_every == 0 or last
+            judge, watch = due and self.task.val is not None, due and self.task.monitor is not None
+            if self.step % loop.log_every == 0 or last or judge or watch:
                 row = self._means(self.step - since)
                 row |= {"images_per_s": optim.batch_size * (self.step - since) / max(now - logged, 1e-9)}
                 row |= {"waiting": waited / max(now - logged, 1e-9)}
-                waited, logged, since = 0.0, now, self.step
+                waited, since = 0.0, self.step
             elif self.device.type == "cpu":
                 self._check_finite()
             if judge:
                 report = self._validate()
                 row |= {"val_accuracy": report.accuracy, "val_loss": report.loss}
                 stopped = bool(loop.patience) and self.stale >= loop.patience
-            if self.task.monitor is not None and (self.step % loop.eval_every == 0 or last):
-                row |= {"monitor_accuracy": evaluate(self.classifier(), self.task.monitor).accuracy}
+            if watch:
+                row |= {"monitor_accuracy": self._judge(self.task.monitor).accuracy}
+            if row:
+                logged = time.monotonic()  # looking at validation images is no part of a step's time
             if row and metrics is not None:
                 metrics.write(self._described(row))
             if progress is not None:
@@ -138,7 +144,7 @@ class Trainer:
             with self._autocast():
                 losses = self.method.step(self.model, batch, self.step / self.steps)
             self.scaler.scale(losses["loss"] / optim.accumulate).backward()
-            self._record(losses)
+            self.meter.add(losses, self.step)
         parameters = [p for p in self.network.parameters() if p.grad is not None]
         self.ranks.average(p.grad for p in parameters if p.grad is not None)
         if optim.clip > 0:
@@ -184,24 +190,11 @@ class Trainer:
 
     # ---- numbers
 
-    def _record(self, losses: dict[str, Tensor]) -> None:
-        """Add to the running sums on the device; nothing waits for it here."""
-        share = 1.0 / self.config.optim.accumulate
-        for name, value in losses.items():
-            value = value.detach().float() * share
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-        bad = ~torch.isfinite(losses["loss"].detach())
-        self._first_bad = torch.where(
-            bad & (self._first_bad < 0), torch.full_like(self._first_bad, self.step), self._first_bad
-        )
-
     def _means(self, steps: int) -> dict[str, float]:
-        """Means of the named losses since the last row."""
+        """Means of the named losses since the last row, over all processes."""
         self._check_finite()
-        self.ranks.average(self._sums.values())
-        means = {name: total.item() / max(steps, 1) for name, total in self._sums.items()}
-        self._sums = {}
-        return means
+        self.ranks.average(self.meter.sums.values())
+        return self.meter.take(steps * self.config.optim.accumulate)
 
     def _described(self, row: dict[str, float]) -> dict[str, float]:
         optim = self.config.optim
@@ -214,8 +207,8 @@ class Trainer:
         }
 
     def _check_finite(self) -> None:
-        step = int(self._first_bad)
-        if step < 0:
+        step = self.meter.first_bad_step()
+        if step is None:
             return
         number = step * self.config.optim.accumulate
         keys = []
@@ -229,11 +222,19 @@ class Trainer:
             f"{f'the last good checkpoint is {last}' if last.exists() else 'no checkpoint was written yet'}"
         )
 
+    def _judge(self, images: ImageSet | None) -> Report:
+        """Judge the averaged weights on images that are decoded once and kept."""
+        assert images is not None
+        classifier = self.classifier()
+        if id(images) not in self._decoded:
+            self._decoded[id(images)] = load_images(images, classifier.spec)
+        logits = predict_logits(classifier, self._decoded[id(images)])
+        return summarize(logits, torch.from_numpy(images.labels))
+
     def _validate(self) -> Report:
         """Judge the averaged weights on the validation images; keep them when they are the best so far."""
-        assert self.task.val is not None
         self.ranks.average(self.ema.model.buffers())
-        report = evaluate(self.classifier(), self.task.val)
+        report = self._judge(self.task.val)
         rank = [report.accuracy, -report.loss]
         if not self.best or rank > self.best["rank"]:
             weights = {n: t.detach().cpu().clone() for n, t in self.ema.model.state_dict().items()}

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from pptrain.config import OptimConfig
+from pptrain.settings import OptimConfig
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:

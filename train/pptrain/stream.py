@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,143 +12,11 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ppcore.errors import UserError
 from ppcore.shards import RawSample
-from pptrain.order import LaneOrder, Mixture, Permuted
+from pptrain.feed import Images, Share
+from pptrain.order import LaneOrder, Mixture
 from pptrain.pool import Pool, decode_into
 
 _PREFETCH = 4  # batches a worker prepares ahead
-
-
-class Images(NamedTuple):
-    """One batch: uint8 (B, C, H, W), int64 (B,) labels (-1 where there are none), int64 (B,) positions in the whole set."""
-
-    images: Tensor
-    labels: Tensor
-    ids: Tensor
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which part of every global batch this process makes.
-
-    Attributes:
-        batch: images of a global batch, over all ranks.
-        rank, world: this process and how many there are.
-        groups: parts a global batch is cut into, a multiple of `world`; the order of a stream depends on it.
-    """
-
-    batch: int
-    rank: int = 0
-    world: int = 1
-    groups: int = 1
-
-    def __post_init__(self) -> None:
-        if self.groups % self.world or self.batch % self.groups:
-            raise UserError(
-                f"a batch of {self.batch} images in {self.groups} groups cannot be shared by {self.world} processes; the "
-                f"batch must be a multiple of data.groups, and that of the processes"
-            )
-
-    @property
-    def local(self) -> int:
-        """Images of a batch in this process."""
-        return self.batch // self.world
-
-    @property
-    def group(self) -> int:
-        """Images of a batch in a group."""
-        return self.batch // self.groups
-
-    @property
-    def my_groups(self) -> range:
-        each = self.groups // self.world
-        return range(self.rank * each, (self.rank + 1) * each)
-
-
-class Feed(Protocol):
-    """An endless, exactly repeatable sequence of batches."""
-
-    samples: int
-
-    def batches(self, start: int) -> Iterator[Images]:
-        """Batches number `start`, `start + 1`, ..."""
-
-    def key(self, index: int) -> str:
-        """Name of the image numbered `index`."""
-
-
-class ResidentFeed:
-    """A set held in memory as one uint8 tensor, permuted as a whole every epoch.
-
-    Args:
-        images: uint8 (N, C, H, W); batches are gathered on the device they are on.
-        labels: int64 (N,), on the same device.
-        keys: names of the N images.
-        sizes, weights: images of each source, one after the other in the set, and their shares of every batch; empty mixes
-            them by size.
-    """
-
-    def __init__(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        keys: Sequence[str],
-        share: Share,
-        *,
-        seed: int,
-        name: str,
-        sizes: Sequence[int] = (),
-        weights: Sequence[float] = (),
-    ) -> None:
-        self.images, self.labels, self.keys, self.share = images, labels, keys, share
-        self.samples = images.shape[0]
-        self.mixture = Mixture(weights) if weights else Mixture([1.0])
-        sizes = sizes if weights else [self.samples]
-        self.bases = np.cumsum([0, *sizes])[:-1]
-        self.orders = [Permuted(n, seed, f"{name}-{i}") for i, n in enumerate(sizes)]
-
-    def batches(self, start: int) -> Iterator[Images]:
-        share = self.share
-        drawn = self.mixture.drawn(start * share.batch)
-        while True:
-            index = torch.from_numpy(self._positions(start * share.batch, drawn))
-            index = index[share.rank * share.local : (share.rank + 1) * share.local]
-            where = index.to(self.images.device)
-            yield Images(self.images[where], self.labels[where], index)
-            start += 1
-
-    def _positions(self, first: int, drawn: np.ndarray) -> np.ndarray:
-        """Positions of one global batch, int64 (B,); counts the draws of each source in `drawn`."""
-        chosen = self.mixture.choose(first, self.share.batch)
-        positions = np.empty_like(chosen)
-        for source, order in enumerate(self.orders):
-            mine = chosen == source
-            count = int(mine.sum())
-            positions[mine] = self.bases[source] + order.positions(int(drawn[source]), count)
-            drawn[source] += count
-        return positions
-
-    def key(self, index: int) -> str:
-        return self.keys[index]
-
-    def to(self, device: torch.device) -> None:
-        """Move the set to a device; batches are then gathered there."""
-        self.images, self.labels = self.images.to(device), self.labels.to(device)
-
-
-def load_resident(pools: Sequence[Pool]) -> tuple[Tensor, Tensor, list[str]]:
-    """Decode whole pools: uint8 (N, C, H, W), dense labels int64 (N,), keys."""
-    total, first = sum(pool.samples for pool in pools), pools[0]
-    images = np.empty((total, first.resolution, first.resolution, first.channels), dtype=np.uint8)
-    labels = np.empty(total, dtype=np.int64)
-    keys: list[str] = []
-    for pool in pools:
-        for shard in range(len(pool.refs)):
-            where = pool.where(shard)
-            for sample in pool.read(shard):
-                decode_into(sample, images[len(keys)], where)
-                labels[len(keys)] = pool.label(sample, shard)
-                keys.append(f"{where}:{sample.key}")
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels), keys
 
 
 class _PoolReader:

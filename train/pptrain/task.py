@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,18 +13,18 @@ from ppcore.classifiers import Classifier, ClassifierSpec, load_classifier
 from ppcore.errors import UserError
 from ppcore.seeds import derive
 from ppcore.targets import ImageSet, Target, load_target, stack
-from pptrain.config import DataConfig, TrainConfig
-from pptrain.labeled import choose_labeled, choose_monitor, fingerprint, split_validation, val_share
+from pptrain.feed import Feed, Share
+from pptrain.labeled import choose_labeled, choose_monitor, fingerprint
 from pptrain.methods import Method, SemiSupervised, make_method
 from pptrain.pool import Pool, open_pool
-from pptrain.ranks import Ranks, has_bf16
+from pptrain.ranks import Ranks
+from pptrain.resident import ResidentFeed, load_resident
+from pptrain.resolve import REAL, check_sources, resolve, split_labeled
+from pptrain.settings import DataConfig, TrainConfig
 from pptrain.start import make_network, make_spec
-from pptrain.stream import Feed, ResidentFeed, Share, StreamFeed, load_resident
+from pptrain.stream import StreamFeed
 
-REAL = "target:"
 _MB = 1 << 20
-_SHARD_EPOCHS, _SHARD_STEPS = 10, (500, 100_000)
-_TARGET_EPOCHS, _TARGET_STEPS = 200, (300, 20_000)
 
 
 @dataclass
@@ -69,7 +68,7 @@ def open_task(config: TrainConfig, ranks: Ranks) -> Task:
         UserError: anything that does not fit together.
     """
     method = make_method(config.method.name, config.method.options)
-    _check_sources(config, method)
+    check_sources(config, method)
     data = config.data
     source = load_classifier(config.model.init) if config.model.init else None
     pool = open_pool(data.shards, "synth") if data.shards else None
@@ -77,7 +76,7 @@ def open_task(config: TrainConfig, ranks: Ranks) -> Task:
     extra = None
     if data.unlabeled and not data.unlabeled[0].startswith(REAL):
         extra = open_pool(data.unlabeled, "pseudo")
-    config = _resolve(config, ranks, source=source, pool=pool, extra=extra, target=target)
+    config = resolve(config, ranks, source=source, pool=pool, extra=extra, target=target)
     data = config.data
     if pool is not None:
         class_names = tuple(pool.class_names)
@@ -100,7 +99,7 @@ def open_task(config: TrainConfig, ranks: Ranks) -> Task:
         fingerprints["shards"] = pool.fingerprints
     else:
         assert target is not None
-        train, val = _split(config, target)
+        train, val = split_labeled(config, target)
         labeled = _image_feed(train, spec, config, share, "labeled")
         test = target
         fingerprints["target"] = {
@@ -127,120 +126,6 @@ def open_task(config: TrainConfig, ranks: Ranks) -> Task:
     )
     _add_unlabeled(task, extra, target, share)
     return task
-
-
-def _check_sources(config: TrainConfig, method: Method) -> None:
-    data = config.data
-    if data.shards and data.target:
-        raise UserError(
-            "both --shards and --target were given; pre-train on the shards first, then fine-tune with --target and --init RUN"
-        )
-    if not data.shards and not data.target:
-        raise UserError("no training data; give --target (labelled images) or --shards (a synth directory)")
-    semi = isinstance(method, SemiSupervised)
-    if data.unlabeled and not semi:
-        raise UserError(f"method {config.method.name} takes no unlabelled images; add --method uda")
-    if semi and not data.unlabeled:
-        raise UserError(
-            f"method {config.method.name} needs unlabelled images; give --unlabeled DIR or --unlabeled target:NAME"
-        )
-    if semi and not data.target:
-        raise UserError(f"method {config.method.name} needs labelled target images; give --target")
-    if method.needs_teacher != bool(config.model.teacher):
-        raise UserError(
-            f"method {config.method.name} needs a teacher; give --teacher MODEL"
-            if method.needs_teacher
-            else f"method {config.method.name} takes no teacher; drop --teacher or use --method soft-target"
-        )
-    real = [entry.startswith(REAL) for entry in data.unlabeled]
-    if any(real) and len(real) > 1:
-        raise UserError(
-            "unlabelled images come from shard directories or from one target:NAME, not from both"
-        )
-
-
-def _resolve(
-    config: TrainConfig,
-    ranks: Ranks,
-    *,
-    source: Classifier | None,
-    pool: Pool | None,
-    extra: Pool | None,
-    target: Target | None,
-) -> TrainConfig:
-    """Fill in what was left to be chosen."""
-    arch = config.model.arch or (source.spec.arch if source else "small")
-    if source is not None and arch != source.spec.arch:
-        raise UserError(
-            f"--init {config.model.init} is a {source.spec.arch}, not a {arch}; drop --arch or start from another model"
-        )
-    shards = pool or extra
-    given = [source.spec.channels if source else 0, shards.channels if shards else 0]
-    channels = config.data.channels or next((c for c in given if c), 0) or _target_channels(target)
-    if source is not None and channels != source.spec.channels:
-        raise UserError(
-            f"--init {config.model.init} takes {source.spec.channels} channels, not {channels}; drop --channels"
-        )
-    sides = [
-        source.spec.resolution if source else 0,
-        pool.resolution if pool else 0,
-        32 if arch == "small" else 224,
-    ]
-    resolution = config.data.resolution or next(side for side in sides if side)
-    data = replace(
-        config.data,
-        channels=channels,
-        resolution=resolution,
-        lanes=config.data.lanes or max(config.data.workers, 1),
-        groups=config.data.groups or ranks.world,
-        label_seed=_label_seed(config, extra),
-    )
-    samples = pool.samples if pool is not None else 0
-    if target is not None:
-        labeled = choose_labeled(target, data.labels_per_class, data.label_seed)
-        data = replace(data, val_fraction=val_share(labeled.labels, data.val_fraction))
-        samples = len(_split(replace(config, data=data), target)[0])
-    elif data.val_fraction:
-        raise UserError("pre-training on shards has no validation images; drop data.val_fraction")
-    steps = _length(config, samples)
-    amp = config.loop.amp
-    if amp == "auto":
-        amp = "bf16" if has_bf16(ranks.device) else "no"
-    if amp == "fp16" and ranks.device.type == "cpu":
-        raise UserError("fp16 training needs a CUDA device; use --amp bf16 or no")
-    loop = replace(config.loop, eval_every=config.loop.eval_every or max(1, steps // 10), amp=amp)
-    return replace(
-        config,
-        data=replace(data, val_fraction=data.val_fraction or 0.0),
-        model=replace(config.model, arch=arch),
-        optim=replace(config.optim, steps=steps, epochs=0.0),
-        loop=loop,
-    )
-
-
-def _length(config: TrainConfig, samples: int) -> int:
-    """Steps of the run."""
-    if config.optim.steps:
-        return config.optim.steps
-    an_epoch = samples / config.optim.batch_size
-    if config.optim.epochs:
-        return max(1, math.ceil(config.optim.epochs * an_epoch))
-    epochs, (low, high) = (
-        (_SHARD_EPOCHS, _SHARD_STEPS) if config.data.shards else (_TARGET_EPOCHS, _TARGET_STEPS)
-    )
-    return min(max(math.ceil(epochs * an_epoch), low), high)
-
-
-def _label_seed(config: TrainConfig, extra: Pool | None) -> int:
-    """The labelled images must be the ones that conditioned the pseudo samples, so the pseudo plan's seed is the default."""
-    if config.data.label_seed >= 0:
-        return config.data.label_seed
-    planned = (extra.sets[0].plan.get("target") or {}).get("label_seed") if extra is not None else None
-    return config.seed if planned is None else int(planned)
-
-
-def _target_channels(target: Target | None) -> int:
-    return target.train.image(0).shape[2] if target is not None else 3
 
 
 def _check_channels(pool: Pool | None, channels: int) -> None:
@@ -280,13 +165,6 @@ def _notes(config: TrainConfig, extra: Pool | None, target: Target | None) -> li
             "no validation split (too few labels, or none asked for): the last averaged weights are kept"
         )
     return notes
-
-
-def _split(config: TrainConfig, target: Target) -> tuple[ImageSet, ImageSet]:
-    """(labelled images to train on, to validate with)."""
-    data = config.data
-    labeled = choose_labeled(target, data.labels_per_class, data.label_seed)
-    return split_validation(labeled, data.val_fraction or 0.0, config.seed)
 
 
 def _monitor(config: TrainConfig, target: Target | None) -> ImageSet | None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ppcore.seeds import derive
-from pptrain.config import ViewsConfig
+from pptrain.settings import ViewsConfig
 
 KINDS = ("none", "weak", "strong")
 _SHIFT_UP_TO = 64

@@ -1,0 +1,69 @@
+"""What every source of batches is: a batch, a process's share of it, and an endless repeatable sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from ppcore.errors import UserError
+
+
+class Images(NamedTuple):
+    """One batch: uint8 (B, C, H, W), int64 (B,) labels (-1 where there are none), int64 (B,) positions in the whole set."""
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every global batch this process makes.
+
+    Attributes:
+        batch: images of a global batch, over all ranks.
+        rank, world: this process and how many there are.
+        groups: parts a global batch is cut into, a multiple of `world`; the order of a stream depends on it.
+    """
+
+    batch: int
+    rank: int = 0
+    world: int = 1
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        if self.groups % self.world or self.batch % self.groups:
+            raise UserError(
+                f"a batch of {self.batch} images in {self.groups} groups cannot be shared by {self.world} processes; the "
+                f"batch must be a multiple of data.groups, and that of the processes"
+            )
+
+    @property
+    def local(self) -> int:
+        """Images of a batch in this process."""
+        return self.batch // self.world
+
+    @property
+    def group(self) -> int:
+        """Images of a batch in a group."""
+        return self.batch // self.groups
+
+    @property
+    def my_groups(self) -> range:
+        each = self.groups // self.world
+        return range(self.rank * each, (self.rank + 1) * each)
+
+
+class Feed(Protocol):
+    """An endless, exactly repeatable sequence of batches."""
+
+    samples: int
+
+    def batches(self, start: int) -> Iterator[Images]:
+        """Batches number `start`, `start + 1`, ..."""
+
+    def key(self, index: int) -> str:
+        """Name of the image numbered `index`."""
