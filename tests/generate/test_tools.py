@@ -343,3 +343,29 @@ def test_wids_opens_the_index(made: Path, tmp_path: Path) -> None:
         assert sample["__key__"] == ours.key
         assert sample[".png"].getvalue() == ours.image
         assert int(sample[".cls"].getvalue()) == ours.label
+
+
+# ---- the dataset card
+
+
+def test_the_card_names_what_made_the_samples(made: Path) -> None:
+    import dataclasses
+
+    from ppgen.card import write_card
+
+    _, plan = stored(made)
+    sampling = {"solver": "dpmpp", "steps": 20, "guidance": 1.5, "guidance_interval": [0.1, 2.0]}
+    source = {**plan.source, "revision": "abc123", "licence": "CC-BY-NC-4.0", "sampling": sampling}
+    card = write_card(dataclasses.replace(plan, source=source), [{"torch": "2.11", "diffusers": "0.42"}], {})
+    for line in (
+        'license_name: "CC-BY-NC-4.0"',
+        "| Licence of the generator | CC-BY-NC-4.0 |",
+        "| Revision | abc123 |",
+        "| Sampling: Solver | dpmpp |",
+        "| Sampling: Steps | 20 |",
+        "| Sampling: Guidance | 1.5 |",
+        "| Libraries | torch 2.11, diffusers 0.42 |",
+        "| Seed | 3 |",
+    ):
+        assert line in card
+    assert "pptransfer" in (made / "README.md").read_text()
