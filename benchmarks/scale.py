@@ -1,0 +1,241 @@
+"""1.3 million samples through the Ray engine with a generator that costs nothing: what ppgen itself costs, and whether that stays flat.
+
+    python benchmarks/scale.py                     1000 classes x 1300, 1300 shards
+    python benchmarks/scale.py --samples 100000    a short run
+
+Printed: images/s of the whole run (start of Ray, workers, commits, manifest, card and index included) beside the same pictures
+written by (a) plain loops with `webdataset.ShardWriter`, one process a core as ours, and (b) Ray Data `map_batches` and
+`write_webdataset` on the same cores (needs pandas: pip install pandas); the driver's memory from 10 % of the shards to the end;
+seconds a sample in the first and in the last tenth. Exit status 1 when a bar is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ppgen.conditions import one_hot
+from ppgen.encode import make_encoder
+from ppgen.engines.base import Committed, Event, OnEvent, Summary
+from ppgen.request import Settings, plan_synth
+from ppgen.run import cores, prepare, run_plan
+from ppgen.source import SourceSpec, open_generator
+from ppgen.worker import Job
+
+CLASSES, PER_SHARD, BATCH = 1000, 1000, 100
+MAX_GROWTH_MB, MAX_DRIFT, OF_BARE = 100, 0.10, 0.9
+SPEC = SourceSpec("procedural:build", device="cpu")
+
+
+def resident_mb() -> float:
+    """Memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def picture_batch(generator: Any, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 (B, C, H, W) pictures and int64 (B,) classes of the samples from `first` on; what all three have to encode and write."""
+    index = np.arange(first, first + BATCH)
+    label = index * 7919 % CLASSES
+    images = generator.sample(torch.from_numpy(one_hot(label, CLASSES)), torch.from_numpy(index * 31))
+    return images.numpy(), label
+
+
+# ---- ours
+
+
+def measure_ours(samples: int, workers: int, folder: Path) -> dict[str, float]:
+    """The whole run, and what the driver saw at every commit."""
+    from ppgen.engines.ray import RayEngine
+
+    class Watched(RayEngine):
+        """Notes the time and the driver's memory at every commit."""
+
+        def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Summary:
+            def heard(event: Event) -> None:
+                on_event(event)
+                if isinstance(event, Committed):
+                    moments.append(time.monotonic())
+                    memory.append(resident_mb())
+
+            return super().run(job, shards, heard)
+
+    moments: list[float] = []
+    memory: list[float] = []
+    settings = Settings(batch_size=BATCH, samples_per_shard=PER_SHARD)
+    plan = plan_synth(open_generator(SPEC), SPEC, None, samples // CLASSES, settings)
+    job = prepare(str(folder / "ours"), plan, source=SPEC)
+    gc.collect()
+    start = time.monotonic()
+    status = run_plan(job, Watched(workers=workers), None)
+    seconds = time.monotonic() - start
+    if status:
+        sys.exit("shards failed")
+    tenth = max(1, len(moments) // 10)
+    # Both workers' first shards come at the same time: the first tenth is counted from the moment all are at work.
+    first = (moments[tenth + workers - 1] - moments[workers - 1]) / tenth
+    last = (moments[-1] - moments[-1 - tenth]) / tenth
+    return {
+        "rate": plan.samples / seconds,
+        "steady": (len(moments) - workers) * PER_SHARD / (moments[-1] - moments[workers - 1]),
+        "first_us": first / PER_SHARD * 1e6,
+        "last_us": last / PER_SHARD * 1e6,
+        "growth_mb": max(memory[tenth:]) - memory[tenth - 1],
+        "end_mb": resident_mb(),
+    }
+
+
+# ---- (a)
+
+
+def bare_loop(samples: int, folder: str, pipe: Connection) -> None:
+    """Sample, encode, write tars: the loop anybody writes."""
+    import webdataset
+
+    torch.set_num_threads(1)
+    generator = open_generator(SPEC)
+    encode = make_encoder({"format": "png", "level": 6})
+    pipe.send("ready")
+    pipe.recv()
+    with webdataset.ShardWriter(f"{folder}/%06d.tar", maxcount=PER_SHARD, verbose=0) as writer:
+        for first in range(0, samples, BATCH):
+            images, label = picture_batch(generator, first)
+            for offset in range(BATCH):
+                sample = {
+                    "__key__": f"{first + offset:09d}",
+                    "png": encode(images[offset]),
+                    "cls": str(label[offset]),
+                }
+                writer.write(sample)
+    pipe.send(time.monotonic())
+
+
+def measure_bare(samples: int, workers: int, folder: Path) -> float:
+    """Images/s of `workers` loops at once, without their start."""
+    context = multiprocessing.get_context("spawn")
+    pipes = []
+    for number in range(workers):
+        ours, theirs = context.Pipe()
+        (folder / f"bare{number}").mkdir()
+        arguments = (samples // workers, str(folder / f"bare{number}"), theirs)
+        context.Process(target=bare_loop, args=arguments, daemon=True).start()
+        pipes.append(ours)
+    for pipe in pipes:
+        pipe.recv()
+    start = time.monotonic()
+    for pipe in pipes:
+        pipe.send("go")
+    return samples / (max(pipe.recv() for pipe in pipes) - start)
+
+
+# ---- (b)
+
+
+class Painter:
+    """The callable class that Ray Data's actors hold."""
+
+    def __init__(self) -> None:
+        torch.set_num_threads(1)
+        self._generator = open_generator(SPEC)
+        self._encode = make_encoder({"format": "png", "level": 6})
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        images, label = picture_batch(self._generator, int(batch["id"][0]))
+        files = np.array([self._encode(image) for image in images], dtype=object)
+        return {"__key__": [f"{i:09d}" for i in batch["id"]], "png": files, "cls": [str(c) for c in label]}
+
+
+def run_ray_data(samples: int, workers: int, folder: Path) -> None:
+    """Prints images/s without the start of Ray."""
+    import ray
+
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, num_cpus=workers)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    start = time.monotonic()
+    numbers = ray.data.range(samples, override_num_blocks=samples // PER_SHARD)
+    pictures = numbers.map_batches(
+        Painter, batch_size=BATCH, compute=ray.data.ActorPoolStrategy(size=max(1, workers - 1)), num_cpus=1
+    )
+    pictures.write_webdataset(str(folder / "ray_data"), min_rows_per_file=PER_SHARD, encoder=None)
+    print("rate", samples / (time.monotonic() - start), flush=True)
+
+
+def measure_ray_data(samples: int, workers: int, folder: Path) -> float | None:
+    """In a process of its own: Ray Data's memory and threads stay out of our driver."""
+    try:
+        import pandas  # noqa: F401
+    except ImportError:
+        print("(b) skipped: Ray Data needs pandas; pip install pandas")
+        return None
+    command = [sys.executable, __file__, "--samples", str(samples), "--workers", str(workers)]
+    done = subprocess.run([*command, "--ray-data-into", str(folder)], capture_output=True, text=True)
+    rates = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("rate ")]
+    if not rates:
+        sys.exit(f"Ray Data failed:\n{done.stderr[-3000:]}")
+    return float(rates[0])
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--samples", type=int, default=1_300_000, help="a multiple of 10,000")
+    options.add_argument("--workers", type=int, default=cores())
+    options.add_argument("--peer-samples", type=int, default=100_000, help="for (a) and (b)")
+    options.add_argument("--ray-data-into", help=argparse.SUPPRESS)
+    chosen = options.parse_args()
+    if chosen.ray_data_into:
+        run_ray_data(chosen.samples, chosen.workers, Path(chosen.ray_data_into))
+        return 0
+    peer = min(chosen.samples, chosen.peer_samples)
+    with tempfile.TemporaryDirectory(prefix="ppgen-scale-") as name:
+        folder = Path(name)
+        bare = measure_bare(peer, chosen.workers, folder)
+        ours = measure_ours(chosen.samples, chosen.workers, folder)
+        ray_data = measure_ray_data(peer, chosen.workers, folder)
+    return report(chosen.samples, chosen.workers, ours, bare, ray_data)
+
+
+def report(samples: int, workers: int, ours: dict[str, float], bare: float, ray_data: float | None) -> int:
+    """Print the figures and the bars; exit status."""
+    drift = abs(ours["last_us"] / ours["first_us"] - 1)
+    print(f"{samples} samples, {workers} workers; 8x8 PNG, {PER_SHARD} a shard")
+    print(f"ppgen, Ray engine, whole run: {ours['rate']:.0f} images/s ({ours['steady']:.0f} between commits)")
+    print(
+        f"(a) webdataset.ShardWriter, {workers} loops: {bare:.0f} images/s; ours {ours['rate'] / bare:.2f} of it"
+    )
+    if ray_data is not None:
+        told = f"ours {ours['rate'] / ray_data:.2f} of it"
+        print(f"(b) Ray Data map_batches + write_webdataset: {ray_data:.0f} images/s; {told}")
+    print(
+        f"driver memory: {ours['growth_mb']:.1f} MB more at most after 10 % of the shards; {ours['end_mb']:.0f} MB in the end"
+    )
+    print(
+        f"a sample: {ours['first_us']:.1f} us in the first tenth, {ours['last_us']:.1f} us in the last ({drift:.1%})"
+    )
+    bars = {
+        f"at least {OF_BARE} of (a)": ours["rate"] >= OF_BARE * bare,
+        "ahead of (b)": ray_data is None or ours["rate"] > ray_data,
+        f"driver grows under {MAX_GROWTH_MB} MB": ours["growth_mb"] < MAX_GROWTH_MB,
+        f"first and last tenth within {MAX_DRIFT:.0%}": drift <= MAX_DRIFT,
+    }
+    for bar, met in bars.items():
+        print(f"{'ok  ' if met else 'MISS'} {bar}")
+    return 0 if all(bars.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
