@@ -6,11 +6,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+import typer
 from dummy import SIDE, Painter
 from torch import nn
 
 from ppcore.classifiers import ClassifierSpec, save_classifier
 from ppcore.errors import UserError
+from ppgen.cli import app
 
 K = 10
 
@@ -49,6 +51,13 @@ def make_head(folder: Path, num_classes: int = K) -> Path:
         folder, Head(num_classes), ClassifierSpec("faint:Head", names, channels=1, resolution=SIDE)
     )
     return folder
+
+
+def call(*args: str) -> None:
+    """The command in this process; UserError and typer.Exit pass through."""
+    status = app(args=list(args), standalone_mode=False)
+    if status:
+        raise typer.Exit(status)
 
 
 def told(error: UserError) -> str:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faint import build, make_head, told
+from faint import build, call, make_head, told
 from rig import make_classifier, make_target, pseudo, synth
-from test_tools import call
 
 from ppcore.errors import UserError
 from ppcore.shards import ShardSet

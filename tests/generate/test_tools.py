@@ -11,13 +11,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import typer
-from faint import told
+from faint import call, told
 from rig import fingerprints, make_classifier, make_target, painted, stored, synth
 from test_verify import flip
 
 from ppcore.errors import UserError
 from ppcore.shards import ShardSet
-from ppgen.cli import app
 from ppgen.estimate import _expected_draws, estimated_bytes, told_bytes
 from ppgen.verify import verify
 
@@ -34,13 +33,6 @@ SYNTH = [
     "8",
 ]
 CUT = ["--samples-per-shard", "20"]
-
-
-def call(*args: str) -> None:
-    """The command in this process; UserError and typer.Exit pass through."""
-    status = app(args=list(args), standalone_mode=False)
-    if status:
-        raise typer.Exit(status)
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import typer
-from faint import told
+from faint import call, told
 from rig import fingerprints, make_classifier, make_target, painted, pseudo, synth
-from test_tools import call
 from test_verify import flip, recommit
 
 from ppcore.errors import UserError
