@@ -145,11 +145,11 @@ def test_the_null_label_is_the_row_after_the_last_class(tmp_path: Path, num_clas
 
 
 def test_guidance_is_spent_in_its_interval_only(folders: dict[str, Path]) -> None:
-    assert load(folders, "dit", steps=20).evaluations() == 30  # type: ignore[attr-defined]
+    assert load(folders, "dit", steps=20).evaluations() == 26  # type: ignore[attr-defined]
     everywhere = load(folders, "dit", steps=20, guidance_interval=None)
     assert everywhere.evaluations() == 40  # type: ignore[attr-defined]
     assert load(folders, "dit", steps=20, guidance=1).evaluations() == 20  # type: ignore[attr-defined]
-    assert load(folders, "dit", steps=20, solver="heun").evaluations() == 59  # type: ignore[attr-defined]
+    assert load(folders, "dit", steps=20, solver="heun").evaluations() == 51  # type: ignore[attr-defined]
 
 
 def test_decoding_in_chunks_changes_nothing(folders: dict[str, Path]) -> None:

@@ -38,7 +38,7 @@ class DiffusionOptions:
     steps: int = 20
     spacing: str = "trailing"
     guidance: float = 1.5
-    guidance_interval: tuple[float, float] | None = (0.28, 5.42)
+    guidance_interval: tuple[float, float] | None = (0.28, 2.0)
     guidance_channels: int | None = None
     levels: tuple[int, ...] | None = None
     patch: int = 1

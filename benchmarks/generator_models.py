@@ -1,0 +1,189 @@
+"""Random models in the genuine formats and configurations, and the arithmetic they cost, for `generators.py`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """A DiT and its autoencoder.
+
+    Attributes:
+        heads, layers: of the transformer; heads are `head_width` wide.
+        side: of the latents.
+        vae: widths of the autoencoder's four resolutions.
+    """
+
+    heads: int
+    head_width: int
+    layers: int
+    side: int
+    vae: tuple[int, ...]
+    num_classes: int = 1000
+
+
+DIT_XL_2_256 = DiTConfig(heads=16, head_width=72, layers=28, side=32, vae=(128, 256, 512, 512))
+SMALL_DIT = DiTConfig(heads=6, head_width=64, layers=6, side=16, vae=(32, 32, 64, 64))
+"""DiT-S/2 with half its blocks at 128 pixels, the autoencoder scaled down with it."""
+
+_ADM = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "num_class_embeds": 1000,
+    "resnet_time_scale_shift": "scale_shift",
+    "attn_norm_num_groups": 32,
+    "upsample_type": "resnet",
+    "downsample_type": "resnet",
+}
+IMAGENET_64_UNET: dict[str, Any] = {
+    **_ADM,
+    "sample_size": 64,
+    "layers_per_block": 3,
+    "block_out_channels": (192, 384, 576, 768),
+    "attention_head_dim": 64,
+    "down_block_types": ("ResnetDownsampleBlock2D", *("AttnDownBlock2D",) * 3),
+    "up_block_types": (*("AttnUpBlock2D",) * 3, "ResnetUpsampleBlock2D"),
+}
+SMALL_UNET: dict[str, Any] = {
+    **_ADM,
+    "sample_size": 32,
+    "layers_per_block": 2,
+    "block_out_channels": (64, 128),
+    "attention_head_dim": 32,
+    "down_block_types": ("ResnetDownsampleBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "ResnetUpsampleBlock2D"),
+}
+
+BIGGAN_DEEP_256: dict[str, Any] = {
+    "output_dim": 256,
+    "z_dim": 128,
+    "class_embed_dim": 128,
+    "channel_width": 128,
+    "num_classes": 1000,
+    "layers": [
+        [False, 16, 16],
+        [True, 16, 16],
+        [False, 16, 16],
+        [True, 16, 8],
+        [False, 8, 8],
+        [True, 8, 8],
+        [False, 8, 8],
+        [True, 8, 4],
+        [False, 4, 4],
+        [True, 4, 2],
+        [False, 2, 2],
+        [True, 2, 1],
+    ],
+    "attention_layer_position": 8,
+    "eps": 1e-4,
+    "n_stats": 51,
+}
+SMALL_BIGGAN: dict[str, Any] = {**BIGGAN_DEEP_256, "channel_width": 16}
+
+
+def build_dit(config: DiTConfig) -> tuple[Any, Any]:
+    """(transformer, autoencoder), untrained."""
+    from diffusers import AutoencoderKL, DiTTransformer2DModel
+
+    transformer = DiTTransformer2DModel(
+        num_attention_heads=config.heads,
+        attention_head_dim=config.head_width,
+        in_channels=4,
+        out_channels=8,
+        num_layers=config.layers,
+        sample_size=config.side,
+        num_embeds_ada_norm=config.num_classes,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=config.vae,
+        down_block_types=("DownEncoderBlock2D",) * len(config.vae),
+        up_block_types=("UpDecoderBlock2D",) * len(config.vae),
+        layers_per_block=2,
+        latent_channels=4,
+        norm_num_groups=32,
+    )
+    return transformer, vae
+
+
+def save_dit(folder: Path, config: DiTConfig) -> None:
+    """A DiTPipeline directory."""
+    from diffusers import DDIMScheduler, DiTPipeline
+
+    torch.manual_seed(0)
+    scheduler = DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
+    DiTPipeline(*build_dit(config), scheduler).save_pretrained(folder)
+
+
+def save_consistency(folder: Path, config: dict[str, Any]) -> None:
+    """A ConsistencyModelPipeline directory."""
+    from diffusers import CMStochasticIterativeScheduler, ConsistencyModelPipeline, UNet2DModel
+
+    torch.manual_seed(0)
+    ConsistencyModelPipeline(UNet2DModel(**config), CMStochasticIterativeScheduler()).save_pretrained(folder)
+
+
+def build_biggan(config: dict[str, Any]) -> Any:
+    """The published network (package pytorch-pretrained-biggan), untrained."""
+    from pytorch_pretrained_biggan.config import BigGANConfig
+    from pytorch_pretrained_biggan.model import BigGAN
+
+    network = BigGAN(BigGANConfig(**config))
+    torch.nn.init.ones_(network.generator.bn.weight)
+    torch.nn.init.zeros_(network.generator.bn.bias)
+    return network.eval()
+
+
+def save_biggan(folder: Path, config: dict[str, Any]) -> Any:
+    """The published files; returns the published network."""
+    torch.manual_seed(0)
+    network = build_biggan(config)
+    torch.save(network.state_dict(), folder / "pytorch_model.bin")
+    (folder / "config.json").write_text(json.dumps(config))
+    return network
+
+
+def dit_flops(config: DiTConfig) -> tuple[float, float]:
+    """FLOP (2 a multiply-add) of one evaluation and of decoding one image."""
+    with torch.device("meta"):
+        transformer, vae = build_dit(config)
+        x, t, label = (
+            torch.empty(1, 4, config.side, config.side),
+            torch.zeros(1),
+            torch.zeros(1, dtype=torch.int64),
+        )
+        return _count(lambda: transformer(x, timestep=t, class_labels=label)), _count(lambda: vae.decode(x))
+
+
+def unet_flops(config: dict[str, Any]) -> float:
+    """FLOP of one evaluation."""
+    from diffusers import UNet2DModel
+
+    with torch.device("meta"):
+        unet = UNet2DModel(**config)
+        x = torch.empty(1, 3, config["sample_size"], config["sample_size"])
+        return _count(lambda: unet(x, torch.zeros(1), class_labels=torch.zeros(1, dtype=torch.int64)))
+
+
+def biggan_flops(config: dict[str, Any]) -> float:
+    """FLOP of one image."""
+    network = build_biggan(config)  # not on the meta device, which the published code's constructors pass by
+    noise, label = torch.zeros(1, config["z_dim"]), torch.zeros(1, config["num_classes"])
+    return _count(lambda: network(noise, label, 1.0))
+
+
+def parameters(module: torch.nn.Module) -> int:
+    """Number of trained values."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def _count(run: Any) -> float:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        run()
+    return float(counter.get_total_flops())
