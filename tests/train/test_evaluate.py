@@ -20,8 +20,10 @@ from sklearn.metrics import (
 from toyshards import CLASSES
 
 from ppcore.classifiers import ClassifierSpec, build, save_classifier
+from ppcore.errors import UserError
+from ppcore.targets import load_target
 from pptrain.cli import main
-from pptrain.evaluate import calibration_error, summarize, wilson
+from pptrain.evaluate import calibration_error, choose_split, summarize, wilson
 
 
 def test_figures_agree_with_scikit_learn() -> None:
@@ -82,4 +84,16 @@ def test_eval_command_on_a_folder(
     with pytest.raises(SystemExit) as stop:
         run(monkeypatch, "eval", str(tmp_path / "m"), "--target", "digits")
     assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith("error: the model has 4 classes, target 'digits' has 10")
+    assert capsys.readouterr().err.startswith("error: the model has 4 classes, target 'digits' has 10 others")
+
+
+def test_classes_are_matched_by_name(target_folder: Path) -> None:
+    target = load_target(str(target_folder))
+    more = ClassifierSpec("small", ("d", "x", "c", "b", "a"), 1, 16)
+    chosen = choose_split(target, "test", more)
+    assert chosen.labels.tolist() == [4] * 6 + [3] * 6 + [2] * 6 + [0] * 6
+    assert len(choose_split(target, "all", more)) == len(target.train) + len(target.test)
+    renamed = ClassifierSpec("small", ("one", "two", "three", "four"), 1, 16)
+    assert choose_split(target, "train", renamed).labels.tolist() == target.train.labels.tolist()
+    with pytest.raises(UserError, match="unknown split"):
+        choose_split(target, "dev", more)

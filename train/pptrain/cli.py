@@ -154,9 +154,9 @@ def evaluate(
     from pptrain.ranks import Ranks
 
     classifier, task = load_classifier(model), load_target(target)
-    judge.check_classes(classifier.spec, task)
-    report = judge.evaluate(classifier.to(Ranks(device).device), judge.choose_split(task, split))
-    print(judge.describe(report, task.classes))
+    images = judge.choose_split(task, split, classifier.spec)
+    report = judge.evaluate(classifier.to(Ranks(device).device), images)
+    print(judge.describe(report, classifier.spec.class_names))
     if out is not None:
         Path(out).write_text(
             json.dumps({"model": model, "target": target, "split": split, **report.as_dict()})
@@ -228,13 +228,13 @@ def _judge_export(classifier: Any, file: Any, target: str, to: str, int8: bool) 
     from pptrain import export as exporter
 
     task = load_target(target)
-    judge.check_classes(classifier.spec, task)
-    labels = torch.from_numpy(task.test.labels)
-    report = judge.evaluate(classifier, task.test)
+    test = judge.choose_split(task, "test", classifier.spec)
+    labels = torch.from_numpy(test.labels)
+    report = judge.evaluate(classifier, test)
     print(f"original: test accuracy {report.accuracy:.2%}")
     if to != "onnx":
         return
-    images = exporter.prepared_images(classifier, task.test)
+    images = exporter.prepared_images(classifier, test)
     print(f"onnx: test accuracy {judge.summarize(exporter.onnx_logits(file, images), labels).accuracy:.2%}")
     if int8:
         small = file.with_suffix(".int8.onnx")

@@ -37,8 +37,17 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 # Settings that change where and how fast a run goes, not what comes out of it.
-_FREE = ("out", "data.workers", "loop.log_every", "loop.threads", "loop.device", "loop.tensorboard")
-_FREE_PREFIXES = ("loop.trackers", "loop.checkpoint_every", "loop.compile")
+_FREE = (
+    "out",
+    "data.workers",
+    "loop.checkpoint_every",
+    "loop.compile",
+    "loop.device",
+    "loop.log_every",
+    "loop.tensorboard",
+    "loop.threads",
+    "loop.trackers",
+)
 
 
 def load_config(
@@ -72,12 +81,17 @@ def save_config(config: TrainConfig, folder: Path) -> None:
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
     """`name old -> new` for every setting that changes the result of a run."""
-    before, after = _flat(asdict(old)), _flat(asdict(new))
+    before, after = identity(old), identity(new)
     return [
         f"{name} {before.get(name)!r} -> {after.get(name)!r}"
         for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name) and name not in _FREE and not name.startswith(_FREE_PREFIXES)
+        if before.get(name) != after.get(name)
     ]
+
+
+def identity(config: TrainConfig) -> dict[str, Any]:
+    """Dotted name -> value of every setting that changes the result of a run."""
+    return {name: value for name, value in _flat(asdict(config)).items() if name not in _FREE}
 
 
 _CHOICES = {

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ppcore.errors import UserError
 from ppcore.shards import INDEX, PLAN
-from pptrain.config import TrainConfig, load_config
+from pptrain.config import TrainConfig, identity, load_config
 
 RUNS = "runs"
 # Letters are far from digits: the textbook weight, sharpening and threshold force them into digit classes and lose accuracy.
@@ -18,9 +18,8 @@ _GENTLE = {"mu": 2.0, "lambda_u": 0.1, "threshold": 0.0, "temperature": 1.0}
 
 
 def default_out(config: TrainConfig) -> TrainConfig:
-    """`config` with a run directory named after what it is and a hash of all it says."""
-    values = asdict(config)
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    """`config` with a run directory named after what it is and a hash of the settings that change its result."""
+    digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:8]
     source = config.data.target or config.data.shards[0]
     name = Path(source.rstrip("/")).name.split(".")[0].replace("=", "-")
     kind = config.method.name if config.data.target else "pretrain"

@@ -123,13 +123,23 @@ def calibration_error(logits: Tensor, correct: Tensor, bins: int = _ECE_BINS) ->
     return gap.abs().sum().item() / len(correct)
 
 
-def check_classes(spec: ClassifierSpec, target: Target) -> None:
-    """Refuse to judge a model by a target with other classes. Raises UserError."""
-    if spec.num_classes != len(target.classes):
-        raise UserError(
-            f"the model has {spec.num_classes} classes, target {target.name!r} has {len(target.classes)}; fine-tune the "
-            f"model on this target first"
-        )
+def matched_labels(spec: ClassifierSpec, target: Target) -> np.ndarray:
+    """Target class -> the model's class of the same name: int64 (classes of the target,).
+
+    The same number of classes under other names is taken to be in the same order.
+
+    Raises:
+        UserError: the model does not know the target's classes.
+    """
+    names = {name: position for position, name in enumerate(spec.class_names)}
+    if all(name in names for name in target.classes):
+        return np.array([names[name] for name in target.classes], dtype=np.int64)
+    if spec.num_classes == len(target.classes):
+        return np.arange(spec.num_classes, dtype=np.int64)
+    raise UserError(
+        f"the model has {spec.num_classes} classes, target {target.name!r} has {len(target.classes)} others; fine-tune the "
+        f"model on this target first"
+    )
 
 
 def describe(report: Report, class_names: tuple[str, ...]) -> str:
@@ -150,8 +160,17 @@ def describe(report: Report, class_names: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
-def choose_split(target: Target, split: str) -> ImageSet:
-    """`test`, `train`, or `all` images of a target (training images first). Raises UserError."""
+def choose_split(target: Target, split: str, spec: ClassifierSpec) -> ImageSet:
+    """`test`, `train`, or `all` images of a target (training images first), labelled with the model's classes.
+
+    Raises:
+        UserError: unknown split, or the model does not know the classes.
+    """
+    images, labels = _split(target, split), matched_labels(spec, target)
+    return ImageSet(images.ids, labels[images.labels], images.load)
+
+
+def _split(target: Target, split: str) -> ImageSet:
     if split == "test":
         return target.test
     if split == "train":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -62,7 +62,7 @@ class Feed(Protocol):
 
     samples: int
 
-    def batches(self, start: int) -> Iterator[Images]:
+    def batches(self, start: int) -> Generator[Images, None, None]:
         """Batches number `start`, `start + 1`, ..."""
 
     def key(self, index: int) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Generator
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from pptrain.views import Views
 
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _CHECKPOINT_EVERY_S = 60.0
+
+Batches = Generator[Images, None, None]
 
 
 class Trainer:
@@ -86,9 +88,18 @@ class Trainer:
         Raises:
             UserError: the loss stopped being a number.
         """
+        first = self.step * self.config.optim.accumulate
+        with ExitStack() as feeds:  # ends the decoding processes whatever happens
+            labeled = feeds.enter_context(closing(self.task.labeled.batches(first)))
+            unlabeled = None
+            if self.task.unlabeled is not None:
+                unlabeled = feeds.enter_context(closing(self.task.unlabeled.batches(first)))
+            self._fit(labeled, unlabeled, metrics, quiet=quiet)
+
+    def _fit(
+        self, labeled: Batches, unlabeled: Batches | None, metrics: Metrics | None, *, quiet: bool
+    ) -> None:
         loop, optim = self.config.loop, self.config.optim
-        labeled = self.task.labeled.batches(self.step * optim.accumulate)
-        unlabeled = self.task.unlabeled.batches(self.step * optim.accumulate) if self.task.unlabeled else None
         progress = None
         if metrics is not None and not quiet:
             progress = Progress(self.steps, "steps", done=self.step, label=self.config.method.name)
@@ -128,7 +139,7 @@ class Trainer:
         if progress is not None:
             progress.close("stopped early: validation no longer improves" if stopped else "")
 
-    def _one_step(self, labeled: Iterator[Images], unlabeled: Iterator[Images] | None) -> float:
+    def _one_step(self, labeled: Batches, unlabeled: Batches | None) -> float:
         """One optimiser step; returns the seconds spent waiting for data."""
         optim = self.config.optim
         # Everything random below (dropout, mixup, probes) is a function of the step: a resumed run repeats it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ class ResidentFeed:
         self.bases = np.cumsum([0, *sizes])[:-1]
         self.orders = [Permuted(n, seed, f"{name}-{i}") for i, n in enumerate(sizes)]
 
-    def batches(self, start: int) -> Iterator[Images]:
+    def batches(self, start: int) -> Generator[Images, None, None]:
         share = self.share
         drawn = self.mixture.drawn(start * share.batch)
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from ppcore.classifiers import save_classifier
 from ppcore.errors import UserError
 from ppcore.storage import Store
-from pptrain.checkpoint import drop_checkpoint, load_checkpoint
+from pptrain.checkpoint import FOLDER, LAST, drop_checkpoint, load_checkpoint
 from pptrain.config import CONFIG_FILE, TrainConfig, differences, load_config, save_config
 from pptrain.evaluate import evaluate
 from pptrain.loop import Trainer
@@ -100,7 +101,16 @@ def _train(config: TrainConfig, ranks: Ranks, *, quiet: bool) -> Result:
         )
         if not quiet:
             _announce(task, trainer)
-    trainer.fit(metrics, quiet=quiet)
+    try:
+        trainer.fit(metrics, quiet=quiet)
+    except KeyboardInterrupt:
+        kept = (
+            "its last resume point"
+            if (run / FOLDER / LAST).exists()
+            else "the beginning: no resume point is due yet"
+        )
+        print(f"interrupted at step {trainer.step}; the same command continues from {kept}", file=sys.stderr)
+        raise
     result = _finish(task, trainer, run, metrics)
     ranks.wait()  # nobody leaves before the files are written
     return result

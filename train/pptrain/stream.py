@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -142,7 +142,7 @@ class StreamFeed:
             window=self.window,
         )
 
-    def batches(self, start: int) -> Iterator[Images]:
+    def batches(self, start: int) -> Generator[Images, None, None]:
         loader = DataLoader(
             _Decoder(self, start),
             batch_size=None,

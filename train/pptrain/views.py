@@ -206,12 +206,12 @@ def cutout_(x: Tensor, largest: float, generator: torch.Generator) -> Tensor:
             left, right = max(round((cx - h) * width), 0), round((cx + h) * width)
             image[:, top:bottom, left:right] = 0.5
         return x
-    rows = (torch.arange(height) + 0.5) / height
-    columns = (torch.arange(width) + 0.5) / width
-    inside_y = (rows[None] - draw[1][:, None]).abs() < half[:, None]  # (B, H)
-    inside_x = (columns[None] - draw[2][:, None]).abs() < half[:, None]  # (B, W)
-    hole = (inside_y[:, None, :, None] & inside_x[:, None, None, :]).to(x.device)
-    return x.masked_fill_(hole, 0.5)
+    half, cy, cx = half.to(x.device), draw[1].to(x.device), draw[2].to(x.device)
+    rows = (torch.arange(height, device=x.device) + 0.5) / height
+    columns = (torch.arange(width, device=x.device) + 0.5) / width
+    inside_y = (rows[None] - cy[:, None]).abs() < half[:, None]  # (B, H)
+    inside_x = (columns[None] - cx[:, None]).abs() < half[:, None]  # (B, W)
+    return x.masked_fill_(inside_y[:, None, :, None] & inside_x[:, None, None, :], 0.5)
 
 
 def _span(centre: float, size: float, length: int) -> tuple[int, int]:
