@@ -99,9 +99,8 @@ def _mean_curve(runs: Sequence[dict[int, float]]) -> list[tuple[float, float]]:
 
 def _samples(recipe: Recipe, done: Mapping[Key, Done]) -> list[str]:
     out = []
-    for (stage, seed), job in done.items():
-        if seed not in (None, recipe.seeds[0]):
-            continue
+    shown = {stage: done[stage, seed] for stage, seed in done if seed in (None, recipe.seeds[0])}
+    for stage, job in sorted(shown.items(), key=lambda item: list(recipe.stages).index(item[0])):
         folder = str(job.node.folder)
         if job.node.kind == "synth":
             out.append(
