@@ -7,7 +7,6 @@ path separators, links and oversized members, so that a hostile archive can do n
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import IO, Any
@@ -16,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from ppcore.errors import UserError
-from ppcore.images import SHARD_EXTENSIONS
+from ppcore.guard import MAX_JSON_BYTES, MAX_OBJECT_BYTES, parse_json, read_table
+from ppcore.images import MAX_SIDE, SHARD_EXTENSIONS
 from ppcore.storage import Store
 
 FORMAT = "pptransfer-shards"
@@ -32,6 +32,7 @@ PLAN, INDEX, MANIFEST, CARD, REPORT, CONDITIONS = (
 SHARDS, META, COMMITS = "shards", "meta", "commits"
 KINDS = ("synth", "pseudo")
 MAX_MEMBER_BYTES = 256 << 20
+_MAX_SAMPLES = 10**9
 _BLOCK = 512
 
 ROW_SCHEMA = pa.schema(
@@ -182,7 +183,7 @@ class ShardSet:
             )
         if plan.get("version") != VERSION:
             raise UserError(
-                f"{root} has shard format version {plan.get('version')}, this program reads {VERSION}; use the matching version"
+                f"{root} has shard format version {plan.get('version')!r}, this program reads {VERSION}; use the matching version"
             )
         if kind is not None and plan["kind"] != kind:
             made_by = {"synth": "ppgen synth", "pseudo": "ppgen pseudo"}
@@ -199,7 +200,7 @@ class ShardSet:
                 ShardRef(
                     int(i["index"]),
                     _shard_member(i["url"]),
-                    int(i["nsamples"]),
+                    _bounded("nsamples", i["nsamples"], _MAX_SAMPLES),
                     int(i["filesize"]),
                     str(i["sha256"]),
                 )
@@ -211,8 +212,8 @@ class ShardSet:
                 kind=str(plan["kind"]),
                 class_names=[str(name) for name in plan["source"]["class_names"]],
                 classes=sorted(int(c) for c in plan["classes"]),
-                resolution=int(plan["resolution"]),
-                channels=int(plan["channels"]),
+                resolution=_bounded("resolution", plan["resolution"], MAX_SIDE),
+                channels=_bounded("channels", plan["channels"], 3),
                 shards=shards,
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -227,7 +228,7 @@ class ShardSet:
             UserError: the tar is missing, truncated, foreign or holds another number of samples than the index says.
         """
         try:
-            data = self.store.read(shard.path)
+            data = self.store.read(shard.path, self.most_bytes(shard.samples))
         except FileNotFoundError as error:
             raise UserError(
                 f"{self.store.path(shard.path)} is missing; run ppgen verify --repair, then ppgen again"
@@ -240,6 +241,10 @@ class ShardSet:
             raise UserError(
                 f"{self.store.path(shard.path)} holds {count} samples, the index says {shard.samples}; run ppgen verify on the directory"
             )
+
+    def most_bytes(self, samples: int) -> int:
+        """More than a tar of so many samples can have."""
+        return most_bytes(samples, self.resolution, self.channels, self.num_classes)
 
     def fetch(self, sample: int | str) -> RawSample:
         """One sample by position or key (the key is the zero-padded position); reads its bytes alone.
@@ -261,7 +266,7 @@ class ShardSet:
             start = int(offsets[row]) - _BLOCK  # the image's header
             end = int(offsets[row + 1]) - _BLOCK if row + 1 < len(offsets) else shard.bytes
             data = self.store.read_range(shard.path, start, end - start)
-        except (FileNotFoundError, pa.ArrowException, IndexError) as error:
+        except (FileNotFoundError, ValueError, KeyError, IndexError) as error:
             raise UserError(
                 f"sample {sample!r} of {path} cannot be found ({error}); run ppgen verify on its directory"
             ) from error
@@ -282,10 +287,14 @@ class ShardSet:
         return None, 0
 
 
-def _read_offsets(meta: bytes) -> np.ndarray:
-    import pyarrow.parquet as pq
+def most_bytes(samples: int, resolution: int, channels: int, num_classes: int) -> int:
+    """More than a tar of so many samples can have: an encoded image is never twice its pixels and a few headers."""
+    each = 2 * channels * resolution**2 + 4 * num_classes + (16 << 10)
+    return min(samples * each + (1 << 20), MAX_OBJECT_BYTES)
 
-    return pq.read_table(io.BytesIO(meta), columns=["offset"]).column("offset").to_numpy()
+
+def _read_offsets(meta: bytes) -> np.ndarray:
+    return read_table(meta, None, columns=["offset"]).column("offset").to_numpy()
 
 
 def iter_tar(stream: IO[bytes], name: str = "tar") -> Iterator[RawSample]:
@@ -387,6 +396,12 @@ def decode_soft(data: bytes) -> np.ndarray:
     return soft
 
 
+def _bounded(name: str, value: object, most: int) -> int:
+    if not isinstance(value, int) or not 0 <= value <= most:
+        raise ValueError(f"{name} is {value!r}")
+    return value
+
+
 def _shard_member(url: object) -> str:
     """A shard's path as the index gives it, kept inside the directory."""
     path = str(url)
@@ -398,7 +413,7 @@ def _shard_member(url: object) -> str:
 
 def _read_json(store: Store, name: str, missing: str) -> dict[str, Any]:
     try:
-        value = json.loads(store.read(name))
+        value = parse_json(store.read(name, MAX_JSON_BYTES))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(missing) from error
     except ValueError as error:

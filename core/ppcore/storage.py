@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 from typing import IO
 
+from ppcore.guard import MAX_OBJECT_BYTES, require_file
 from ppcore.remote import Remote
 
 TEMP_PREFIX = ".tmp-"
@@ -44,10 +45,15 @@ class Store:
         """Full path or URL of `name`, for messages and indexes."""
         return f"{self.root}/{name}" if name else self.root
 
-    def read(self, name: str) -> bytes:
-        """The whole object. Raises FileNotFoundError."""
+    def read(self, name: str, limit: int = MAX_OBJECT_BYTES) -> bytes:
+        """The whole object; a local one of more than `limit` bytes, or none that is a file, is refused with UserError.
+
+        Raises FileNotFoundError.
+        """
         if self._remote is None:
-            return Path(self.root, name).read_bytes()
+            path = Path(self.root, name)
+            require_file(path, limit)
+            return path.read_bytes()
         return self._remote.call("cat_file", self._remote.key(name))
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
@@ -61,7 +67,9 @@ class Store:
     def open(self, name: str) -> IO[bytes]:
         """A readable binary file; remote ones are read ahead in blocks."""
         if self._remote is None:
-            return Path(self.root, name).open("rb")
+            path = Path(self.root, name)
+            require_file(path)
+            return path.open("rb")
         return self._remote.filesystem.open(self._remote.key(name), "rb")
 
     def exists(self, name: str) -> bool:

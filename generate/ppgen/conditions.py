@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import torch
 
 from ppcore.errors import UserError
+from ppcore.guard import read_table
 from ppcore.seeds import derive, sample_seed
 from ppcore.shards import CONDITION_SCHEMA
 from ppcore.targets import ImageSet, stack
@@ -57,7 +58,12 @@ class Conditions:
                 "conditions.parquet is not the table this plan was made with (its sha256 differs); restore it or start a new "
                 "directory"
             )
-        table = pq.read_table(io.BytesIO(data))
+        try:
+            table = read_table(data, None, row_bytes=8 * plan.num_classes)
+        except ValueError as error:
+            raise UserError(
+                f"conditions.parquet is no condition table ({error}); restore it or start a new directory"
+            ) from error
         soft = np.stack(table.column("soft").to_numpy()).astype(np.float32)
         return cls(table.column("target_id").to_pylist(), soft)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from ppcore.errors import UserError
+from ppcore.guard import MAX_JSON_BYTES, parse_json
 from ppcore.shards import COMMITS, CONDITIONS, META, PLAN, SHARDS, commit_path, meta_path, tar_path
 from ppcore.storage import Store
 from ppgen.conditions import Conditions
 from ppgen.plan import Plan
 from ppgen.planned import Planned
 
+_MAX_COMMIT_BYTES = 1 << 20
+
 
 def read_plan(store: Store) -> Plan:
     """The plan of a directory. Raises UserError when there is none."""
     try:
-        data = store.read(PLAN)
+        data = store.read(PLAN, MAX_JSON_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"{store} is no shard directory (it has no {PLAN}); make one with ppgen synth or ppgen pseudo"
@@ -79,11 +81,12 @@ def exclusive(store: Store) -> Iterator[None]:
     """Hold a local directory against a second run of ppgen; the lock goes with the process, however it ends.
 
     Raises:
-        UserError: another run holds it.
+        UserError: another run holds it, or its folders are links to elsewhere.
     """
     if not store.is_local:
         yield
         return
+    _require_own_folders(store)
     with Path(store.path(PLAN)).open("rb") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,8 +102,16 @@ def read_commit(store: Store, shard: int) -> dict[str, Any]:
         FileNotFoundError: not committed.
         ValueError: damaged.
     """
-    record = json.loads(store.read(commit_path(shard)))
-    if not isinstance(record, dict) or not {"fingerprint", "samples", "tar", "parquet"} <= record.keys():
+    record = parse_json(store.read(commit_path(shard), _MAX_COMMIT_BYTES))
+    try:
+        files = [(record[name]["bytes"], record[name]["sha256"]) for name in ("tar", "parquet")]
+        told = [record["fingerprint"], record["samples"], record["first_index"], record["versions"], *files]
+    except (KeyError, TypeError, IndexError):
+        raise ValueError("not a commit record") from None
+    kinds = [str, int, int, dict, tuple, tuple]
+    if not all(map(isinstance, told, kinds)) or not all(
+        isinstance(size, int) and isinstance(digest, str) for size, digest in files
+    ):
         raise ValueError("not a commit record")
     return record
 
@@ -145,8 +156,19 @@ def require_writable(store: Store) -> None:
     """Raise UserError when a local directory cannot be written or made."""
     if not store.is_local:
         return
+    _require_own_folders(store)
     folder = Path(store.root).absolute()
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"cannot write to {store} ({folder} is not a writable directory); give another --out")
+
+
+def _require_own_folders(store: Store) -> None:
+    """Files are deleted in these folders: leftovers of killed runs, strays. Behind a link they might be somebody else's."""
+    for folder in (SHARDS, META, COMMITS):
+        if Path(store.path(folder)).is_symlink():
+            raise UserError(
+                f"{store.path(folder)} is a symbolic link and ppgen changes nothing outside {store}; put the folder itself there, "
+                f"or give another --out"
+            )

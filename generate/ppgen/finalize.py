@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections import Counter
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from ppcore.guard import read_table
 from ppcore.shards import CARD, INDEX, MANIFEST, ROW_SCHEMA, meta_path, tar_path
 from ppcore.storage import Store
 from ppgen.directory import read_commit
@@ -73,5 +73,5 @@ def _write_manifest(store: Store, plan: Planned) -> None:
 
 
 def read_rows(store: Store, shard: int) -> Any:
-    """The parquet rows of one shard as a pyarrow table. Raises FileNotFoundError, pyarrow.ArrowException."""
-    return pq.read_table(io.BytesIO(store.read(meta_path(shard))))
+    """The parquet rows of one shard as a pyarrow table. Raises FileNotFoundError, ValueError."""
+    return read_table(store.read(meta_path(shard)), None)

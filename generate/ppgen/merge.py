@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ppcore.errors import UserError
+from ppcore.guard import MAX_JSON_BYTES, parse_json, read_table
 from ppcore.shards import (
     CONDITIONS,
     FORMAT,
@@ -99,7 +100,7 @@ class Merged:
 
     def _joined(self, key: str) -> str:
         """What the parts' sources say, each word once."""
-        return "+".join(dict.fromkeys(str(part.plan.source[key]) for part in self.parts))
+        return "+".join(dict.fromkeys(str(part.plan.source.get(key, "")) for part in self.parts))
 
     def part_of(self, shard: int) -> tuple[Part, int]:
         """The part a merged shard comes from, and its number there."""
@@ -154,7 +155,7 @@ class Merged:
 def read_any_plan(store: Store) -> Plan | Merged:
     """The plan of a directory, merged or not. Raises UserError."""
     try:
-        content = json.loads(store.read(PLAN))
+        content = parse_json(store.read(PLAN, MAX_JSON_BYTES))
         parts = content.get("merged")
     except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
         parts = None  # read_plan says what is wrong
@@ -288,7 +289,7 @@ def _link(source: Store, store: Store, name: str, data: bytes) -> None:
 
 def renumber(meta: bytes, samples: int, shards: int) -> bytes:
     """The parquet rows with sample and shard numbers moved on by so many."""
-    table = pq.read_table(io.BytesIO(meta))
+    table = read_table(meta, None)
     index = table.column("index").to_numpy() + samples
     moved = {
         "key": pa.array([sample_key(int(i)) for i in index]),

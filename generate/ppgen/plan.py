@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from ppcore.errors import UserError
+from ppcore.guard import parse_json
 from ppcore.seeds import derive, sample_seed
 from ppcore.shards import FORMAT, VERSION
 from ppgen.permutation import permute
+from ppgen.sane import nonsense
 
 
 @dataclass(frozen=True)
@@ -226,12 +228,12 @@ class Plan:
             UserError: not a plan, of another version, or changed by hand (the fingerprint does not match).
         """
         try:
-            content = json.loads(data)
+            content = parse_json(data)
             if content["format"] != FORMAT:
                 raise ValueError(f"format {content['format']!r}")
             if content["version"] != VERSION:
                 raise UserError(
-                    f"{where} is a plan of version {content['version']}, this ppgen writes version {VERSION}; "
+                    f"{where} is a plan of version {content['version']!r}, this ppgen writes version {VERSION}; "
                     f"use the ppgen that made it or another --out"
                 )
             if "merged" in content:
@@ -246,6 +248,9 @@ class Plan:
             plan = cls(segments=segments, classes=tuple(content.pop("classes")), **content)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{where} is not a plan of ppgen ({error!r}); choose another --out") from error
+        problem = nonsense(plan)
+        if problem is not None:
+            raise UserError(f"{where} is not a plan of ppgen ({problem}); choose another --out")
         if plan.fingerprint != stated:
             raise UserError(
                 f"{where} was changed after it was written (its fingerprint does not match); restore it"

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
+from ppcore.guard import read_table
 from ppcore.seeds import numpy_rng
 from ppcore.shards import MANIFEST, ShardSet
 from ppgen import distances, duplicates
@@ -36,7 +36,7 @@ def from_manifest(shards: ShardSet) -> dict[str, Any]:
     """What the manifest alone tells, of every sample: classes, entropy of the conditions, exact duplicates, redraws."""
     columns = ["class", "entropy", "sha256", "attempt", "confidence"]
     with shards.store.open(MANIFEST) as handle:
-        table = pq.read_table(handle, columns=columns)
+        table = read_table(handle, shards.samples, columns=columns)
     told: dict[str, Any] = {"samples": len(table)}
     labels = table.column("class")
     if not labels.null_count:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from ppcore.errors import UserError
+from ppcore.guard import MAX_JSON_BYTES, parse_json, read_table
 from ppcore.seeds import numpy_rng
 from ppcore.shards import (
     COMMITS,
@@ -29,13 +29,14 @@ from ppcore.shards import (
     commit_path,
     iter_tar,
     meta_path,
+    most_bytes,
     sample_key,
     tar_path,
 )
 from ppcore.storage import Store
 from ppgen.conditions import Conditions, condition_rows
 from ppgen.directory import read_commit
-from ppgen.finalize import make_index
+from ppgen.finalize import make_index, read_rows
 from ppgen.pack import Samples, describe_rows, pack
 from ppgen.plan import Plan
 from ppgen.planned import Planned
@@ -123,19 +124,22 @@ def check_shard(
     if record["samples"] != len(rows):
         problems.append(f"is recorded with {record['samples']} samples, planned with {len(rows)}")
     contents: dict[str, bytes] = {}
+    most = most_bytes(len(rows), plan.resolution, plan.channels, plan.num_classes)
     for name, path in (("tar", tar_path(shard)), ("parquet", meta_path(shard))):
         try:
-            contents[name] = store.read(path)
+            contents[name] = store.read(path, most)
         except FileNotFoundError:
             return [*problems, f"lacks {path}"]
+        except (UserError, OSError) as error:
+            return [*problems, f"cannot be read: {error}"]
         if len(contents[name]) != record[name]["bytes"]:
             problems.append(f"{path} has {len(contents[name])} bytes, recorded with {record[name]['bytes']}")
         elif hashlib.sha256(contents[name]).hexdigest() != record[name]["sha256"]:
             problems.append(f"{path} does not match its recorded sha256")
     try:
         raw = list(iter_tar(io.BytesIO(contents["tar"]), tar_path(shard)))
-        table = pq.read_table(io.BytesIO(contents["parquet"]))
-    except (UserError, pa.ArrowException, OSError) as error:
+        table = read_table(contents["parquet"], len(rows))
+    except (UserError, ValueError) as error:
         return [*problems, f"cannot be read: {error}"]
     keys = [sample_key(int(index)) for index in rows.index]
     if [sample.key for sample in raw] != keys:
@@ -220,7 +224,7 @@ def _check_images(plan: Plan, raw: list[RawSample]) -> list[str]:
             with Image.open(io.BytesIO(sample.image), formats=[wanted[0]]) as image:
                 found = (image.format, image.size)
                 mode = image.mode
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             return [f"image {sample.key} cannot be read ({error})"]
         if found != wanted or mode not in modes:
             return [
@@ -282,7 +286,7 @@ def _check_strays(store: Store, plan: Planned, report: Report) -> None:
 
 def _check_index(store: Store, plan: Planned, records: list[dict[str, Any]], report: Report) -> None:
     try:
-        if json.loads(store.read(INDEX)) != make_index(plan, records):
+        if parse_json(store.read(INDEX, MAX_JSON_BYTES)) != make_index(plan, records):
             report.general.append(f"{INDEX} does not match the commit records")
     except FileNotFoundError:
         report.general.append(f"{INDEX} is missing; run the same ppgen command again to finish the directory")
@@ -302,10 +306,10 @@ def _check_manifest(store: Store, plan: Planned, report: Report) -> None:
                 )
                 return
             for shard in range(plan.num_shards):
-                rows = pq.read_table(io.BytesIO(store.read(meta_path(shard))))
+                rows = read_rows(store, shard)
                 if not manifest.read_row_group(shard).equals(rows):
                     report.shards[shard].append(f"{MANIFEST} does not match {meta_path(shard)}")
     except FileNotFoundError as error:
         report.general.append(f"{error.filename or MANIFEST} is missing")
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, UserError) as error:
         report.general.append(f"{MANIFEST} cannot be checked ({error})")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ppcore.errors import UserError
+from ppcore.guard import MAX_OBJECT_BYTES, read_table
 from ppcore.shards import CONDITIONS, meta_path, tar_path
 from ppcore.storage import Store
 from ppgen.conditions import Conditions
@@ -34,9 +33,9 @@ class _AsPart(Store):
             )
         }
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, limit: int = MAX_OBJECT_BYTES) -> bytes:
         stored, undo = self._names[name]
-        return undo(super().read(stored))
+        return undo(super().read(stored, limit))
 
 
 def verify_merged(store: Store, merged: Merged, on_shard: Callable[[int], None] | None = None) -> Report:
@@ -78,7 +77,8 @@ def _read_conditions(store: Store, merged: Merged, report: Report) -> dict[int, 
     if merged.kind == "synth":
         return {}
     try:
-        table = pq.read_table(io.BytesIO(store.read(CONDITIONS)))
+        row_bytes = 8 * len(merged.source["class_names"])
+        table = read_table(store.read(CONDITIONS), None, row_bytes=row_bytes)
         ids = table.column("target_id").to_pylist()
         soft = np.stack(table.column("soft").to_numpy()).astype(np.float32)
         wanted = sum(int((part.plan.target or {})["images"]) for part in merged.parts)
