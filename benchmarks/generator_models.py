@@ -161,6 +161,21 @@ def dit_flops(config: DiTConfig) -> tuple[float, float]:
         return _count(lambda: transformer(x, timestep=t, class_labels=label)), _count(lambda: vae.decode(x))
 
 
+def dit_parameters(config: DiTConfig) -> int:
+    """Trained values that sampling uses: the transformer's and the decoder's."""
+    with torch.device("meta"):
+        transformer, vae = build_dit(config)
+    return parameters(transformer) + parameters(vae.decoder) + parameters(vae.post_quant_conv)
+
+
+def unet_parameters(config: dict[str, Any]) -> int:
+    """Trained values."""
+    from diffusers import UNet2DModel
+
+    with torch.device("meta"):
+        return parameters(UNet2DModel(**config))
+
+
 def unet_flops(config: dict[str, Any]) -> float:
     """FLOP of one evaluation."""
     from diffusers import UNet2DModel

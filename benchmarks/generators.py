@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -226,6 +226,27 @@ def arithmetic(model: str, size: str) -> tuple[float, float]:
     return models.biggan_flops(config(model, size)), 0.0
 
 
+def print_costs() -> None:
+    """Parameters and arithmetic of the full-size models and of the embedded kit, as the catalogue of sources states them."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from ppgen.generators import load_generator
+
+    for name, side in (("dit-xl-2-256", 32), ("dit-xl-2-512", 64)):
+        full = replace(models.DIT_XL_2_256, side=side)
+        network, decoder = models.dit_flops(full)
+        print(f"{name}: {models.dit_parameters(full)} parameters, {network / 1e9:.1f} GFLOP, decoding {decoder / 1e9:.1f}")
+    unet = models.IMAGENET_64_UNET
+    print(f"cd-imagenet-64: {models.unet_parameters(unet)} parameters, {models.unet_flops(unet) / 1e9:.1f} GFLOP")
+    biggan = models.BIGGAN_DEEP_256
+    count = models.parameters(models.build_biggan(biggan))
+    print(f"biggan-deep-256: {count} parameters, {models.biggan_flops(biggan) / 1e9:.1f} GFLOP")
+    letters = load_generator("letters", device="cpu")
+    with FlopCounterMode(display=False) as counter:
+        letters.sample(torch.eye(letters.num_classes)[:1], torch.arange(1))
+    print(f"letters: {counter.get_total_flops() / 1e9:.3f} GFLOP an image")
+
+
 def row(case: Case, setting: Setting, rate: float, rounds: int, pools: dict[str, ProcessPoolExecutor]) -> str:
     """Measure a case and format it."""
     results: dict[str, list[tuple[float, float, int]]] = {"stock": [], "ours": []}
@@ -260,6 +281,7 @@ def parse() -> tuple[argparse.Namespace, Setting]:
     parser.add_argument("--steps", type=int, default=None, help="of the rows with equal steps")
     parser.add_argument("--rounds", type=int, default=3, help="the best of these counts")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--costs", action="store_true", help="print parameters and arithmetic only")
     args = parser.parse_args()
     small = args.size == "small"
     dtype = args.dtype or ("float32" if args.device == "cpu" else "bfloat16")
@@ -272,6 +294,9 @@ def parse() -> tuple[argparse.Namespace, Setting]:
 
 def main() -> None:
     args, setting = parse()
+    if args.costs:
+        print_costs()
+        return
     wanted = set(args.only.split(","))
     write_models(setting, wanted)
     rate = matrix_rate(setting)

@@ -11,6 +11,8 @@ import torch
 
 SIDE = 8  # of latents
 
+torch.set_num_threads(1)  # two threads that wait for each other on a busy machine take minutes over these models
+
 
 def save_dit(folder: Path, num_classes: int = 10, scheduler: Any = None, names: Sequence[str] = ()) -> Path:
     """A DiTPipeline directory: two blocks, 32 wide, latents 8x8x4, images 16x16."""

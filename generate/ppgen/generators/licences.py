@@ -28,24 +28,25 @@ def allows_commercial_use(licence: str) -> bool:
     return licence.lower() in _PERMISSIVE
 
 
+def permits(allowed: Sequence[str], licence: str, commercial: bool) -> bool:
+    """Whether a licence is among `allowed`: SPDX identifiers in any case, or the word `commercial`; empty allows all."""
+    wanted = [word.lower() for word in allowed]
+    return not wanted or licence.lower() in wanted or (COMMERCIAL in wanted and commercial)
+
+
 def require_licence(source: str, licence: str, allowed: Sequence[str]) -> None:
-    """Refuse a source whose weights' licence is not among `allowed`; an empty `allowed` allows all.
+    """Refuse a source whose weights' licence is not among `allowed` (see :func:`permits`).
 
     Args:
-        source: what the user typed; a kit knows for itself whether commercial use is allowed.
+        source: what the user typed; a named kit knows for itself whether commercial use is allowed.
         licence: of the loaded generator.
-        allowed: SPDX identifiers in any case, or the word `commercial`.
 
     Raises:
         UserError: the licence is not allowed.
     """
-    wanted = [word.lower() for word in allowed]
-    if not wanted or licence.lower() in wanted:
-        return
-    permits = get_kit(source).commercial if source in KITS else allows_commercial_use(licence)
-    if COMMERCIAL in wanted and permits:
-        return
-    raise UserError(
-        f"the weights of {source} are under the licence {licence!r} and only {', '.join(allowed)} is allowed; choose another source "
-        "from ppgen sources, or allow this licence with --allow-licence"
-    )
+    commercial = get_kit(source).commercial if source in KITS else allows_commercial_use(licence)
+    if not permits(allowed, licence, commercial):
+        raise UserError(
+            f"the weights of {source} are under the licence {licence!r} and only {', '.join(allowed)} is allowed; choose another "
+            "source from ppgen sources, or allow this licence with --allow-licence"
+        )

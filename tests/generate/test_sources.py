@@ -1,0 +1,297 @@
+"""How a source is found, named, aligned with a classifier, and refused."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import one_hot, save_biggan, save_dit, save_unet
+
+from ppcore.errors import UserError
+from ppcore.kits import list_kits
+from ppgen.generators import Generator, load_generator
+from ppgen.generators.alignment import align_classes, read_mapping, realign
+from ppgen.generators.catalogue import COSTS, source_rows
+from ppgen.generators.licences import require_licence
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An offline hub whose cache holds the repository me/dit at COMMIT, called main."""
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--me--dit"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(COMMIT)
+    folder = save_dit(
+        repository / "snapshots" / COMMIT, num_classes=3, names=["tench, Tinca tinca", "crane", "crane"]
+    )
+    (folder / "README.md").write_text("---\nlicense: mit\n---\nA model.\n")
+    return folder
+
+
+def test_cached_hub_models_work_offline(hub: Path) -> None:
+    for revision in (None, "main", COMMIT):
+        generator = load_generator("me/dit", revision=revision, sampling={"steps": 2})
+        assert generator.revision == COMMIT
+        assert generator.licence == "mit"
+        assert generator.class_names == ("tench, Tinca tinca", "crane", "crane")
+    assert generator.sample(one_hot([2], 3), torch.arange(1)).shape == (1, 3, 16, 16)
+
+
+@pytest.mark.parametrize("source", ["me/other", "dit-xl-2-256", "cd-imagenet-64", "biggan-deep-256"])
+def test_weights_that_cannot_be_had_are_said_so(hub: Path, source: str) -> None:
+    with pytest.raises(UserError, match="--source letters"):
+        load_generator(source)
+
+
+def test_an_unknown_revision_is_said_so(hub: Path) -> None:
+    with pytest.raises(UserError, match="cannot be had"):
+        load_generator("me/dit", revision="f" * 40)
+
+
+def test_code_from_a_repository_needs_leave_and_a_pinned_commit(hub: Path) -> None:
+    index = hub / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "_class_name": ["pipeline", "Own"]}))
+    with pytest.raises(UserError, match="trust-remote-code"):
+        load_generator("me/dit")
+    with pytest.raises(UserError, match="pinned commit"):
+        load_generator("me/dit", trust_remote_code=True, revision="main")
+
+
+def test_pickles_with_code_in_them_do_not_run(tmp_path: Path) -> None:
+    import pickle
+
+    class Evil:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return (exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",))
+
+    save_biggan(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps({"embeddings.weight": Evil()}))
+    with pytest.raises(UserError, match="cannot be read"):
+        load_generator(str(tmp_path))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_damaged_directories_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no generator"):
+        load_generator(str(tmp_path))
+    folder = save_dit(tmp_path / "dit")
+    (folder / "transformer" / "diffusion_pytorch_model.safetensors").write_bytes(b"torn")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_generator(str(folder))
+    (folder / "model_index.json").write_text("{")
+    with pytest.raises(UserError, match="cannot read"):
+        load_generator(str(folder))
+    network = save_biggan(tmp_path / "biggan")
+    state = network.state_dict()
+    del state["generator.layers.0.bn_0.running_means"]
+    torch.save(state, tmp_path / "biggan" / "pytorch_model.bin")
+    with pytest.raises(UserError, match="lacks the weights"):
+        load_generator(str(tmp_path / "biggan"))
+    config = json.loads((tmp_path / "biggan" / "config.json").read_text())
+    (tmp_path / "biggan" / "config.json").write_text(json.dumps({**config, "channel_width": 4}))
+    with pytest.raises(UserError):
+        load_generator(str(tmp_path / "biggan"))
+
+
+def test_a_kit_directory_brings_names_licence_and_sampling(tmp_path: Path) -> None:
+    from diffusers import DDIMScheduler
+
+    save_unet(tmp_path / "generator", DDIMScheduler(), rows=4)
+    kit = {
+        "name": "mine",
+        "family": "unet",
+        "generator": "generator",
+        "classifier": "",
+        "licence": "CC0-1.0",
+        "commercial": True,
+        "resolution": 16,
+        "class_names": ["a", "b", "c"],
+        "sampling": {"steps": 3, "guidance": 1.0},
+    }
+    (tmp_path / "kit.json").write_text(json.dumps(kit))
+    generator = load_generator(str(tmp_path), sampling={"guidance": 2.0})
+    assert (generator.class_names, generator.num_classes, generator.licence) == (
+        ("a", "b", "c"),
+        3,
+        "CC0-1.0",
+    )
+    sampling = generator.describe()["sampling"]
+    assert (sampling["steps"], sampling["guidance"], sampling["solver"]) == (3, 2.0, "dpmpp_2m")
+
+
+def test_imagenet_names_can_be_asked_for(tmp_path: Path) -> None:
+    save_biggan(tmp_path, num_classes=1000)
+    assert load_generator(str(tmp_path)).class_names[1] == "1"
+    assert load_generator(str(tmp_path), sampling={"class_names": "imagenet"}).class_names[1] == "goldfish"
+
+
+# ---- a user's own generator: the functions below are what `test_sources:NAME` finds
+
+
+def make_plain(num: int = 2, device: Any = None) -> Any:
+    """The least a generator may be."""
+
+    def sample(condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(seeds), 1, 4, 4), int(condition.argmax()), dtype=torch.uint8)
+
+    assert isinstance(device, torch.device)
+    return SimpleNamespace(num_classes=num, resolution=4, channels=1, sample=sample)
+
+
+def make_nothing() -> int:
+    return 3
+
+
+def test_a_callable_makes_a_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "own_generators", sys.modules[__name__])
+    generator = load_generator("own_generators:make_plain", sampling={"num": 5}, device="cpu")
+    assert isinstance(generator, Generator)
+    assert (generator.class_names, generator.licence) == (tuple("01234"), "unknown")
+    assert generator.sample(one_hot([3], 5), torch.arange(1)).unique().tolist() == [3]
+    assert generator.describe() == {
+        "family": "callable",
+        "callable": "own_generators:make_plain",
+        "sampling": {"num": 5},
+    }
+    with pytest.raises(UserError, match="does not take"):
+        load_generator("own_generators:make_plain", sampling={"size": 5})
+    with pytest.raises(UserError, match="without num_classes"):
+        load_generator("own_generators:make_nothing")
+    with pytest.raises(UserError, match="cannot import"):
+        load_generator("own_generators:make_what")
+
+
+# ---- devices
+
+
+def test_unknown_devices_and_number_types_are_refused() -> None:
+    with pytest.raises(UserError, match="unknown device"):
+        load_generator("letters", device="abacus")
+    with pytest.raises(UserError, match="number type"):
+        load_generator("letters", device="cpu", dtype="int8")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="no CUDA device"):
+            load_generator("letters", device="cuda")
+
+
+# ---- label spaces
+
+
+def test_label_spaces_align_by_identifier_in_any_order() -> None:
+    places = align_classes(["n03", "n01", "n02"], ["n01", "n02", "n03"])
+    assert places.tolist() == [2, 0, 1]
+    p = torch.tensor([[0.7, 0.2, 0.1]])
+    torch.testing.assert_close(realign(p, places, 3), torch.tensor([[0.2, 0.1, 0.7]]))
+
+
+def test_synonyms_agree_place_by_place() -> None:
+    names = [f"name{i}" for i in range(20)]
+    longer = [f"{name}, alias {name}" for name in names]
+    assert align_classes(names, longer).tolist() == list(range(20))
+    with pytest.raises(UserError, match="class 0 is"):
+        align_classes(names, longer[::-1])
+
+
+def test_label_spaces_that_do_not_match_are_refused() -> None:
+    with pytest.raises(UserError, match="knows 2 classes and the generator 3"):
+        align_classes(["a", "b"], ["a", "b", "c"])
+    with pytest.raises(UserError, match="two classes are called"):
+        align_classes(["a", "a", "b"], ["b", "a", "a"])
+    assert align_classes(["a", "a"], ["a", "a"]).tolist() == [0, 1]
+
+
+def test_a_mapping_joins_label_spaces_that_differ(tmp_path: Path) -> None:
+    table = tmp_path / "mapping.csv"
+    table.write_text("# classifier,generator\ntabby,cat\nsiamese,cat\nbeagle,dog\n")
+    places = align_classes(["tabby", "siamese", "beagle", "car"], ["dog", "cat"], read_mapping(table))
+    assert places.tolist() == [1, 1, 0, -1]
+    moved = realign(torch.tensor([[0.2, 0.2, 0.4, 0.2]]), places, 2)
+    torch.testing.assert_close(moved, torch.tensor([[0.5, 0.5]]))
+    with pytest.raises(UserError, match="no probability"):
+        realign(torch.tensor([[0.0, 0.0, 0.0, 1.0]]), places, 2)
+    (tmp_path / "mapping.json").write_text(json.dumps({"tabby": "cat"}))
+    assert read_mapping(tmp_path / "mapping.json") == {"tabby": "cat"}
+    with pytest.raises(UserError, match="'lion'"):
+        align_classes(["tabby"], ["cat"], {"lion": "cat"})
+    with pytest.raises(UserError, match="'wolf'"):
+        align_classes(["tabby"], ["cat"], {"tabby": "wolf"})
+    table.write_text("tabby\n")
+    with pytest.raises(UserError, match="two columns"):
+        read_mapping(table)
+    with pytest.raises(UserError, match="cannot read"):
+        read_mapping(tmp_path / "nothing.csv")
+
+
+def test_probabilities_in_the_same_order_are_left_untouched() -> None:
+    p = torch.rand(2, 3)
+    assert realign(p, np.arange(3), 3) is p
+
+
+# ---- licences and the catalogue
+
+
+def test_licences_can_be_restricted() -> None:
+    require_licence("dit-xl-2-256", "CC-BY-NC-4.0", ())
+    require_licence("dit-xl-2-256", "CC-BY-NC-4.0", ("cc-by-nc-4.0",))
+    require_licence("letters", "Apache-2.0", ("commercial",))
+    require_licence("somewhere/else", "mit", ("commercial",))
+    for allowed in (("commercial",), ("MIT", "Apache-2.0")):
+        with pytest.raises(UserError, match=r"CC-BY-NC-4\.0"):
+            require_licence("dit-xl-2-256", "CC-BY-NC-4.0", allowed)
+    with pytest.raises(UserError, match="unknown"):
+        require_licence("somewhere/else", "unknown", ("commercial",))
+
+
+def test_the_catalogue_lists_every_kit() -> None:
+    rows = {row.name: row for row in source_rows()}
+    assert list(rows) == [kit.name for kit in list_kits()]
+    assert rows["dit-xl-2-256"].gflop == pytest.approx(26 * 237.3 + 622.2)
+    assert (rows["dit-xl-2-256"].classes, rows["dit-xl-2-256"].commercial) == (1000, False)
+    assert rows["letters"].classes == 42
+    assert "dit-xl-2-256" not in {row.name for row in source_rows(("commercial",))}
+
+
+def test_the_catalogue_is_true_of_the_embedded_kit() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    generator = load_generator("letters", device="cpu")
+    assert generator.evaluations() == COSTS["letters"].evaluations  # type: ignore[attr-defined]
+    with FlopCounterMode(display=False) as counter:
+        generator.sample(one_hot([0], 42), torch.arange(1))
+    assert counter.get_total_flops() / 1e9 == pytest.approx(COSTS["letters"].image, rel=0.01)
+
+
+def test_a_sweep_between_letters_moves_the_classifier_steadily() -> None:
+    """From class a to class b, the classifier's mean probability of b rises and that of a falls at every step."""
+    from ppcore.classifiers import load_classifier
+
+    generator, classifier = load_generator("letters", device="cpu"), load_classifier("letters")
+    seeds = torch.arange(24)
+    for a, b in (("A", "O"), ("L", "Z")):
+        i, j = generator.class_names.index(a), generator.class_names.index(b)
+        seen = []
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+            condition = torch.zeros(len(seeds), 42)
+            condition[:, i], condition[:, j] = 1 - share, share
+            with torch.inference_mode():
+                mean = classifier(generator.sample(condition, seeds)).softmax(1).mean(0)
+            seen.append((float(mean[i]), float(mean[j])))
+        fall, rise = zip(*seen, strict=True)
+        assert all(x > y for x, y in pairwise(fall))
+        assert all(x < y for x, y in pairwise(rise))
+        assert fall[0] > 0.7
+        assert rise[-1] > 0.7
