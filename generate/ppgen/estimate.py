@@ -40,7 +40,7 @@ class Rate:
         bytes_per_image: mean size of an encoded image.
         row_bytes: parquet bytes of a sample.
         images: how many it took.
-        draws: forward passes a sample takes, above 1 where the plan draws samples again.
+        draws: forward passes over those of a plan that keeps every sample.
         device: where it ran.
     """
 
@@ -80,7 +80,7 @@ def calibrate(job: Job, generator: Generator, conditions: Conditions | None) -> 
     draws = 1.0
     if plan.redraw is not None:
         scores = np.concatenate([table.column("confidence").to_numpy() for table in tables])
-        draws = _expected_draws(float((scores < plan.redraw["below"]).mean()), int(plan.redraw["draws"]))
+        draws = expected_passes(plan, float((scores < plan.redraw["below"]).mean()))
     for shard in range(shards):  # fsspec's memory file system lives as long as the process
         store.delete(tar_path(shard))
     device = str(choose_device(job.source.device))
@@ -101,9 +101,20 @@ def _time(worker: Worker) -> tuple[float, int]:
     return time.monotonic() - start, made
 
 
-def _expected_draws(rejected: float, draws: int) -> float:
-    """Draws a sample takes when each is rejected with this probability: 1 + r + ... + r^(draws - 1)."""
-    return float(sum(rejected**attempt for attempt in range(draws)))
+def expected_passes(plan: Plan, rejected: float) -> float:
+    """Forward passes of a full shard over those without drawing again, when a draw is rejected with this probability.
+
+    Follows :func:`ppgen.redraw.redraw`: the rejected of a shard share batches, and one batch is the least a round takes.
+    """
+    assert plan.redraw is not None
+    size, draws = plan.batch_size, int(plan.redraw["draws"])
+    first = passes = float(-(-plan.samples_per_shard // size))
+    left, done = plan.samples_per_shard * rejected, 1
+    while done < draws and left > 0.01:
+        each = min(draws - done, max(1, int(size / max(left, 1.0))))
+        passes += max(left * each / size, min(1.0, left))
+        left, done = left * rejected**each, done + each
+    return passes / first
 
 
 def describe(
@@ -145,7 +156,7 @@ def _cost(left: int, workers: int, rate: Rate, price_per_hour: float | None) -> 
     worked = f"{hours * workers:.2f} {'GPU' if gpu else 'worker'}-hours"
     lines = [f"{each:.1f} images/s a worker on {rate.device}, {each * workers:.1f} with {crew}"]
     if rate.draws > 1:
-        lines[0] += f" (about {rate.draws:.2f} draws a sample)"
+        lines[0] += f" (drawing again takes {rate.draws:.2f} times the passes)"
     lines.append(f"about {format_duration(hours * 3600)} with {crew}: {worked}")
     if price_per_hour is not None:
         lines[-1] += f", {hours * workers * price_per_hour:.2f} at {price_per_hour:g} an hour"

@@ -17,7 +17,8 @@ from test_verify import flip
 
 from ppcore.errors import UserError
 from ppcore.shards import ShardSet
-from ppgen.estimate import _expected_draws, estimated_bytes, told_bytes
+from ppgen.estimate import estimated_bytes, expected_passes, told_bytes
+from ppgen.plan import Plan, Segment
 from ppgen.verify import verify
 
 SYNTH = [
@@ -117,9 +118,29 @@ def test_wrong_dry_runs(here: Path, args: list[str]) -> None:
     assert told(caught.value)
 
 
-def test_expected_draws_and_units() -> None:
-    assert _expected_draws(0.0, 10) == 1
-    assert _expected_draws(0.5, 3) == 1.75
+def redrawing(samples: int, batch: int, draws: int = 10) -> Plan:
+    fields = {
+        "source": {"class_names": ["a"]},
+        "classes": (0,),
+        "seed": 0,
+        "encoding": {},
+        "resolution": 8,
+        "channels": 1,
+    }
+    rule = {"below": 0.5, "draws": draws}
+    segments = (Segment(0, samples, samples),)
+    return Plan(
+        "synth", batch_size=batch, samples_per_shard=samples, segments=segments, redraw=rule, **fields
+    )  # type: ignore[arg-type]
+
+
+def test_expected_passes_and_units() -> None:
+    assert expected_passes(redrawing(20, 8), 0.0) == 1
+    # 20 samples in batches of 8: 3 passes, then 10 rejected ones, then 5, for which one batch is the least.
+    assert expected_passes(redrawing(20, 8, draws=3), 0.5) == pytest.approx((3 + 10 / 8 + 1) / 3)
+    assert expected_passes(redrawing(8, 8), 0.01) == pytest.approx(
+        1.08
+    )  # mostly none is rejected, else one batch does
     assert told_bytes(999) == "999 B"
     assert told_bytes(62.44e9) == "62.4 GB"
 
