@@ -1,0 +1,97 @@
+"""The commands through real model formats, end to end."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_models import save_biggan, save_dit
+
+from ppcore.errors import UserError
+from ppcore.shards import ShardSet
+from ppgen.cli import app
+
+
+def call(*args: str) -> None:
+    """The command in this process; UserError passes through."""
+    app(args=list(args), standalone_mode=False)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def samples(root: Path) -> list[tuple[int | None, np.ndarray | None, Image.Image]]:
+    """(class, soft label, image) of every sample of a shard directory."""
+    from ppcore.shards import iter_tar
+
+    found = []
+    shards = ShardSet.open(str(root))
+    for shard in shards.shards:
+        with (root / shard.path).open("rb") as handle:
+            found += [(s.label, s.soft, Image.open(io.BytesIO(s.image))) for s in iter_tar(handle)]
+    return found
+
+
+def test_synth_through_a_dit_of_a_thousand_classes(here: Path) -> None:
+    save_dit(here / "dit", num_classes=1000)
+    call(
+        *(
+            "synth",
+            "--source",
+            "dit",
+            "--classes",
+            "1000",
+            "--per-class",
+            "2",
+            "--out",
+            "out",
+            "--device",
+            "cpu",
+        ),
+        *("--set", "steps=2", "--set", "guidance_interval=null", "--workers", "1", "--seed", "3"),
+    )
+    made = samples(here / "out")
+    counts = np.bincount([int(cls) for cls, _, _ in made if cls is not None], minlength=1000)
+    assert counts.tolist() == [2] * 1000
+    assert {image.size for _, _, image in made} == {(16, 16)}
+    assert {image.mode for _, _, image in made} == {"RGB"}
+    source = ShardSet.open(str(here / "out")).plan["source"]
+    assert source["family"] == "dit"
+    assert source["sampling"]["steps"] == 2
+    call("verify", "out", "--regenerate", "1", "--source", "dit")
+
+
+def test_pseudo_through_biggan_and_a_torchvision_checkpoint(here: Path) -> None:
+    import torchvision
+
+    save_biggan(here / "biggan", num_classes=12)
+    torch.manual_seed(0)
+    torch.save(torchvision.models.resnet18(num_classes=12).state_dict(), here / "resnet.pth")
+    rng = np.random.default_rng(0)
+    for name in ("left", "right"):
+        (here / "target" / name).mkdir(parents=True)
+        for i in range(4):
+            pixels = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(here / "target" / name / f"{i}.png")
+    common = ("--source", "biggan", "--target", "target", "--device", "cpu", "--workers", "1")
+    call("pseudo", *common, "--classifier", "resnet18@resnet.pth", "--per-image", "3", "--out", "out")
+    made = samples(here / "out")
+    assert len(made) % 3 == 0
+    assert made
+    assert {image.size for _, _, image in made} == {(32, 32)}
+    for cls, soft, _ in made:
+        assert cls is None
+        assert soft is not None
+        assert soft.shape == (12,)
+        assert soft.sum() == pytest.approx(1, abs=1e-3)
+    torch.save(torchvision.models.resnet18(num_classes=10).state_dict(), here / "other.pth")
+    with pytest.raises(UserError, match="10 classes"):
+        call("pseudo", *common, "--classifier", "resnet18@other.pth", "--per-image", "1", "--out", "refused")
+    assert not (here / "refused").exists()
