@@ -102,7 +102,11 @@ def read_commit(store: Store, shard: int) -> dict[str, Any]:
         FileNotFoundError: not committed.
         ValueError: damaged.
     """
-    record = parse_json(store.read(commit_path(shard), _MAX_COMMIT_BYTES))
+    return require_commit(parse_json(store.read(commit_path(shard), _MAX_COMMIT_BYTES)))
+
+
+def require_commit(record: Any) -> dict[str, Any]:
+    """A commit record with all that is looked up in one, of the right types. Raises ValueError."""
     try:
         files = [(record[name]["bytes"], record[name]["sha256"]) for name in ("tar", "parquet")]
         told = [record["fingerprint"], record["samples"], record["first_index"], record["versions"], *files]

@@ -74,7 +74,7 @@ def calibrate(job: Job, generator: Generator, conditions: Conditions | None) -> 
         seconds, made = _time(worker)
     finally:
         worker.close()
-    tables = [read_rows(store, shard) for shard in range(1, 1 + made)]
+    tables = [read_rows(store, small, shard) for shard in range(1, 1 + made)]
     sizes = np.concatenate([table.column("bytes").to_numpy() for table in tables])
     rows = sum(store.size(meta_path(shard)) for shard in range(1, 1 + made))
     draws = 1.0

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from ppcore.errors import UserError
 from ppcore.guard import read_table
 from ppcore.shards import CARD, INDEX, MANIFEST, ROW_SCHEMA, meta_path, tar_path
 from ppcore.storage import Store
@@ -65,13 +66,24 @@ def _write_manifest(store: Store, plan: Planned) -> None:
     try:
         with pq.ParquetWriter(staged, ROW_SCHEMA, compression="zstd") as writer:
             for shard in range(plan.num_shards):
-                writer.write_table(read_rows(store, shard))
+                writer.write_table(read_rows(store, plan, shard))
     except BaseException:
         staged.unlink(missing_ok=True)
         raise
     store.publish(staged, MANIFEST)
 
 
-def read_rows(store: Store, shard: int) -> Any:
-    """The parquet rows of one shard as a pyarrow table. Raises FileNotFoundError, ValueError."""
-    return read_table(store.read(meta_path(shard)), None)
+def read_rows(store: Store, plan: Planned, shard: int) -> Any:
+    """The parquet rows of one shard as a pyarrow table. Raises FileNotFoundError, UserError."""
+    try:
+        table = read_table(store.read(meta_path(shard)), plan.locate(shard)[2])
+    except ValueError as error:
+        raise UserError(
+            f"{store.path(meta_path(shard))} is damaged ({error}); run ppgen verify --repair on {store}, then the same command again"
+        ) from error
+    if table.schema != ROW_SCHEMA:
+        raise UserError(
+            f"{store.path(meta_path(shard))} has other columns than ppgen writes; run ppgen verify --repair on {store}, then the "
+            f"same command again"
+        )
+    return table

@@ -27,6 +27,7 @@ from ppcore.shards import (
     FORMAT,
     MANIFEST,
     PLAN,
+    ROW_SCHEMA,
     VERSION,
     ShardSet,
     commit_path,
@@ -255,7 +256,12 @@ def _take(source: Store, store: Store, merged: Merged, part: Part, own: int) -> 
             f"shard {own} of {source} holds other samples than planned; run ppgen verify --repair on it first"
         )
     if shift or shard != own:
-        tar, meta = rekey(tar, shift), renumber(meta, shift, shard - own)
+        try:
+            tar, meta = rekey(tar, shift), renumber(meta, count, shift, shard - own)
+        except ValueError as error:
+            raise UserError(
+                f"the parquet of shard {own} of {source} is damaged ({error}); run ppgen verify --repair on it first"
+            ) from error
         store.write_atomic(tar_path(shard), tar)
         store.write_atomic(meta_path(shard), meta)
     else:
@@ -287,9 +293,11 @@ def _link(source: Store, store: Store, name: str, data: bytes) -> None:
     store.write_atomic(name, data)
 
 
-def renumber(meta: bytes, samples: int, shards: int) -> bytes:
+def renumber(meta: bytes, rows: int, samples: int, shards: int) -> bytes:
     """The parquet rows with sample and shard numbers moved on by so many."""
-    table = read_table(meta, None)
+    table = read_table(meta, rows)
+    if table.schema != ROW_SCHEMA:
+        raise ValueError("other columns than ppgen writes")
     index = table.column("index").to_numpy() + samples
     moved = {
         "key": pa.array([sample_key(int(i)) for i in index]),

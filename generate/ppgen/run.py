@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from typing import Any
 
 from ppcore.console import Progress, format_duration
+from ppcore.guard import MAX_JSON_BYTES, parse_json
 from ppcore.shards import INDEX, default_directory
 from ppcore.storage import Store
 from ppgen.conditions import Conditions
@@ -159,10 +159,12 @@ def _finish(store: Store, plan: Plan, seconds: float) -> int:
 def _withdraw_index(store: Store, pending: list[int]) -> None:
     """An index that lists a shard which is missing or damaged would be a lie until the shard is made again."""
     try:
-        listed = len(json.loads(store.read(INDEX))["shardlist"])
+        sound = len(parse_json(store.read(INDEX, MAX_JSON_BYTES))["shardlist"]) <= pending[0]
     except FileNotFoundError:
         return
-    if pending[0] < listed:
+    except (ValueError, KeyError, TypeError):
+        sound = False
+    if not sound:
         store.delete(INDEX)
 
 

@@ -306,7 +306,7 @@ def _check_manifest(store: Store, plan: Planned, report: Report) -> None:
                 )
                 return
             for shard in range(plan.num_shards):
-                rows = read_rows(store, shard)
+                rows = read_rows(store, plan, shard)
                 if not manifest.read_row_group(shard).equals(rows):
                     report.shards[shard].append(f"{MANIFEST} does not match {meta_path(shard)}")
     except FileNotFoundError as error:

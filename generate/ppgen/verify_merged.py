@@ -14,6 +14,7 @@ from ppcore.guard import MAX_OBJECT_BYTES, read_table
 from ppcore.shards import CONDITIONS, meta_path, tar_path
 from ppcore.storage import Store
 from ppgen.conditions import Conditions
+from ppgen.directory import require_commit
 from ppgen.merge import Merged, Part, renumber
 from ppgen.rekey import rekey
 from ppgen.verify import Report, check_shard, verify_shards
@@ -24,18 +25,18 @@ class _AsPart(Store):
 
     def __init__(self, root: str, part: Part) -> None:
         super().__init__(root)
+        self._part = part
         self._names = {
-            path(own): (path(part.shard + own), undo)
-            for own in range(part.plan.num_shards)
-            for path, undo in (
-                (tar_path, lambda data: rekey(data, -part.sample)),
-                (meta_path, lambda data: renumber(data, -part.sample, -part.shard)),
-            )
+            path(own): (own, path) for own in range(part.plan.num_shards) for path in (tar_path, meta_path)
         }
 
     def read(self, name: str, limit: int = MAX_OBJECT_BYTES) -> bytes:
-        stored, undo = self._names[name]
-        return undo(super().read(stored, limit))
+        own, path = self._names[name]
+        part = self._part
+        data = super().read(path(part.shard + own), limit)
+        if path is tar_path:
+            return rekey(data, -part.sample)
+        return renumber(data, part.plan.locate(own)[2], -part.sample, -part.shard)
 
 
 def verify_merged(store: Store, merged: Merged, on_shard: Callable[[int], None] | None = None) -> Report:
@@ -49,11 +50,15 @@ def verify_merged(store: Store, merged: Merged, on_shard: Callable[[int], None] 
         problems = _check_files(store, merged, shard, record)
         if problems or report.conditions_bad:
             return problems
-        view, original = views[id(part)], record["merged_from"]
-        # Rewritten rows may differ from the original file in what the parquet library puts around them.
-        meta = view.read(meta_path(own))
-        facts = {"bytes": len(meta), "sha256": hashlib.sha256(meta).hexdigest()}
-        return check_shard(view, part.plan, own, {**original, "parquet": facts}, tables.get(id(part)))
+        view = views[id(part)]
+        try:
+            # Rewritten rows may differ from the original file in what the parquet library puts around them.
+            meta = view.read(meta_path(own))
+            facts = {"bytes": len(meta), "sha256": hashlib.sha256(meta).hexdigest()}
+            original = require_commit({**record["merged_from"], "parquet": facts})
+            return check_shard(view, part.plan, own, original, tables.get(id(part)))
+        except (ValueError, KeyError, TypeError) as error:
+            return [f"cannot be given its old keys ({error})"]
 
     return verify_shards(store, merged, check, report, on_shard)
 
@@ -67,6 +72,8 @@ def _check_files(store: Store, merged: Merged, shard: int, record: dict[str, Any
             data = store.read(path)
         except FileNotFoundError:
             return [f"lacks {path}"]
+        except (UserError, OSError) as error:
+            return [f"cannot be read: {error}"]
         if hashlib.sha256(data).hexdigest() != record[name]["sha256"]:
             return [f"{path} does not match its recorded sha256"]
     return []
