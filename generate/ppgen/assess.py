@@ -155,7 +155,7 @@ def _open_classifier(shards: ShardSet, question: Question, notes: list[str]) -> 
         load["source"] = shards.plan["source"]["name"]
     spec = SourceSpec.from_hint(load, question.device, question.source)
     try:
-        classifier = open_classifier(spec, shards.num_classes)
+        classifier = open_classifier(spec, shards.num_classes, shards.class_names)
     except UserError as error:
         if question.classifier is not None or question.source is not None:
             raise

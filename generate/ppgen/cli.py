@@ -12,8 +12,10 @@ from ppgen.launch import Place, open_source, require_sound, run
 from ppgen.options import (
     DEFAULT_SOURCE,
     Address,
+    AllowLicence,
     Batch,
     ClassifierName,
+    ClassMap,
     Cpus,
     Device,
     DropBelow,
@@ -65,16 +67,20 @@ def synth(
     score: Score = False,
     drop_below: DropBelow = None,
     classifier: ClassifierName = None,
+    class_map: ClassMap = None,
     sampling: Sampling = None,
     revision: Revision = None,
     trust_remote_code: Trust = False,
+    allow_licence: AllowLicence = None,
 ) -> None:
     """Synthetic images of source classes: the data of pseudo pre-training."""
     place = Place(engine, workers, threads, cpus_per_worker, gpus_per_worker, address)
     require_sound(place, {"--per-class": per_class})
     from ppgen.request import Settings, plan_synth
 
-    spec, generator = open_source(source, device, dtype, sampling, revision, trust_remote_code, classifier)
+    spec, generator = open_source(
+        source, device, dtype, sampling, revision, trust_remote_code, classifier, class_map, allow_licence
+    )
     settings = Settings(seed, batch_size, samples_per_shard, image_format, score, drop_below)
     plan = plan_synth(generator, spec, classes, per_class, settings)
     run(plan, None, spec, generator, out, place)
@@ -113,9 +119,11 @@ def pseudo(
     score: Score = False,
     drop_below: DropBelow = None,
     classifier: ClassifierName = None,
+    class_map: ClassMap = None,
     sampling: Sampling = None,
     revision: Revision = None,
     trust_remote_code: Trust = False,
+    allow_licence: AllowLicence = None,
 ) -> None:
     """Images conditioned on soft labels of target images: the unlabelled data of P-SSL (10 for every image unless told otherwise)."""
     place = Place(engine, workers, threads, cpus_per_worker, gpus_per_worker, address)
@@ -124,7 +132,9 @@ def pseudo(
 
     if per_image is None and count is None:
         per_image = 10
-    spec, generator = open_source(source, device, dtype, sampling, revision, trust_remote_code, classifier)
+    spec, generator = open_source(
+        source, device, dtype, sampling, revision, trust_remote_code, classifier, class_map, allow_licence
+    )
     settings = Settings(seed, batch_size, samples_per_shard, image_format, score, drop_below)
     chosen = seed if label_seed is None else label_seed
     request = PseudoRequest(target, labels_per_class, chosen, per_image, count, condition, temperature, top_k)
@@ -133,16 +143,22 @@ def pseudo(
 
 
 @app.command()
-def sources() -> None:
-    """List the known kits."""
-    from ppcore.kits import list_kits
+def sources(allow_licence: AllowLicence = None) -> None:
+    """List the known kits: size, licence, and what an image costs at the defaults."""
+    from ppgen.generators.catalogue import source_rows
 
-    for kit in list_kits():
-        default = " (default)" if kit.name == DEFAULT_SOURCE else ""
-        kind = "commercial use allowed" if kit.commercial else "no commercial use"
-        print(
-            f"{kit.name}{default}: {kit.description}; {kit.resolution}x{kit.resolution}x{kit.channels}, {kit.licence}, {kind}"
-        )
+    head = ("name", "family", "pixels", "classes", "licence", "commercial", "parameters", "GFLOP/image", "what it is")
+    lines = [head]
+    for row in source_rows(tuple(allow_licence or ())):
+        size = f"{row.resolution}x{row.resolution}x{row.channels}"
+        millions = "?" if row.parameters is None else f"{row.parameters / 1e6:.1f} M"
+        work = "?" if row.gflop is None else f"{row.gflop:,.1f}"
+        use = "yes" if row.commercial else "no"
+        name = f"{row.name} (default)" if row.name == DEFAULT_SOURCE else row.name
+        lines.append((name, row.family, size, str(row.classes), row.licence, use, millions, work, row.description))
+    widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 add_plans(synth, pseudo)

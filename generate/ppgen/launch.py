@@ -73,12 +73,23 @@ def open_source(
     revision: str | None,
     trust: bool,
     classifier: str | None,
+    class_map: str | None = None,
+    allowed_licences: list[str] | None = None,
 ) -> tuple[SourceSpec, Any]:
-    """The source's spec and its loaded generator."""
-    from ppgen.source import SourceSpec, open_generator
+    """The source's spec and its loaded generator; a licence that is not allowed is refused, a kit's before any download."""
+    from ppgen.generators.alignment import read_mapping
+    from ppgen.generators.licences import require_licence
+    from ppgen.source import SourceSpec, open_generator, source_kit
 
-    spec = SourceSpec(source, device, dtype, parse_settings(sampling or []), revision, trust, classifier)
-    return spec, open_generator(spec)
+    allowed = allowed_licences or []
+    kit = source_kit(source)
+    if kit is not None:
+        require_licence(source, kit.licence, allowed)
+    mapping = read_mapping(class_map) if class_map is not None else None
+    spec = SourceSpec(source, device, dtype, parse_settings(sampling or []), revision, trust, classifier, mapping)
+    generator = open_generator(spec)
+    require_licence(source, generator.licence, allowed)
+    return spec, generator
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:

@@ -54,6 +54,14 @@ DropBelow = Annotated[
 ClassifierName = Annotated[
     str | None, typer.Option("--classifier", help="Source classifier [default: the kit's].")
 ]
+ClassMap = Annotated[
+    str | None,
+    typer.Option(help="JSON or CSV file, classifier class to generator class, where the two label spaces differ."),
+]
+AllowLicence = Annotated[
+    list[str] | None,
+    typer.Option(help="Refuse weights of any other licence (SPDX name, or the word commercial); repeatable."),
+]
 Sampling = Annotated[
     list[str] | None,
     typer.Option("--set", help="Sampler setting NAME=VALUE, such as steps=20 or guidance=1.5; repeatable."),

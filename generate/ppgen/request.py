@@ -80,7 +80,7 @@ def plan_synth(
     kit = source_kit(spec.source)
     ids = parse_classes(classes, generator.class_names, kit.class_ids if kit is not None else ())
     segment = Segment(0, len(ids) * per_class, per_class)
-    score = describe_classifier(open_classifier(spec, generator.num_classes)) if settings.scored else None
+    score = describe_classifier(open_classifier(spec, generator.num_classes, generator.class_names)) if settings.scored else None
     return Plan(
         kind="synth",
         classes=ids,
@@ -101,7 +101,7 @@ def plan_pseudo(
     _require_sound(request)
     target = load_target(request.target)
     images = target.train.select(few_shot(target.train.labels, request.labels_per_class, request.label_seed))
-    classifier = open_classifier(spec, generator.num_classes)
+    classifier = open_classifier(spec, generator.num_classes, generator.class_names)
     device = next(classifier.buffers()).device
     conditions, pixels = measure(
         images,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ class SourceSpec:
         revision: of a hub repository.
         trust_remote_code: whether code shipped with a model may run.
         classifier: spec of the source classifier; None for the kit's own.
+        class_map: classifier class -> generator class, for a classifier of another label space.
     """
 
     source: str
@@ -39,6 +41,7 @@ class SourceSpec:
     revision: str | None = None
     trust_remote_code: bool = False
     classifier: str | None = None
+    class_map: dict[str, str] | None = None
 
     def hint(self) -> dict[str, Any]:
         """What the plan remembers of how its source was loaded, so that `verify --regenerate` need not be told again."""
@@ -90,11 +93,15 @@ def source_name(source: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in last).strip(".-") or "source"
 
 
-def open_classifier(spec: SourceSpec, num_classes: int) -> Classifier:
-    """The source classifier on the source's device.
+def open_classifier(spec: SourceSpec, num_classes: int, class_names: Sequence[str] = ()) -> Classifier:
+    """The source classifier on the source's device, its outputs in the order of the generator's classes.
+
+    Args:
+        num_classes: of the generator.
+        class_names: the generator's; a classifier file without names is taken to have them in this order.
 
     Raises:
-        UserError: none is known, it cannot be had, or it has another number of classes than the generator.
+        UserError: none is known, it cannot be had, or its label space is not the generator's and no class map joins them.
     """
     kit = source_kit(spec.source)
     name = spec.classifier or (kit.classifier if kit is not None else "")
@@ -103,11 +110,16 @@ def open_classifier(spec: SourceSpec, num_classes: int) -> Classifier:
             f"source {spec.source!r} has no classifier of its own; name one for the same {num_classes} classes with --classifier"
         )
     classifier = load_classifier(name)
-    if classifier.spec.num_classes != num_classes:
+    if classifier.spec.num_classes != num_classes and spec.class_map is None:
         raise UserError(
             f"classifier {name!r} has {classifier.spec.num_classes} classes and source {spec.source!r} has {num_classes}; give "
-            f"the classifier of the same label space with --classifier"
+            f"the classifier of the same label space with --classifier, or a class mapping with --class-map"
         )
+    nameless = classifier.spec.class_names == tuple(str(k) for k in range(num_classes))
+    if class_names and (spec.class_map is not None or not nameless):
+        from ppgen.generators.alignment import aligned
+
+        classifier = aligned(classifier, class_names, spec.class_map)
     return classifier.to(choose_device(spec.device))
 
 

@@ -29,6 +29,7 @@ from ppgen.redraw import count_redrawn, redraw, with_attempts
 from ppgen.source import SourceSpec, describe_source, open_classifier, open_generator
 
 if TYPE_CHECKING:
+    from ppcore.classifiers import Classifier
     from ppgen.generators.base import Generator
 
 SMALL_SIDE = 64  # up to this many pixels a side one CPU thread a process is fastest
@@ -80,7 +81,9 @@ class Worker:
         self._conditions: Conditions | None = None
         if job.plan.kind == "pseudo":
             self._conditions = Conditions.from_parquet(self.store.read(CONDITIONS), job.plan)
-        self._classifier = open_classifier(job.source, job.plan.num_classes) if job.plan.score else None
+        self._classifier: Classifier | None = None
+        if job.plan.score:
+            self._classifier = open_classifier(job.source, job.plan.num_classes, job.plan.source["class_names"])
         self._encode = make_encoder(job.plan.encoding)
         self._encoders = ThreadPoolExecutor(min(_ENCODE_THREADS, os.cpu_count() or 1), "encode")
         self._finisher = ThreadPoolExecutor(1, "commit")

@@ -95,3 +95,70 @@ def test_pseudo_through_biggan_and_a_torchvision_checkpoint(here: Path) -> None:
     with pytest.raises(UserError, match="10 classes"):
         call("pseudo", *common, "--classifier", "resnet18@other.pth", "--per-image", "1", "--out", "refused")
     assert not (here / "refused").exists()
+
+
+def test_label_spaces_are_aligned_by_class_id(here: Path) -> None:
+    """The same classifier with its classes in another order, or under other names with a map, conditions alike."""
+    import dataclasses
+
+    from ppcore.classifiers import ClassifierSpec, build, save_classifier
+
+    names = [f"class {k}" for k in range(12)]
+    save_biggan(here / "biggan", num_classes=12)
+    torch.manual_seed(0)
+    network = build("small", 12, 3).eval()
+    spec = ClassifierSpec("small", tuple(names), 3, 32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    save_classifier(here / "same", network, spec)
+    save_classifier(
+        here / "other", network, dataclasses.replace(spec, class_names=tuple(n.upper() for n in names))
+    )
+    with torch.no_grad():
+        network.fc.weight.copy_(network.fc.weight.flip(0))
+        network.fc.bias.copy_(network.fc.bias.flip(0))
+    save_classifier(here / "turned", network, dataclasses.replace(spec, class_names=tuple(names[::-1])))
+    save_classifier(
+        here / "wrong", network, dataclasses.replace(spec, class_names=tuple(f"thing {k}" for k in range(12)))
+    )
+    (here / "target" / "only").mkdir(parents=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(
+        here / "target/only/0.png"
+    )
+    (here / "map.csv").write_text("".join(f"{name.upper()},{name}\n" for name in names))
+
+    def soft(classifier: str, *more: str) -> np.ndarray:
+        out = f"out-{classifier}"
+        call(
+            *(
+                "pseudo",
+                "--source",
+                "biggan",
+                "--set",
+                f"class_names={names}",
+                "--target",
+                "target",
+                "--device",
+                "cpu",
+            ),
+            *("--per-image", "1", "--workers", "1", "--classifier", classifier, "--out", out, *more),
+        )
+        row = samples(here / out)[0][1]
+        assert row is not None
+        return row
+
+    expected = soft("same")
+    assert expected.std() > 0.001
+    np.testing.assert_allclose(soft("turned"), expected, atol=1e-3)
+    np.testing.assert_allclose(soft("other", "--class-map", "map.csv"), expected, atol=1e-3)
+    with pytest.raises(UserError, match="class mapping"):
+        soft("wrong")
+
+
+def test_licences_can_be_refused_before_anything_is_fetched(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match="licence 'CC-BY-NC"):
+        call("synth", "--allow-licence", "MIT", "--allow-licence", "Apache-2.0")
+    call("sources", "--allow-licence", "commercial")
+    shown = capsys.readouterr().out
+    assert "letters" in shown
+    assert "dit-xl" not in shown

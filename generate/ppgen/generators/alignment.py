@@ -6,11 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ppcore.classifiers import Classifier
 from ppcore.errors import UserError
 
 _ENOUGH = 0.9  # of the classes must share a name before two lists are taken for the same label space in the same order
@@ -55,7 +57,8 @@ def align_classes(
         )
         raise UserError(
             f"the classifier's classes are not the generator's (class {first} is {classifier[first]!r} to one and "
-            f"{generator[first]!r} to the other); give a classifier of the same label space, or a class mapping"
+            f"{generator[first]!r} to the other); give a classifier of the same label space or a class mapping, or name the "
+            "generator's classes with --set class_names=..."
         )
     return np.arange(len(generator), dtype=np.int64)
 
@@ -83,6 +86,44 @@ def realign(probabilities: torch.Tensor, places: np.ndarray, num_classes: int) -
             "an image has no probability on any class of the mapping; map more of the classifier's classes"
         )
     return moved / total
+
+
+class AlignedClassifier(Classifier):
+    """A classifier whose outputs stand in the generator's order: log-probabilities (B, K of the generator) for logits.
+
+    Args:
+        inner: the classifier.
+        places: int64 (K of the classifier,), from :func:`align_classes`.
+        class_names: the generator's.
+    """
+
+    _places: torch.Tensor
+
+    def __init__(self, inner: Classifier, places: np.ndarray, class_names: Sequence[str]) -> None:
+        super().__init__(inner.net, replace(inner.spec, class_names=tuple(class_names), class_ids=()))
+        # A buffer that is saved, so that the digest of a classifier tells its alignments apart.
+        self.register_buffer("_places", torch.from_numpy(places))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (B, C, H, W) -> float32 log-probabilities (B, K of the generator)."""
+        moved = realign(
+            super().forward(images).softmax(dim=1), self._places.cpu().numpy(), self.spec.num_classes
+        )
+        return moved.clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def aligned(
+    classifier: Classifier, class_names: Sequence[str], mapping: Mapping[str, str] | None
+) -> Classifier:
+    """The classifier, its outputs in the order of the generator's `class_names`; itself where they already are.
+
+    Raises:
+        UserError: see :func:`align_classes`.
+    """
+    places = align_classes(classifier.spec.class_names, class_names, mapping)
+    if np.array_equal(places, np.arange(len(class_names))):
+        return classifier
+    return AlignedClassifier(classifier, places, class_names).eval()
 
 
 def read_mapping(file: str | Path) -> dict[str, str]:
