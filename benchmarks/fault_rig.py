@@ -71,6 +71,9 @@ class Run:
             text=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            ),  # shells start background jobs without Ctrl-C
         )
         self._told: list[str] = []
         assert self.process.stderr is not None
