@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import time
 from pathlib import Path
 
@@ -52,7 +50,7 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
         process = start(run_once, str(tmp_path / "out"), 0.01, 40)
         if attempt < 12:
             time.sleep(random.uniform(0.0, 0.15))
-            os.kill(process.pid or 0, signal.SIGKILL)
+            process.kill()
         process.join()
         if process.exitcode == 0:
             break
