@@ -9,7 +9,7 @@ from ppgen.plan import Plan
 from ppgen.planned import Planned
 
 if TYPE_CHECKING:
-    from ppgen.merge import Merged
+    from ppgen.merged import Merged
 
 _OPEN = """\
 ```python

@@ -131,7 +131,7 @@ def verify(
         raise UserError(f"--regenerate is {regenerate}; give 0 or more")
     from ppcore.console import Progress
     from ppcore.storage import Store
-    from ppgen.merge import Merged, read_any_plan
+    from ppgen.merged import Merged, read_any_plan
     from ppgen.verify import verify as verify_plain
     from ppgen.verify_merged import verify_merged
 

@@ -12,8 +12,6 @@ import io
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,14 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ppcore.errors import UserError
-from ppcore.guard import MAX_JSON_BYTES, parse_json, read_table
+from ppcore.guard import read_table
 from ppcore.shards import (
     CONDITIONS,
-    FORMAT,
     MANIFEST,
     PLAN,
     ROW_SCHEMA,
-    VERSION,
     ShardSet,
     commit_path,
     iter_tar,
@@ -49,8 +45,9 @@ from ppgen.directory import (
 )
 from ppgen.duplicates import digest_prefixes, repeated
 from ppgen.finalize import finalize
+from ppgen.merged import Merged, Part, read_any_plan
 from ppgen.pack import to_parquet
-from ppgen.plan import Plan, canonical_json
+from ppgen.plan import Plan
 from ppgen.rekey import rekey
 
 _ALIKE: dict[str, Callable[[Plan], Any]] = {
@@ -60,115 +57,6 @@ _ALIKE: dict[str, Callable[[Plan], Any]] = {
     "channels": lambda plan: plan.channels,
 }
 """What must be the same in every part."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One merged directory.
-
-    Attributes:
-        plan: its plan.
-        shard, sample: numbers of its first shard and of its first sample in the merged directory.
-        condition: row of its first condition in the merged table.
-    """
-
-    plan: Plan
-    shard: int
-    sample: int
-    condition: int
-
-
-class Merged:
-    """The plan of a merged directory; the same questions are put to it as to a :class:`ppgen.plan.Plan`.
-
-    Args:
-        plans: of the parts, in order.
-    """
-
-    def __init__(self, plans: Sequence[Plan]) -> None:
-        self.parts: list[Part] = []
-        shard = sample = condition = 0
-        for plan in plans:
-            self.parts.append(Part(plan, shard, sample, condition))
-            shard, sample = shard + plan.num_shards, sample + plan.samples
-            condition += int(plan.target["images"]) if plan.target is not None else 0
-        self.num_shards, self.samples = shard, sample
-        self.kind = plans[0].kind
-        self.source = {
-            **plans[0].source,
-            **{key: self._joined(key) for key in ("name", "licence", "revision")},
-        }
-
-    def _joined(self, key: str) -> str:
-        """What the parts' sources say, each word once."""
-        return "+".join(dict.fromkeys(str(part.plan.source.get(key, "")) for part in self.parts))
-
-    def part_of(self, shard: int) -> tuple[Part, int]:
-        """The part a merged shard comes from, and its number there."""
-        part = next(part for part in reversed(self.parts) if part.shard <= shard)
-        return part, shard - part.shard
-
-    def locate(self, shard: int) -> tuple[Any, int, int]:
-        """See :meth:`ppgen.plan.Plan.locate`."""
-        part, own = self.part_of(shard)
-        return part.plan.locate(own)
-
-    def shard_fingerprint(self, shard: int) -> str:
-        """sha256 (hex) of what decides a merged shard's bytes: the original shard's fingerprint and the new numbers."""
-        part, own = self.part_of(shard)
-        facts = [part.plan.shard_fingerprint(own), part.shard, part.sample]
-        return hashlib.sha256(canonical_json(facts)).hexdigest()
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """sha256 (hex) of the parts' fingerprints, in order."""
-        return hashlib.sha256(canonical_json([part.plan.fingerprint for part in self.parts])).hexdigest()
-
-    def to_json(self) -> bytes:
-        """Content of plan.json: what readers of shard directories look at, then the whole plans of the parts."""
-        first = self.parts[0].plan
-        targets = [part.plan.target for part in self.parts if part.plan.target is not None]
-        names = dict.fromkeys(str(target["name"]) for target in targets)
-        alike = all(target == targets[0] for target in targets)
-        content = {
-            "format": FORMAT,
-            "version": VERSION,
-            "kind": self.kind,
-            "source": self.source,
-            "classes": sorted({c for part in self.parts for c in part.plan.classes}),
-            "resolution": first.resolution,
-            "channels": first.channels,
-            "samples": self.samples,
-            "target": (targets[0] if alike else {"name": "+".join(names)}) if targets else None,
-            "load": first.load,
-            "merged": [json.loads(part.plan.to_json()) for part in self.parts],
-            "fingerprint": self.fingerprint,
-        }
-        return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
-
-    def card(self, versions: list[dict[str, str]], redrawn: dict[str, int]) -> str:
-        """See :func:`ppgen.card.write_card`."""
-        from ppgen.card import write_merged_card
-
-        return write_merged_card(self, versions, redrawn)
-
-
-def read_any_plan(store: Store) -> Plan | Merged:
-    """The plan of a directory, merged or not. Raises UserError."""
-    try:
-        content = parse_json(store.read(PLAN, MAX_JSON_BYTES))
-        parts = content.get("merged")
-    except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
-        parts = None  # read_plan says what is wrong
-    if not isinstance(parts, list) or not parts:
-        return read_plan(store)
-    where = store.path(PLAN)
-    merged = Merged([Plan.from_json(json.dumps(part).encode(), where) for part in parts])
-    if merged.fingerprint != content.get("fingerprint"):
-        raise UserError(
-            f"{where} was changed after it was written (its fingerprint does not match); restore it"
-        )
-    return merged
 
 
 def merge(directories: Sequence[str], out: str, on_shard: Callable[[int], None] | None = None) -> int:

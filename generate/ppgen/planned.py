@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 
 class Planned(Protocol):
-    """See :class:`ppgen.plan.Plan` and :class:`ppgen.merge.Merged`."""
+    """See :class:`ppgen.plan.Plan` and :class:`ppgen.merged.Merged`."""
 
     @property
     def kind(self) -> str: ...

@@ -15,7 +15,8 @@ from ppcore.shards import CONDITIONS, meta_path, tar_path
 from ppcore.storage import Store
 from ppgen.conditions import Conditions
 from ppgen.directory import require_commit
-from ppgen.merge import Merged, Part, renumber
+from ppgen.merge import renumber
+from ppgen.merged import Merged, Part
 from ppgen.rekey import rekey
 from ppgen.verify import Report, check_shard, verify_shards
 

@@ -19,7 +19,8 @@ from test_verify import flip, recommit
 from ppcore.errors import UserError
 from ppcore.shards import ShardSet
 from ppcore.storage import Store
-from ppgen.merge import merge, read_any_plan
+from ppgen.merge import merge
+from ppgen.merged import read_any_plan
 from ppgen.rekey import rekey
 from ppgen.request import Settings
 from ppgen.verify import Report
