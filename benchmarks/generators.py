@@ -235,9 +235,13 @@ def print_costs() -> None:
     for name, side in (("dit-xl-2-256", 32), ("dit-xl-2-512", 64)):
         full = replace(models.DIT_XL_2_256, side=side)
         network, decoder = models.dit_flops(full)
-        print(f"{name}: {models.dit_parameters(full)} parameters, {network / 1e9:.1f} GFLOP, decoding {decoder / 1e9:.1f}")
+        print(
+            f"{name}: {models.dit_parameters(full)} parameters, {network / 1e9:.1f} GFLOP, decoding {decoder / 1e9:.1f}"
+        )
     unet = models.IMAGENET_64_UNET
-    print(f"cd-imagenet-64: {models.unet_parameters(unet)} parameters, {models.unet_flops(unet) / 1e9:.1f} GFLOP")
+    print(
+        f"cd-imagenet-64: {models.unet_parameters(unet)} parameters, {models.unet_flops(unet) / 1e9:.1f} GFLOP"
+    )
     biggan = models.BIGGAN_DEEP_256
     count = models.parameters(models.build_biggan(biggan))
     print(f"biggan-deep-256: {count} parameters, {models.biggan_flops(biggan) / 1e9:.1f} GFLOP")

@@ -14,6 +14,7 @@ from ppcore.targets import few_shot, load_target
 from ppgen.conditions import MODES, Conditions, measure
 from ppgen.directory import conditions_sha256
 from ppgen.encode import choose_encoding
+from ppgen.generators.devices import automatic_batch_size
 from ppgen.plan import Plan, Segment, canonical_json
 from ppgen.redraw import MAX_DRAWS
 from ppgen.source import SourceSpec, describe_classifier, describe_source, open_classifier, source_kit
@@ -21,7 +22,6 @@ from ppgen.source import SourceSpec, describe_classifier, describe_source, open_
 if TYPE_CHECKING:
     from ppgen.generators.base import Generator
 
-DEFAULT_BATCH = 100
 _MAX_SHARD = 1000  # samples; 1,300 shards for ImageNet's 1.3 million
 _FEW_SHARDS = 16  # a small plan is still cut so that several workers share it
 
@@ -144,7 +144,7 @@ def _common(
     """The plan's fields that both kinds fill alike."""
     if settings.drop_below is not None and not 0 < settings.drop_below < 1:
         raise UserError(f"--drop-below is {settings.drop_below}; give a probability between 0 and 1")
-    batch = settings.batch_size if settings.batch_size is not None else DEFAULT_BATCH
+    batch = settings.batch_size if settings.batch_size is not None else automatic_batch_size(generator)
     require_positive("--batch-size", batch)
     if settings.samples_per_shard is not None:
         require_positive("--samples-per-shard", settings.samples_per_shard)

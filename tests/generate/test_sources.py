@@ -188,6 +188,15 @@ def test_unknown_devices_and_number_types_are_refused() -> None:
             load_generator("letters", device="cuda")
 
 
+def test_the_batch_fits_the_memory() -> None:
+    from ppgen.generators.devices import automatic_batch_size, fitting_batch
+
+    assert fitting_batch(lambda n: 1000 + 10 * n, 100_000) == 512
+    assert fitting_batch(lambda n: 1000 + 100 * n, 15_000) == 64  # 80 fit
+    assert fitting_batch(lambda n: 10**9 * n, 100) == 1
+    assert automatic_batch_size(load_generator("letters", device="cpu")) == 100
+
+
 # ---- label spaces
 
 

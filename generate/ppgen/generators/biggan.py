@@ -56,6 +56,7 @@ class BigGANGenerator:
             choose_names(options.class_names, source.class_names), config.num_classes, source.spec
         )
         self.licence, self.revision = source.licence, source.revision
+        self.device = table.device
         self._table, self._options, self._z_dim = table, options, config.z_dim
         sampling = asdict(replace(options, class_names=()))  # the plan has the names in full
         self._details = {"family": source.family, **details, "sampling": sampling}

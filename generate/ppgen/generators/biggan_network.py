@@ -121,6 +121,9 @@ class BigGANNetwork(nn.Module):
     Build it with :func:`build`; a fresh instance holds no weights.
     """
 
+    gain: torch.Tensor
+    shift: torch.Tensor
+
     def __init__(self, config: BigGANConfig) -> None:
         super().__init__()
         self.config = config

@@ -19,6 +19,9 @@ class UpsampleConv(nn.Module):
         conv: the 3x3 convolution, stride 1, padding 1.
     """
 
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         weight = conv.weight.detach().float()  # (C', C, 3, 3)
@@ -84,7 +87,7 @@ def rearrange(module: nn.Module) -> nn.Module:
         if type(child) is ResnetBlock2D and _is_plain(child):
             setattr(module, name, ResidualBlock(child))
         elif type(child) is Upsample2D and _is_doubling(child):
-            setattr(module, name, UpsampleConv(child.conv))
+            setattr(module, name, UpsampleConv(child.conv))  # type: ignore[arg-type]
         else:
             rearrange(child)
     return module

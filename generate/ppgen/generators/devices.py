@@ -1,4 +1,4 @@
-"""Where and how fast: device, number type, compilation, batch size, the way back to the host."""
+"""Where and how fast: device, number type, compilation, memory, batch size."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import os
 import platform
 import shutil
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ppcore.errors import UserError
 
+if TYPE_CHECKING:
+    from ppgen.generators.base import Generator
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_MEMORY_SHARE = 0.8  # of the free GPU memory; the rest is for fragmentation and the encoder's pinned buffers
+CPU_BATCH = 100
+_MEMORY_SHARE = 0.6  # of the GPU's memory; the rest is for weights, a scoring classifier and fragmentation
 _LARGEST_BATCH = 512
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -77,25 +81,35 @@ def keep_freed_memory() -> None:
     libc.mallopt(_M_MMAP_MAX, 0)
 
 
-def automatic_batch_size(peak_bytes: Callable[[int], int], device: torch.device) -> int:
-    """The largest power of two that fits the free memory, extrapolated from two small batches.
+def automatic_batch_size(generator: Generator) -> int:
+    """How many samples a forward pass should have: on a GPU what its memory holds, elsewhere 100.
+
+    It depends on the GPU's whole memory, not on what happens to be free: the batch size is part of the plan, and a resumed run
+    must come to the same one.
+    """
+    device: torch.device = getattr(generator, "device", torch.device("cpu"))
+    if device.type != "cuda":
+        return CPU_BATCH
+
+    def peak_bytes(count: int) -> int:
+        condition = torch.eye(generator.num_classes)[:1].expand(count, -1)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        with torch.compiler.set_stance("force_eager"):  # compiling for the trial sizes would take minutes
+            generator.sample(condition, torch.arange(count))
+        return torch.cuda.max_memory_allocated(device) - before
+
+    return fitting_batch(peak_bytes, torch.cuda.get_device_properties(device).total_memory)
+
+
+def fitting_batch(peak_bytes: Callable[[int], int], memory: int) -> int:
+    """The largest power of two, at most 512, that fits a share of `memory`, extrapolated from batches of 2 and 4.
 
     Args:
-        peak_bytes: batch size -> peak bytes a sampling run of that size allocates.
-        device: a GPU.
+        peak_bytes: batch size -> bytes that sampling it allocates at its peak, weights left out.
+        memory: bytes of the device.
     """
     small, large = peak_bytes(2), peak_bytes(4)
     a_sample = max((large - small) / 2, 1.0)
-    free, _ = torch.cuda.mem_get_info(device)
-    fits = max(1, int((free * _MEMORY_SHARE - (small - 2 * a_sample)) / a_sample))
+    fits = max(1, int((memory * _MEMORY_SHARE - (small - 2 * a_sample)) / a_sample))
     return min(_LARGEST_BATCH, 1 << (fits.bit_length() - 1))
-
-
-def to_host(images: torch.Tensor) -> torch.Tensor:
-    """`images` on the CPU, through pinned memory from a GPU."""
-    if images.device.type != "cuda":
-        return images
-    host = torch.empty(images.shape, dtype=images.dtype, pin_memory=True)
-    host.copy_(images, non_blocking=True)
-    torch.cuda.current_stream(images.device).synchronize()
-    return host

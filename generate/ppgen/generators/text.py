@@ -68,6 +68,7 @@ class TextGenerator:
         self.class_names = tuple(class_names)
         self.num_classes = len(self.class_names)
         self.licence, self.revision = source.licence, source.revision
+        self.device: torch.device = pipe.device
         self._pipe, self._options = pipe, options
         self._resolution = options.resolution or _own_resolution(pipe)
         self.resolution = self._resolution
@@ -106,7 +107,7 @@ class TextGenerator:
             total = torch.zeros(len(condition), *parts[0].shape, dtype=torch.float32)
             for k, part in zip(used, parts, strict=True):
                 total += condition[:, k].view(-1, *[1] * part.ndim) * part.float()
-            mixed.append(total.to(self._pipe.device, parts[0].dtype))
+            mixed.append(total.to(self.device, parts[0].dtype))
         return tuple(mixed)
 
     def _encode(self, classes: list[int]) -> None:
@@ -117,7 +118,7 @@ class TextGenerator:
                 "prompt": self._options.prompt.format(self.class_names[k]),
                 "prompt_2": None,
                 "prompt_3": None,
-                "device": self._pipe.device,
+                "device": self.device,
                 "num_images_per_prompt": 1,
                 "do_classifier_free_guidance": True,
                 "negative_prompt": self._options.negative,
