@@ -27,12 +27,12 @@ from ppcore.shards import (
     ROW_SCHEMA,
     ShardSet,
     commit_path,
-    iter_tar,
     meta_path,
     sample_key,
     tar_path,
 )
 from ppcore.storage import Store
+from ppcore.tars import iter_tar
 from ppgen.conditions import Conditions
 from ppgen.directory import (
     exclusive,

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ppcore.shards import ROW_SCHEMA, encode_soft, sample_key
+from ppcore.shards import ROW_SCHEMA, sample_key
+from ppcore.tars import encode_soft
 from ppgen.plan import Plan, Rows
 
 TOP_CLASSES = 10  # entries of a soft condition kept in the parquet row; the tar has all of them

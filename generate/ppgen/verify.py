@@ -25,15 +25,14 @@ from ppcore.shards import (
     META,
     ROW_SCHEMA,
     SHARDS,
-    RawSample,
     commit_path,
-    iter_tar,
     meta_path,
     most_bytes,
     sample_key,
     tar_path,
 )
 from ppcore.storage import Store
+from ppcore.tars import RawSample, iter_tar
 from ppgen.conditions import Conditions, condition_rows
 from ppgen.directory import read_commit
 from ppgen.finalize import make_index, read_rows

@@ -29,7 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def samples(root: Path) -> list[tuple[int | None, np.ndarray | None, Image.Image]]:
     """(class, soft label, image) of every sample of a shard directory."""
-    from ppcore.shards import iter_tar
+    from ppcore.tars import iter_tar
 
     found = []
     shards = ShardSet.open(str(root))

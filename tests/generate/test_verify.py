@@ -175,7 +175,7 @@ def forge(ours: Path, theirs: Path, forged: Path) -> None:
     """Our directory with the pixels of shard 0 replaced by those of another seed, labels and checksums kept consistent."""
     import io
 
-    from ppcore.shards import iter_tar
+    from ppcore.tars import iter_tar
     from ppgen.conditions import condition_rows
     from ppgen.finalize import finalize
     from ppgen.pack import Samples, pack

@@ -11,7 +11,8 @@ import simplejpeg
 
 from ppcore.errors import UserError
 from ppcore.images import decode
-from ppcore.shards import RawSample, ShardRef, ShardSet
+from ppcore.shards import ShardRef, ShardSet
+from ppcore.tars import RawSample
 from pptrain.png import read_plain_png
 
 _NO_LABEL = -1

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ppcore.errors import UserError
-from ppcore.shards import RawSample
+from ppcore.tars import RawSample
 from pptrain.feed import Images, Share
 from pptrain.order import LaneOrder, Mixture
 from pptrain.pool import Pool, decode_into
