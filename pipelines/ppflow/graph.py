@@ -57,7 +57,8 @@ def _add(
     key: Key = (stage.name, seed if stage.per_seed else None)
     if key in nodes:
         return key
-    settings, content, needs = dict(stage.settings), dict(stage.settings), []
+    settings, content = dict(stage.settings), dict(stage.settings)
+    needs: list[Key] = []
     for setting, others in stage.references().items():
         # What is no stage of the recipe is a path or the name of a kit.
         inner = {

@@ -41,7 +41,8 @@ def run(node: Node) -> dict[str, Any]:
         return _summary(train(load_config(overrides={**node.settings, "out": str(node.folder)})).details)
     from ppgen import cli
 
-    command: Callable[..., None] = {"synth": cli.synth, "pseudo": cli.pseudo}[node.kind]
+    commands: dict[str, Callable[..., None]] = {"synth": cli.synth, "pseudo": cli.pseudo}
+    command = commands[node.kind]
     known = set(inspect.signature(command).parameters)
     for name in node.settings:
         if name not in known:

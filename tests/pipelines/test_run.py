@@ -45,7 +45,9 @@ def test_prints_the_table_and_writes_results(finished):
     assert "A note." in done.stdout
     with (root / "out/results.csv").open() as handle:
         rows = list(csv.DictReader(handle))
-    assert {(row["row"], row["seed"]) for row in rows} == {(r, s) for r in ("Scratch", "PP + P-SSL") for s in "01"}
+    assert {(row["row"], row["seed"]) for row in rows} == {
+        (r, s) for r in ("Scratch", "PP + P-SSL") for s in "01"
+    }
     assert all(0 <= float(row["accuracy"]) <= 100 for row in rows)
 
 
@@ -53,7 +55,9 @@ def test_report_is_self_contained_and_shows_everything(finished):
     page = (finished[0] / "out/report.html").read_text()
     assert "Small &amp; quick" in page
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
-    assert page.count("data:image/png;base64,") == 6 + 2 * 10  # classes; a target image and its samples a digit
+    assert (
+        page.count("data:image/png;base64,") == 6 + 2 * 10
+    )  # classes; a target image and its samples a digit
     assert page.count("<svg") == 3  # dots, monitored accuracy, loss
 
 
