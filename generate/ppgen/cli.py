@@ -147,7 +147,17 @@ def sources(allow_licence: AllowLicence = None) -> None:
     """List the known kits: size, licence, and what an image costs at the defaults."""
     from ppgen.generators.catalogue import source_rows
 
-    head = ("name", "family", "pixels", "classes", "licence", "commercial", "parameters", "GFLOP/image", "what it is")
+    head = (
+        "name",
+        "family",
+        "pixels",
+        "classes",
+        "licence",
+        "commercial",
+        "parameters",
+        "GFLOP/image",
+        "what it is",
+    )
     lines = [head]
     for row in source_rows(tuple(allow_licence or ())):
         size = f"{row.resolution}x{row.resolution}x{row.channels}"
@@ -155,7 +165,9 @@ def sources(allow_licence: AllowLicence = None) -> None:
         work = "?" if row.gflop is None else f"{row.gflop:,.1f}"
         use = "yes" if row.commercial else "no"
         name = f"{row.name} (default)" if row.name == DEFAULT_SOURCE else row.name
-        lines.append((name, row.family, size, str(row.classes), row.licence, use, millions, work, row.description))
+        lines.append(
+            (name, row.family, size, str(row.classes), row.licence, use, millions, work, row.description)
+        )
     widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -86,7 +86,9 @@ def open_source(
     if kit is not None:
         require_licence(source, kit.licence, allowed)
     mapping = read_mapping(class_map) if class_map is not None else None
-    spec = SourceSpec(source, device, dtype, parse_settings(sampling or []), revision, trust, classifier, mapping)
+    spec = SourceSpec(
+        source, device, dtype, parse_settings(sampling or []), revision, trust, classifier, mapping
+    )
     generator = open_generator(spec)
     require_licence(source, generator.licence, allowed)
     return spec, generator

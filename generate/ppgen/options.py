@@ -14,7 +14,10 @@ Source = Annotated[
 Out = Annotated[str | None, typer.Option(help="Shard directory, path or URL [default: under runs/].")]
 Seed = Annotated[int, typer.Option(help="Seed of the run.")]
 Batch = Annotated[
-    int | None, typer.Option(help="Samples of a forward pass; part of the plan [default: 100, on a GPU what its memory holds].")
+    int | None,
+    typer.Option(
+        help="Samples of a forward pass; part of the plan [default: 100, on a GPU what its memory holds]."
+    ),
 ]
 PerShard = Annotated[int | None, typer.Option(help="Samples of a shard [default: by size, at most 1000].")]
 Format = Annotated[str, typer.Option("--format", help="auto, jpg, png or webp; auto is png up to 64 pixels.")]
@@ -56,7 +59,9 @@ ClassifierName = Annotated[
 ]
 ClassMap = Annotated[
     str | None,
-    typer.Option(help="JSON or CSV file, classifier class to generator class, where the two label spaces differ."),
+    typer.Option(
+        help="JSON or CSV file, classifier class to generator class, where the two label spaces differ."
+    ),
 ]
 AllowLicence = Annotated[
     list[str] | None,

@@ -80,7 +80,11 @@ def plan_synth(
     kit = source_kit(spec.source)
     ids = parse_classes(classes, generator.class_names, kit.class_ids if kit is not None else ())
     segment = Segment(0, len(ids) * per_class, per_class)
-    score = describe_classifier(open_classifier(spec, generator.num_classes, generator.class_names)) if settings.scored else None
+    score = (
+        describe_classifier(open_classifier(spec, generator.num_classes, generator.class_names))
+        if settings.scored
+        else None
+    )
     return Plan(
         kind="synth",
         classes=ids,

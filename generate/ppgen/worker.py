@@ -83,7 +83,9 @@ class Worker:
             self._conditions = Conditions.from_parquet(self.store.read(CONDITIONS), job.plan)
         self._classifier: Classifier | None = None
         if job.plan.score:
-            self._classifier = open_classifier(job.source, job.plan.num_classes, job.plan.source["class_names"])
+            self._classifier = open_classifier(
+                job.source, job.plan.num_classes, job.plan.source["class_names"]
+            )
         self._encode = make_encoder(job.plan.encoding)
         self._encoders = ThreadPoolExecutor(min(_ENCODE_THREADS, os.cpu_count() or 1), "encode")
         self._finisher = ThreadPoolExecutor(1, "commit")

@@ -10,7 +10,12 @@ from ppgen.pack import TarBuffer
 
 @pytest.mark.parametrize(
     ("name", "data"),
-    [("000000001.png", b"x"), ("000000002.cls", b""), ("a" * 100, b"12"), ("000000003.jpg", bytes(2_000_000))],
+    [
+        ("000000001.png", b"x"),
+        ("000000002.cls", b""),
+        ("a" * 100, b"12"),
+        ("000000003.jpg", bytes(2_000_000)),
+    ],
 )
 def test_a_header_is_what_tarfile_writes(name: str, data: bytes) -> None:
     ours, theirs = TarBuffer(), io.BytesIO()

@@ -253,7 +253,9 @@ def test_an_object_store_gets_the_same_bytes(made: Path) -> None:
     store, plan = stored(out)
     assert verify(store, plan).ok
     assert store.read("manifest.parquet") == (made / "manifest.parquet").read_bytes()
-    assert all(store.read(f"shards/{i:06d}.tar") == (made / f"shards/{i:06d}.tar").read_bytes() for i in range(4))
+    assert all(
+        store.read(f"shards/{i:06d}.tar") == (made / f"shards/{i:06d}.tar").read_bytes() for i in range(4)
+    )
     with pytest.raises(UserError, match="seed 3 -> 4"):
         synth(out, settings=Settings(seed=4, batch_size=8, samples_per_shard=20))
 

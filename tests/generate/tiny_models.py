@@ -11,7 +11,9 @@ import torch
 
 SIDE = 8  # of latents
 
-torch.set_num_threads(1)  # two threads that wait for each other on a busy machine take minutes over these models
+torch.set_num_threads(
+    1
+)  # two threads that wait for each other on a busy machine take minutes over these models
 
 
 def save_dit(folder: Path, num_classes: int = 10, scheduler: Any = None, names: Sequence[str] = ()) -> Path:

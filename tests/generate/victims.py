@@ -12,7 +12,9 @@ from rig import synth
 
 from ppgen.source import SourceSpec
 
-CONTEXT = multiprocessing.get_context("forkserver")  # a warm process that forks: a run starts in milliseconds (pyarrow imports pandas)
+CONTEXT = multiprocessing.get_context(
+    "forkserver"
+)  # a warm process that forks: a run starts in milliseconds (pyarrow imports pandas)
 CONTEXT.set_forkserver_preload(["victims", "ppgen.verify", "ppgen.generators.custom", "pandas"])
 
 
