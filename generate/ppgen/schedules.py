@@ -79,16 +79,7 @@ def discrete(
         timesteps = [float(t) for t in _spaced(total, steps, spacing)]
         alphas = [math.sqrt(float(cumulated[int(t)])) for t in timesteps]
     sigmas = [math.sqrt(max(0.0, 1 - a * a)) for a in alphas]
-    maps = {
-        "epsilon": ([1 / a for a in alphas], [-s / a for a, s in zip(alphas, sigmas, strict=True)]),
-        "sample": ([0.0] * steps, [1.0] * steps),
-        "v_prediction": (alphas, [-s for s in sigmas]),
-    }
-    if prediction not in maps:
-        raise UserError(
-            f"the scheduler predicts {prediction!r}; expected {', '.join(maps)}; use another model"
-        )
-    skip, out = maps[prediction]
+    skip, out = _output_maps(prediction, alphas, sigmas)
     path = Path((*alphas, math.sqrt(final_alpha)), (*sigmas, math.sqrt(1 - final_alpha)))
     return Schedule(path, tuple(timesteps), (1.0,) * steps, tuple(skip), tuple(out), clip=clip)
 
@@ -173,6 +164,25 @@ def karras(sigma_min: float, sigma_max: float, steps: int, rho: float = 7.0) -> 
         return [sigma_max]
     high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return [(high + i / (steps - 1) * (low - high)) ** rho for i in range(steps)]
+
+
+def _output_maps(
+    prediction: str, alphas: list[float], sigmas: list[float]
+) -> tuple[list[float], list[float]]:
+    """(skip, out) of :class:`Schedule` for what the network puts out."""
+    if prediction == "sample":
+        return [0.0] * len(alphas), [1.0] * len(alphas)
+    if prediction == "v_prediction":
+        return alphas, [-s for s in sigmas]
+    if prediction != "epsilon":
+        raise UserError(
+            f"the scheduler predicts {prediction!r}; expected epsilon, sample or v_prediction; use another model"
+        )
+    if min(alphas) == 0.0:
+        raise UserError(
+            "a model that starts from noise without any signal cannot predict epsilon; use a v-prediction model"
+        )
+    return [1 / a for a in alphas], [-s / a for a, s in zip(alphas, sigmas, strict=True)]
 
 
 def _spaced(total: int, steps: int, spacing: str) -> list[int]:

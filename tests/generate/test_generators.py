@@ -259,3 +259,23 @@ def test_unconditional_models_are_refused(tmp_path: Path) -> None:
     save_unet(tmp_path, DDIMScheduler(), rows=None)
     with pytest.raises(UserError, match="class table"):
         load_generator(str(tmp_path))
+
+
+@pytest.mark.parametrize("family", ["dit", "unet", "biggan"])
+def test_compiling_changes_nothing(
+    folders: dict[str, Path], family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graphs as they are captured, without the minutes that generating machine code for them takes."""
+    import functools
+
+    captured = functools.partial(torch.compile, backend="eager")
+    monkeypatch.setattr(torch, "compile", captured)
+    condition, seeds = one_hot([0, 1, 2], 7), torch.arange(3)
+    plain, fast = (load(folders, family, compile=mode) for mode in ("none", "default"))
+    assert fast.describe()["sampling"]["compile"] == "default"
+    torch.testing.assert_close(
+        fast.sample_float(condition, seeds),  # type: ignore[attr-defined]
+        plain.sample_float(condition, seeds),  # type: ignore[attr-defined]
+        rtol=0,
+        atol=1e-4,
+    )

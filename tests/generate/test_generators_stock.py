@@ -18,6 +18,7 @@ from tiny_models import (
     streams,
 )
 
+from ppcore.errors import UserError
 from ppcore.seeds import PerSampleNoise
 from ppgen.generators import load_generator
 
@@ -114,6 +115,32 @@ def test_unet_with_ddim_equals_the_stock_scheduler(tmp_path: Path, prediction: s
     torch.testing.assert_close(
         ours, stock_ddim(make_unet(8).eval(), scheduler, labels, null=7, guidance=2.0), **CLOSE
     )
+
+
+def test_unet_from_noise_without_signal_equals_the_stock_scheduler(tmp_path: Path) -> None:
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler(
+        timestep_spacing="trailing",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        clip_sample=False,
+    )
+    folder = save_unet(tmp_path, scheduler, rows=8)
+    sampling = {"num_classes": 7, "steps": 10, "guidance": 2, "guidance_interval": None}
+    ours = load_generator(str(folder), sampling={**sampling, "solver": "ddim"}).sample_float(  # type: ignore[attr-defined]
+        one_hot([3, 6, 0], 7), SEEDS
+    )
+    torch.testing.assert_close(ours, stock_ddim(make_unet(8).eval(), scheduler, [3, 6, 0], 7, 2.0), **CLOSE)
+    for solver in ("dpmpp_2m", "unipc", "ddpm"):
+        images = load_generator(
+            str(folder), sampling={**sampling, "solver": solver}
+        ).sample_float(  # type: ignore[attr-defined]
+            one_hot([3], 7), SEEDS[:1]
+        )
+        assert images.isfinite().all()
+    with pytest.raises(UserError, match="heun"):
+        load_generator(str(folder), sampling={**sampling, "solver": "heun"})
 
 
 def test_unet_with_ddpm_equals_the_stock_scheduler(tmp_path: Path) -> None:

@@ -133,7 +133,16 @@ def _discrete(scheduler: SchedulerConfig, options: DiffusionOptions, clip: bool)
         "rescale_betas_zero_snr",
     )
     given = {name: scheduler.config[name] for name in names if name in scheduler.config}
-    cumulated: torch.Tensor = diffusers.DDIMScheduler(**given).alphas_cumprod  # type: ignore[attr-defined]
+    try:
+        cumulated: torch.Tensor = diffusers.DDIMScheduler(**given).alphas_cumprod  # type: ignore[attr-defined]
+    except NotImplementedError as error:
+        raise UserError(
+            f"the scheduler's noise schedule is not supported ({error}); use another model"
+        ) from error
+    if options.solver == "heun" and float(cumulated[-1]) == 0.0:
+        raise UserError(
+            "solver 'heun' cannot start from noise without any signal, as this model does; use dpmpp_2m or ddim"
+        )
     ends_early = options.solver in ("ddim", "ddpm") and not get("set_alpha_to_one", True)
     return schedules.discrete(
         cumulated,

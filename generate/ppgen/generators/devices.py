@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -48,7 +48,7 @@ def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
     return _DTYPES[name]
 
 
-def compiled(function: Callable[..., Any], mode: str) -> Callable[..., Any]:
+def compiled(function: Callable[..., torch.Tensor], mode: str) -> Callable[..., torch.Tensor]:
     """`function` compiled for static shapes.
 
     Args:
@@ -60,12 +60,15 @@ def compiled(function: Callable[..., Any], mode: str) -> Callable[..., Any]:
     if mode == "none":
         return function
     if mode not in ("default", "graphs"):
-        raise UserError(f"unknown compile mode {mode!r}; choose none, default or graphs")
+        raise UserError(f"unknown compile mode {mode!r}; choose auto, none, default or graphs")
     if not torch.cuda.is_available() and shutil.which(os.environ.get("CXX", "g++")) is None:
         raise UserError(
             "compiling for the CPU needs a C++ compiler and none was found; install g++ or use compile=none"
         )
-    return torch.compile(function, dynamic=False, mode="reduce-overhead" if mode == "graphs" else None)
+    if mode == "default":
+        return torch.compile(function, dynamic=False)
+    recorded = torch.compile(function, dynamic=False, mode="reduce-overhead")
+    return lambda *inputs: recorded(*inputs).clone()  # the next replay overwrites what a graph returned
 
 
 def keep_freed_memory() -> None:

@@ -24,16 +24,16 @@ from ppgen.schedules import Schedule
 class DiTBlock(nn.Module):
     """One transformer block with its adaptive-norm parameters given."""
 
-    def __init__(self, stock: Any) -> None:
+    def __init__(self, stock: Any, pack: bool) -> None:
         super().__init__()
         attention = stock.attn1
         parts = (attention.to_q, attention.to_k, attention.to_v)
         bias = None if attention.to_q.bias is None else torch.cat([part.bias for part in parts])
         self.heads: int = attention.heads
-        self.qkv = InferenceLinear(torch.cat([part.weight for part in parts]), bias)
-        self.project = InferenceLinear(attention.to_out[0].weight, attention.to_out[0].bias)
+        self.qkv = InferenceLinear(torch.cat([part.weight for part in parts]), bias, pack=pack)
+        self.project = InferenceLinear(attention.to_out[0].weight, attention.to_out[0].bias, pack=pack)
         self.norm1, self.norm2 = stock.norm1.norm, stock.norm3
-        self.feed_forward: nn.Module = _feed_forward(stock.ff)
+        self.feed_forward: nn.Module = _feed_forward(stock.ff, pack)
 
     def forward(self, h: torch.Tensor, parameters: Sequence[torch.Tensor]) -> torch.Tensor:
         """(N, T, D) and six (N, 1, D): shift, scale, gate of the attention, shift, scale, gate of the feed-forward."""
@@ -52,12 +52,12 @@ class DiTBlock(nn.Module):
 class DiTCore(nn.Module):
     """Everything between latents and output for which only x and the adaptive-norm parameters are needed."""
 
-    def __init__(self, stock: Any) -> None:
+    def __init__(self, stock: Any, pack: bool = True) -> None:
         super().__init__()
         self.pos_embed = stock.pos_embed
-        self.blocks = nn.ModuleList(DiTBlock(block) for block in stock.transformer_blocks)
+        self.blocks = nn.ModuleList(DiTBlock(block, pack) for block in stock.transformer_blocks)
         self.norm_out = stock.norm_out
-        self.project = InferenceLinear(stock.proj_out_2.weight, stock.proj_out_2.bias)
+        self.project = InferenceLinear(stock.proj_out_2.weight, stock.proj_out_2.bias, pack=pack)
         self.patch, self.out_channels = stock.config.patch_size, stock.out_channels
 
     def forward(self, x: torch.Tensor, modulation: torch.Tensor, final: torch.Tensor) -> torch.Tensor:
@@ -104,7 +104,7 @@ class DiTNetwork:
         self._final = (stock.proj_out_1.weight.detach(), stock.proj_out_1.bias.detach())
         null = torch.stack([table[-1] for table in self._tables])[:, None]  # (L, 1, D)
         self._null = [self._modulate(level, null) for level in range(len(times))]
-        core = DiTCore(stock)
+        core = DiTCore(stock, pack=mode == "none")
         for norm in norms:  # the stacked copies above serve from here on
             norm.linear = norm.emb = nn.Identity()
         self._core: Callable[..., torch.Tensor] = compiled(core, mode)
@@ -156,7 +156,7 @@ def _embed_times(combined: Any, times: torch.Tensor, dtype: torch.dtype) -> torc
         return combined.timestep_embedder(combined.time_proj(times).to(dtype))
 
 
-def _feed_forward(stock: Any) -> nn.Module:
+def _feed_forward(stock: Any, pack: bool) -> nn.Module:
     """Linear, GELU, linear as two fused layers; any other activation as it is."""
     from diffusers.models.activations import GELU
 
@@ -164,6 +164,6 @@ def _feed_forward(stock: Any) -> nn.Module:
     if len(stock.net) != 3 or not isinstance(first, GELU) or first.approximate != "tanh":
         return stock
     return nn.Sequential(
-        InferenceLinear(first.proj.weight, first.proj.bias, gelu=True),
-        InferenceLinear(second.weight, second.bias),
+        InferenceLinear(first.proj.weight, first.proj.bias, gelu=True, pack=pack),
+        InferenceLinear(second.weight, second.bias, pack=pack),
     )

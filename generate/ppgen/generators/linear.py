@@ -17,15 +17,18 @@ class InferenceLinear(nn.Module):
         weight: (out, in); may be several layers' weights stacked.
         bias: (out,) or None.
         gelu: whether the activation follows.
+        pack: use the packed product where there is one; the compiler does not read packed weights and packs its own.
     """
 
     weight: torch.Tensor
     bias: torch.Tensor | None
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, gelu: bool = False) -> None:
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor | None, gelu: bool = False, pack: bool = True
+    ) -> None:
         super().__init__()
         self.gelu = gelu
-        self.packed = can_pack(weight)
+        self.packed = pack and can_pack(weight)
         weight = weight.detach().contiguous()
         self.register_buffer(
             "weight", torch.ops.mkldnn._reorder_linear_weight(weight, None) if self.packed else weight

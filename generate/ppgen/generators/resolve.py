@@ -19,6 +19,8 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PIPELINES = {"DiTPipeline": "dit", "ConsistencyModelPipeline": "consistency"}
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt")
 _PLAIN = ["*.json", "*.txt", "*.model", "README.md"]
+# Of components and of whole models, by name: repositories also keep merged copies of everything at their root.
+_SAFE, _PICKLED = ["*/*.safetensors", "model.safetensors"], ["*/*.bin", "pytorch_model.bin"]
 _VARIANTS = ["*.fp16.*", "*.non_ema.*", "*flax*", "*.onnx", "*.msgpack", "*openvino*"]
 
 
@@ -120,9 +122,9 @@ def _download(repo: str, revision: str | None, trust_remote_code: bool) -> tuple
 
     code = ["*.py"] if trust_remote_code else []
     try:
-        folder = snapshot([*_PLAIN, "*.safetensors", *code])
+        folder = snapshot([*_PLAIN, *_SAFE, *code])
         if _lacks_weights(folder):
-            folder = snapshot([*_PLAIN, "*.safetensors", "*.bin", *code])
+            folder = snapshot([*_PLAIN, *_SAFE, *_PICKLED, *code])
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(

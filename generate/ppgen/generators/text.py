@@ -74,6 +74,7 @@ class TextGenerator:
         self.resolution = self._resolution
         self._details = {"family": source.family, **details, "sampling": asdict(options)}
         self._known: dict[int, Embeddings] = {}
+        self._arity = 0  # how many tensors this pipeline embeds a prompt as
 
     def sample(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
         """See :meth:`ppgen.generators.base.Generator.sample`."""

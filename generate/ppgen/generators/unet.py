@@ -40,7 +40,11 @@ class UNetNetwork:
         unet = rearrange(unet).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._timesteps = torch.tensor(schedule.timesteps, dtype=torch.float32, device=device)
         self._dtype = self._table.dtype
-        self._forward = compiled(unet.forward, mode)
+
+        def forward(x: torch.Tensor, timestep: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
+            return unet(x, timestep, class_labels=embedded, return_dict=False)[0]
+
+        self._forward = compiled(forward, mode)
 
     def embed(self, condition: torch.Tensor) -> torch.Tensor:
         """(2B, D): embedded conditions, then the null label for each; (B, D) without a null label."""
@@ -53,9 +57,7 @@ class UNetNetwork:
         """See :meth:`ppgen.generators.diffusion.Network.predict`."""
         x = x.to(self._dtype)
         x = torch.cat([x, x]) if guided else x
-        (output,) = self._forward(
-            x, self._timesteps[level], class_labels=embedded[: len(x)], return_dict=False
-        )
+        output = self._forward(x, self._timesteps[level], embedded[: len(x)])
         return output[:, : self.shape[0]]  # models that learn their variance put it into further channels
 
 
