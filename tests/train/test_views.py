@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pptrain.pixels import crop_bytes, cutout_, sample
 from pptrain.settings import ViewsConfig
-from pptrain.views import Views, cutout_, recolor, sample
+from pptrain.views import Views
 
 
 def images(channels: int = 1, side: int = 16, count: int = 64) -> torch.Tensor:
@@ -62,19 +63,24 @@ def test_strong_view_without_strength_is_the_image() -> None:
 
 
 def test_colour_map() -> None:
-    x = torch.rand(8, 3, 4, 4) * 0.5 + 0.25
-    same = recolor(x * 255, 0.0, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(same, x, atol=1e-4, rtol=0)
-    grey = torch.full((8, 3, 4, 4), 127.5)
-    changed = recolor(grey, 0.4, torch.Generator().manual_seed(0))  # hue and saturation leave grey alone
+    still = ViewsConfig(shift=0, rotate=0, shear=0, zoom=0, cutout=0, flip=False)
+    grey = torch.full((8, 3, 16, 16), 128, dtype=torch.uint8)
+    changed = Views(still, 16, 3, 0).make(grey, "strong", 0)  # hue and saturation leave grey alone
     torch.testing.assert_close(changed[:, 0], changed[:, 1], atol=1e-3, rtol=0)
-    assert changed.std() > 0.01
+    assert changed[:, :, 8, 8].std() > 0.01
+    red = torch.zeros(8, 3, 16, 16, dtype=torch.uint8)
+    red[:, 0] = 200
+    turned = Views(still, 16, 3, 0).make(red, "strong", 0)[:, :, 8, 8]
+    assert (turned[:, 0] > turned[:, 1:].amax(1)).all()  # still red
+    assert turned.std(0).min() > 0.01  # but never the same red
 
 
 @pytest.mark.parametrize("side", [20, 96])
 def test_cutout_erases_one_square_of_bounded_area(side: int) -> None:
     x = torch.ones(200, 1, side, side)
-    cutout_(x, 0.5, torch.Generator().manual_seed(0))
+    holes = torch.rand(3, 200, generator=torch.Generator().manual_seed(0))
+    holes[0] *= 0.25
+    cutout_(x, holes)
     erased = (x == 0.5).float().mean((1, 2, 3))
     assert erased.max() <= 0.26
     assert erased.mean() > 0.03
@@ -102,7 +108,7 @@ def test_crops_resized_as_bytes_agree_with_sampling() -> None:
     smooth = (ramp + ramp.transpose(2, 3)).to(torch.uint8).contiguous()
     views = Views(ViewsConfig(crop="resized"), 80, 3, seed=1)
     crop = views._resized_crop(8, torch.Generator().manual_seed(0))
-    fast, sampled = views._cropped(smooth, crop), sample(smooth, crop, 80) / 255
+    fast, sampled = crop_bytes(smooth, crop, 80) / 255, sample(smooth, crop, 80) / 255
     inner = (
         slice(None),
         slice(None),
@@ -110,3 +116,14 @@ def test_crops_resized_as_bytes_agree_with_sampling() -> None:
         slice(3, -3),
     )  # the border of grid_sample blends with zero
     torch.testing.assert_close(fast[inner], sampled[inner], atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["weak", "strong"])
+def test_parts_and_threads_change_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    u, before = images(3, side=80, count=12), torch.get_num_threads()
+    whole = Views(ViewsConfig(crop="resized"), 72, 3, seed=1).make(u, kind, 0)
+    monkeypatch.setattr("pptrain.views._PART_PIXELS", 5 * 72 * 72)
+    for threads in (1, 3):
+        parts = Views(ViewsConfig(crop="resized"), 72, 3, seed=1, threads=threads).make(u, kind, 0)
+        assert torch.equal(whole, parts)
+    assert torch.get_num_threads() == before

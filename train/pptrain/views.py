@@ -7,17 +7,22 @@ makes the same choices as a CPU.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ppcore.seeds import derive
+from pptrain.pixels import crop_bytes, cutout_, recolor, sample
 from pptrain.settings import ViewsConfig
 
 KINDS = ("none", "weak", "strong")
 _SHIFT_UP_TO = 64
+_PART_PIXELS = 1 << 19  # of a channel, rendered at once on the CPU
 # Rotation about the grey axis in the YIQ colour space (as in torchvision's adjust_hue, but linear).
 _TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _FROM_YIQ = torch.linalg.inv(_TO_YIQ)
@@ -31,12 +36,14 @@ class Views:
         resolution: R, the side the network is fed at.
         channels: of the images.
         seed: of the run.
+        threads: that share the work on the CPU.
     """
 
     config: ViewsConfig
     resolution: int
     channels: int
     seed: int
+    threads: int = 1
 
     @property
     def flip(self) -> bool:
@@ -58,20 +65,55 @@ class Views:
             kind: `none`, `weak` or `strong`.
             stream: what the random numbers belong to (a name, the step, the part of the batch).
         """
-        if kind == "none" or images.shape[0] == 0:
+        batch = images.shape[0]
+        if kind == "none" or batch == 0:
             return self.plain(images)
         generator = torch.Generator().manual_seed(derive(self.seed, "view", kind, *stream))
         if kind == "weak" and not self.resized:
             return self._shifted(images, generator)
-        if not self.resized:
-            crop = self._shift(images.shape[0], generator)
+        boxes = self._resized_crop(batch, generator) if self.resized else self._shift(batch, generator)
+        if kind == "weak":
+            return self._in_parts(self._render_weak, images, boxes)
+        boxes = self._affine(boxes, generator)
+        matrix, bias = self._color(batch, generator)
+        holes = torch.rand(3, batch, generator=generator)
+        holes[0] *= 0.5 * self.config.cutout
+        return self._in_parts(self._render_strong, images, boxes, matrix, bias, holes.T)
+
+    def _in_parts(self, render: Callable[..., Tensor], images: Tensor, *choices: Tensor) -> Tensor:
+        """`render` the batch: at once on a GPU, on the CPU in parts that stay in the cache, by `threads` threads."""
+        if images.device.type != "cpu":
+            return render(images, *(c.to(images.device) for c in choices))
+        size = max(1, _PART_PIXELS // self.resolution**2)
+        if images.shape[0] <= size:
+            return render(images, *choices)
+        x = torch.empty(images.shape[0], images.shape[1], self.resolution, self.resolution)
+
+        def part(first: int) -> None:
+            where = slice(first, first + size)
+            x[where] = render(images[where], *(c[where] for c in choices))
+
+        starts = range(0, images.shape[0], size)
+        if self.threads > 1:
+            list(self._pool.map(part, starts))
         else:
-            crop = self._resized_crop(images.shape[0], generator)
-            if kind == "weak":
-                return self._cropped(images, crop)
-        x = sample(images, self._affine(crop, generator), self.resolution)
-        x = recolor(x, self.config.color, generator)
-        return cutout_(x, self.config.cutout, generator) if self.config.cutout > 0 else x
+            for first in starts:
+                part(first)
+        return x
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        # One thread of torch in each: its own threads would wait for one another at every small operation.
+        return ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
+
+    def _render_weak(self, images: Tensor, boxes: Tensor) -> Tensor:
+        crop = crop_bytes if images.device.type == "cpu" else sample
+        return crop(images, boxes, self.resolution).div_(255.0)
+
+    def _render_strong(
+        self, images: Tensor, boxes: Tensor, matrix: Tensor, bias: Tensor, holes: Tensor
+    ) -> Tensor:
+        return cutout_(recolor(sample(images, boxes, self.resolution), matrix, bias), holes.T)
 
     def plain(self, images: Tensor) -> Tensor:
         """No augmentation: the centre crop of side R of the image resized to it."""
@@ -94,25 +136,6 @@ class Views:
         x = windows[torch.arange(batch, device=images.device), :, offset[0], offset[1]]  # (B, C, R, R)
         x = x.float().div_(255.0)
         return torch.where(flip.view(-1, 1, 1, 1), x.flip(3), x) if self.flip else x
-
-    def _cropped(self, images: Tensor, crop: Tensor) -> Tensor:
-        """Weak view of large images: float32 (B, C, R, R). On the CPU each crop is resized as uint8, several times faster than
-        sampling floats, and antialiased."""
-        if images.device.type != "cpu":
-            return sample(images, crop, self.resolution).div_(255.0)
-        height, width = images.shape[-2:]
-        x = torch.empty(images.shape[0], images.shape[1], self.resolution, self.resolution)
-        for i, ((a, _, u), (_, d, v)) in enumerate(crop.tolist()):
-            left, right = _span(u, abs(a), width)
-            top, bottom = _span(v, d, height)
-            part = F.interpolate(
-                images[i : i + 1, :, top:bottom, left:right],
-                size=(self.resolution, self.resolution),
-                mode="bilinear",
-                antialias=True,
-            )
-            x[i] = part[0].flip(2) if a < 0 else part[0]
-        return x.div_(255.0)
 
     def _shift(self, batch: int, generator: torch.Generator) -> Tensor:
         """(B, 2, 3) sampling matrices: shift and flip."""
@@ -153,70 +176,18 @@ class Views:
         inner = turn @ slant * zoom.view(-1, 1, 1)
         return torch.cat([crop[:, :, :2] @ inner, crop[:, :, 2:]], 2)
 
-
-def sample(images: Tensor, matrices: Tensor, resolution: int) -> Tensor:
-    """uint8 (B, C, H, W) read at `matrices` (B, 2, 3): float32 (B, C, R, R) in [0, 255], zero outside.
-
-    A point (x, y) of the result, both in [-1, 1], is read at matrices @ (x, y, 1).
-    """
-    matrices = matrices.to(images.device)
-    line = (torch.arange(resolution, device=images.device) * 2 + 1) / resolution - 1
-    across = line[:, None] * matrices[:, None, :, 0] + matrices[:, None, :, 2]  # (B, R, 2) by column
-    down = line[:, None] * matrices[:, None, :, 1]  # (B, R, 2) by row
-    grid = down[:, :, None] + across[:, None]  # (B, R, R, 2); F.affine_grid takes ten times as long
-    return F.grid_sample(images.float(), grid, align_corners=False)
-
-
-def recolor(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Brightness, contrast, saturation and hue as ONE affine map of the channels an image.
-
-    Args:
-        x: float (B, C, H, W) in [0, 255], C 1 or 3.
-
-    Returns:
-        The same in [0, 1], clamped.
-    """
-    batch, channels = x.shape[:2]
-    draw = torch.rand(4, batch, generator=generator) * 2 - 1
-    gain = 1.0 + draw[0] * strength  # contrast about mid-grey
-    shift = draw[1] * strength * 0.5 + 0.5 * (1.0 - gain)  # brightness
-    gain = gain / 255.0
-    if channels == 1:
-        gain, shift = gain.to(x.device), shift.to(x.device)
-        return torch.addcmul(shift.view(-1, 1, 1, 1), x, gain.view(-1, 1, 1, 1)).clamp_(0.0, 1.0)
-    chroma = 1.0 + draw[2] * strength
-    angle = draw[3] * strength * (math.pi / 4)
-    turn = torch.zeros(batch, 3, 3)
-    turn[:, 0, 0] = 1.0
-    turn[:, 1, 1], turn[:, 1, 2] = chroma * torch.cos(angle), -chroma * torch.sin(angle)
-    turn[:, 2, 1], turn[:, 2, 2] = chroma * torch.sin(angle), chroma * torch.cos(angle)
-    matrix = (_FROM_YIQ @ turn @ _TO_YIQ * gain.view(-1, 1, 1)).to(x.device)  # (B, 3, 3)
-    bias = shift.view(-1, 1, 1).expand(batch, 3, 1).to(x.device)
-    return torch.baddbmm(bias, matrix, x.flatten(2)).clamp_(0.0, 1.0).view(x.shape)
-
-
-def cutout_(x: Tensor, largest: float, generator: torch.Generator) -> Tensor:
-    """Erase one square an image, side uniform up to `largest` of the image's, in place, with mid-grey (DeVries & Taylor 2017)."""
-    batch, _, height, width = x.shape
-    draw = torch.rand(3, batch, generator=generator)
-    half = draw[0] * largest * 0.5
-    if x.device.type == "cpu" and height > _SHIFT_UP_TO:  # a few slices cost less than a mask of every pixel
-        for image, h, cy, cx in zip(x, half.tolist(), draw[1].tolist(), draw[2].tolist(), strict=True):
-            top, bottom = max(round((cy - h) * height), 0), round((cy + h) * height)
-            left, right = max(round((cx - h) * width), 0), round((cx + h) * width)
-            image[:, top:bottom, left:right] = 0.5
-        return x
-    half, cy, cx = half.to(x.device), draw[1].to(x.device), draw[2].to(x.device)
-    rows = (torch.arange(height, device=x.device) + 0.5) / height
-    columns = (torch.arange(width, device=x.device) + 0.5) / width
-    inside_y = (rows[None] - cy[:, None]).abs() < half[:, None]  # (B, H)
-    inside_x = (columns[None] - cx[:, None]).abs() < half[:, None]  # (B, W)
-    return x.masked_fill_(inside_y[:, None, :, None] & inside_x[:, None, None, :], 0.5)
-
-
-def _span(centre: float, size: float, length: int) -> tuple[int, int]:
-    """Pixels of an interval given by its centre in [-1, 1] and its share of the side; never empty."""
-    low = round((centre - size + 1) / 2 * length)
-    high = round((centre + size + 1) / 2 * length)
-    low = min(max(low, 0), length - 1)
-    return low, min(max(high, low + 1), length)
+    def _color(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(B, C, C) matrices and (B, C, 1) offsets: brightness, contrast, saturation and hue as one map of the channels."""
+        strength = self.config.color
+        draw = torch.rand(4, batch, generator=generator) * 2 - 1
+        gain = 1.0 + draw[0] * strength  # contrast about mid-grey
+        bias = (draw[1] * strength * 0.5 + 0.5 * (1.0 - gain)).view(-1, 1, 1)  # brightness
+        if self.channels == 1:
+            return gain.view(-1, 1, 1), bias
+        chroma = 1.0 + draw[2] * strength
+        angle = draw[3] * strength * (math.pi / 4)
+        turn = torch.zeros(batch, 3, 3)
+        turn[:, 0, 0] = 1.0
+        turn[:, 1, 1], turn[:, 1, 2] = chroma * torch.cos(angle), -chroma * torch.sin(angle)
+        turn[:, 2, 1], turn[:, 2, 2] = chroma * torch.sin(angle), chroma * torch.cos(angle)
+        return _FROM_YIQ @ turn @ _TO_YIQ * gain.view(-1, 1, 1), bias.expand(batch, 3, 1)

@@ -1,0 +1,80 @@
+"""What views do to pixels: sampling, colour, erasing. Pure functions of images and choices; the choices are made in :mod:`views`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_MASK_UP_TO = 64  # pixels a side; larger holes are cheaper to cut one by one on the CPU
+GREY = 0.5
+
+
+def sample(images: Tensor, matrices: Tensor, resolution: int) -> Tensor:
+    """uint8 (B, C, H, W) read at `matrices` (B, 2, 3): float32 (B, C, R, R) in [0, 255], zero outside.
+
+    A point (x, y) of the result, both in [-1, 1], is read at matrices @ (x, y, 1).
+    """
+    line = (torch.arange(resolution, device=images.device) * 2 + 1) / resolution - 1
+    across = line[:, None] * matrices[:, None, :, 0] + matrices[:, None, :, 2]  # (B, R, 2) by column
+    down = line[:, None] * matrices[:, None, :, 1]  # (B, R, 2) by row
+    grid = down[:, :, None] + across[:, None]  # (B, R, R, 2); F.affine_grid takes ten times as long
+    return F.grid_sample(images.float(), grid, align_corners=False)
+
+
+def crop_bytes(images: Tensor, boxes: Tensor, resolution: int) -> Tensor:
+    """The same for boxes without rotation (off-diagonal zero, possibly mirrored) on the CPU: each crop is resized as bytes,
+    antialiased, several times faster than floats are sampled."""
+    height, width = images.shape[-2:]
+    x = torch.empty(images.shape[0], images.shape[1], resolution, resolution)
+    for i, ((a, _, u), (_, d, v)) in enumerate(boxes.tolist()):
+        left, right = _span(u, abs(a), width)
+        top, bottom = _span(v, d, height)
+        part = F.interpolate(
+            images[i : i + 1, :, top:bottom, left:right],
+            size=(resolution, resolution),
+            mode="bilinear",
+            antialias=True,
+        )
+        x[i] = part[0].flip(2) if a < 0 else part[0]
+    return x
+
+
+def recolor(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+    """One affine map of the channels an image: clamp(matrix @ x / 255 + bias, 0, 1).
+
+    Args:
+        x: float (B, C, H, W) in [0, 255].
+        matrix, bias: (B, C, C) and (B, C, 1).
+    """
+    if x.shape[1] == 1:
+        return torch.addcmul(bias[..., None], x, matrix[..., None], value=1 / 255.0).clamp_(0.0, 1.0)
+    return torch.baddbmm(bias, matrix, x.flatten(2), alpha=1 / 255.0).clamp_(0.0, 1.0).view(x.shape)
+
+
+def cutout_(x: Tensor, holes: Tensor) -> Tensor:
+    """Fill one square an image with mid-grey, in place (DeVries & Taylor 2017).
+
+    Args:
+        holes: (3, B): half the side, centre y, centre x, as shares of the image's side.
+    """
+    height, width = x.shape[-2:]
+    if x.device.type == "cpu" and height > _MASK_UP_TO:
+        for image, (half, cy, cx) in zip(x, holes.T.tolist(), strict=True):
+            top, bottom = max(round((cy - half) * height), 0), round((cy + half) * height)
+            left, right = max(round((cx - half) * width), 0), round((cx + half) * width)
+            image[:, top:bottom, left:right] = GREY
+        return x
+    half, cy, cx = holes[..., None]
+    rows = (torch.arange(height, device=x.device) + 0.5) / height
+    columns = (torch.arange(width, device=x.device) + 0.5) / width
+    inside_y, inside_x = (rows - cy).abs() < half, (columns - cx).abs() < half  # (B, H), (B, W)
+    return x.masked_fill_(inside_y[:, None, :, None] & inside_x[:, None, None, :], GREY)
+
+
+def _span(centre: float, size: float, length: int) -> tuple[int, int]:
+    """Pixels of an interval given by its centre in [-1, 1] and its share of the side; never empty."""
+    low = round((centre - size + 1) / 2 * length)
+    high = round((centre + size + 1) / 2 * length)
+    low = min(max(low, 0), length - 1)
+    return low, min(max(high, low + 1), length)
