@@ -97,17 +97,18 @@ def ours(folder: Path, side: int, batch: int, seconds: float, *, views: bool, co
     """Images/s of StreamFeed, with both views or as uint8 batches."""
     import torch
 
+    from ppcore.memory import keep_freed_memory
     from pptrain.feed import Share
     from pptrain.pool import open_pool
     from pptrain.settings import ViewsConfig
     from pptrain.stream import StreamFeed
     from pptrain.views import Views
 
-    # Decoding takes about a third of the work of decoding and making two views at 256 pixels, half of it at 32.
-    torch.set_num_threads(cores if views and side > 64 else 1)
+    torch.set_num_threads(1)
+    keep_freed_memory()  # as pptrain run does on a CPU
     workers = max(1, cores // 2) if views else cores
     feed = StreamFeed([open_pool([str(folder)], "synth")], Share(batch), seed=0, name="x", workers=workers)
-    make = Views(ViewsConfig(), SIZES[side], 3, 0)
+    make = Views(ViewsConfig(), SIZES[side], 3, 0, threads=cores if side > 64 else 1)
     batches = enumerate(feed.batches(0))
     done, start = 0, 0.0
     for step, images in batches:

@@ -13,6 +13,7 @@ import torch
 
 from ppcore.classifiers import save_classifier
 from ppcore.errors import UserError
+from ppcore.memory import keep_freed_memory
 from ppcore.storage import Store
 from pptrain.checkpoint import FOLDER, LAST, drop_checkpoint, load_checkpoint
 from pptrain.config import CONFIG_FILE, TrainConfig, differences, load_config, save_config
@@ -82,6 +83,8 @@ def _train(config: TrainConfig, ranks: Ranks, *, quiet: bool) -> Result:
     done = finished(run, task.config)
     if done is not None:
         return done
+    if ranks.device.type == "cpu":
+        keep_freed_memory()
     trainer = Trainer(task, ranks, run)
     state = load_checkpoint(run)
     if state is not None:

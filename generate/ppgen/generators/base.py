@@ -104,7 +104,8 @@ def load_generator(
     Raises:
         UserError: the source is unknown or cannot be had, an option is unknown or does not fit the model.
     """
-    from ppgen.generators.devices import choose_device, choose_dtype, keep_freed_memory
+    from ppcore.memory import keep_freed_memory
+    from ppgen.generators.devices import choose_device, choose_dtype
     from ppgen.generators.resolve import resolve_source
 
     resolved = resolve_source(source, dict(sampling or {}), revision, trust_remote_code)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -20,7 +18,6 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 CPU_BATCH = 100
 _MEMORY_SHARE = 0.6  # of the GPU's memory; the rest is for weights, a scoring classifier and fragmentation
 _LARGEST_BATCH = 512
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def choose_device(name: str) -> torch.device:
@@ -69,19 +66,6 @@ def compiled(function: Callable[..., torch.Tensor], mode: str) -> Callable[..., 
         return torch.compile(function, dynamic=False)
     recorded = torch.compile(function, dynamic=False, mode="reduce-overhead")
     return lambda *inputs: recorded(*inputs).clone()  # the next replay overwrites what a graph returned
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep large freed blocks for this process instead of giving them back to the kernel each time.
-
-    Every layer's output is a large block; fetching and zeroing its pages anew costs a small model a tenth of its time on a
-    CPU, an autoencoder a fifth (`benchmarks/generators.py`). Other C libraries are left alone.
-    """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    libc = ctypes.CDLL(None)
-    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-    libc.mallopt(_M_MMAP_MAX, 0)
 
 
 def automatic_batch_size(generator: Generator) -> int:
