@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
-import pyarrow.parquet as pq
 
+from ppcore.guard import read_table
 from ppcore.images import decode
 from ppcore.pictures import strip
 from ppcore.shards import CONDITIONS, MANIFEST, ShardSet
@@ -41,9 +41,12 @@ def conditioned(
         top: entries of the soft label to show.
     """
     with shards.store.open(MANIFEST) as handle:
-        ids = pq.read_table(handle, columns=["target_id"]).column("target_id").to_pylist()
+        ids = read_table(handle, None, columns=["target_id"]).column("target_id").to_pylist()
     with shards.store.open(CONDITIONS) as handle:
-        soft = {row["target_id"]: np.array(row["soft"]) for row in pq.read_table(handle).to_pylist()}
+        soft = {
+            row["target_id"]: np.array(row["soft"])
+            for row in read_table(handle, None, row_bytes=8 * shards.num_classes).to_pylist()
+        }
     position = {name: p for p, name in enumerate(target.train.ids)}
     chosen: dict[int, str] = {}
     for name in sorted(set(ids) & position.keys()):

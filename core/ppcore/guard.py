@@ -7,12 +7,13 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ppcore.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 MAX_JSON_BYTES = 64 << 20
 MAX_OBJECT_BYTES = 4 << 30
@@ -46,15 +47,38 @@ def parse_json(data: bytes) -> Any:
         raise ValueError("JSON nested too deeply") from None
 
 
-def read_table(
-    source: bytes | Any, rows: int | None, *, row_bytes: int = 0, columns: list[str] | None = None
-) -> pa.Table:
-    """A parquet file, its size checked by what its footer declares before anything is decompressed.
+def open_table(source: bytes | IO[bytes] | str) -> pq.ParquetFile:
+    """A parquet file, to be read with `use_threads=False`.
+
+    Arrow's thread pools are kept out: a process that ends shortly after their use aborts in about one of three cases when
+    torch is loaded, too (pyarrow 26.0.1 with torch 2.15.0), and its exit status is lost.
 
     Args:
-        source: the file's bytes, or a seekable file.
-        rows: how many it must have; None leaves that open.
+        source: the file's bytes, a seekable file or a local path.
+
+    Raises:
+        pyarrow.ArrowException, OSError: no parquet file.
+    """
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(io.BytesIO(source) if isinstance(source, bytes) else source, pre_buffer=False)
+
+
+def read_table(
+    source: bytes | IO[bytes] | str | pq.ParquetFile,
+    rows: int | None,
+    *,
+    row_bytes: int = 0,
+    columns: list[str] | None = None,
+    group: int | None = None,
+) -> pa.Table:
+    """Parquet rows, their size checked by what the footer declares before anything is decompressed.
+
+    Args:
+        source: see :func:`open_table`; or a file it opened.
+        rows: how many there must be; None leaves that open.
         row_bytes: that a row may take beyond what descriptions of samples take.
+        group: one row group; None is the whole file.
 
     Raises:
         ValueError: no parquet file, another number of rows, or far more bytes than such rows have.
@@ -63,14 +87,14 @@ def read_table(
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(io.BytesIO(source) if isinstance(source, bytes) else source)
-        count = file.metadata.num_rows
+        file = source if isinstance(source, pq.ParquetFile) else open_table(source)
+        wanted = range(file.metadata.num_row_groups) if group is None else [group]
+        facts = [file.metadata.row_group(number) for number in wanted]
+        count, declared = sum(f.num_rows for f in facts), sum(f.total_byte_size for f in facts)
         if rows is not None and count != rows:
             raise ValueError(f"{count} rows where {rows} are planned")
-        groups = range(file.metadata.num_row_groups)
-        declared = sum(file.metadata.row_group(group).total_byte_size for group in groups)
         if not 0 <= declared <= _FIXED_BYTES + count * (_ROW_BYTES + row_bytes):
             raise ValueError(f"{declared} bytes in {count} rows")
-        return file.read(columns=columns)
-    except (pa.ArrowException, OSError) as error:
+        return file.read_row_groups(list(wanted), columns=columns, use_threads=False)
+    except (pa.ArrowException, OSError, IndexError) as error:
         raise ValueError(f"no readable parquet file ({' '.join(str(error).split())})") from error

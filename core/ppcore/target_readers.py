@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ppcore.errors import UserError
+from ppcore.guard import open_table
 from ppcore.images import IMAGE_EXTENSIONS, decode
 
 _TRAIN_NAMES = ("train", "training")
@@ -184,7 +185,7 @@ def _read_parquets(files: list[str]) -> tuple[Rows, list[str]]:
         try:
             schema = pq.read_schema(file)
             image, label, names = _parquet_columns(schema, file)
-            table = pq.read_table(file, columns=[image, label])
+            table = open_table(str(file)).read(columns=[image, label], use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise UserError(
                 f"{file} cannot be read as parquet ({error}); expected a Hugging Face image data set"

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ppcore.errors import UserError
 from ppcore.guard import read_table
@@ -211,7 +210,7 @@ def _join_conditions(stores: Sequence[Store], merged: Merged) -> bytes:
 def _repeated(store: Store) -> int:
     """Images whose bytes another image of the directory has too."""
     with store.open(MANIFEST) as handle:
-        digests = pq.read_table(handle, columns=["sha256"]).column("sha256").to_pylist()
+        digests = read_table(handle, None, columns=["sha256"]).column("sha256").to_pylist()
     return repeated(digest_prefixes(digests))
 
 

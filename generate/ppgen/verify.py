@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from ppcore.errors import UserError
-from ppcore.guard import MAX_JSON_BYTES, parse_json, read_table
+from ppcore.guard import MAX_JSON_BYTES, open_table, parse_json, read_table
 from ppcore.seeds import numpy_rng
 from ppcore.shards import (
     COMMITS,
@@ -297,7 +296,7 @@ def _check_manifest(store: Store, plan: Planned, report: Report) -> None:
     """The manifest is the shards' parquet rows, one row group a shard."""
     try:
         with store.open(MANIFEST) as handle:
-            manifest = pq.ParquetFile(handle)
+            manifest = open_table(handle)
             if manifest.num_row_groups != plan.num_shards or manifest.metadata.num_rows != plan.samples:
                 report.general.append(
                     f"{MANIFEST} has {manifest.metadata.num_rows} rows in {manifest.num_row_groups} groups, planned "
@@ -306,7 +305,7 @@ def _check_manifest(store: Store, plan: Planned, report: Report) -> None:
                 return
             for shard in range(plan.num_shards):
                 rows = read_rows(store, plan, shard)
-                if not manifest.read_row_group(shard).equals(rows):
+                if not read_table(manifest, len(rows), group=shard).equals(rows):
                     report.shards[shard].append(f"{MANIFEST} does not match {meta_path(shard)}")
     except FileNotFoundError as error:
         report.general.append(f"{error.filename or MANIFEST} is missing")
