@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def picture_batch(generator: Any, first: int) -> tuple[np.ndarray, np.ndarray]:
 # ---- ours
 
 
-def measure_ours(samples: int, workers: int, folder: Path) -> dict[str, float]:
+def measure_ours(samples: int, workers: int, folder: Path) -> dict[str, Any]:
     """The whole run, and what the driver saw at every commit."""
     from ppgen.engines.ray import RayEngine
 
@@ -84,15 +85,14 @@ def measure_ours(samples: int, workers: int, folder: Path) -> dict[str, float]:
     seconds = time.monotonic() - start
     if status:
         sys.exit("shards failed")
-    tenth = max(1, len(moments) // 10)
-    # Both workers' first shards come at the same time: the first tenth is counted from the moment all are at work.
-    first = (moments[tenth + workers - 1] - moments[workers - 1]) / tenth
-    last = (moments[-1] - moments[-1 - tenth]) / tenth
+    # The workers' first shards come at the same time: tenths are counted from the moment all are at work.
+    marks = [moments[workers - 1 + (len(moments) - workers) * i // 10] for i in range(11)]
+    each = [10 * (late - early) / (len(moments) - workers) for early, late in pairwise(marks)]
+    tenth = len(moments) // 10
     return {
         "rate": plan.samples / seconds,
         "steady": (len(moments) - workers) * PER_SHARD / (moments[-1] - moments[workers - 1]),
-        "first_us": first / PER_SHARD * 1e6,
-        "last_us": last / PER_SHARD * 1e6,
+        "tenths_us": [seconds / PER_SHARD * 1e6 for seconds in each],
         "growth_mb": max(memory[tenth:]) - memory[tenth - 1],
         "end_mb": resident_mb(),
     }
@@ -209,9 +209,10 @@ def main() -> int:
     return report(chosen.samples, chosen.workers, ours, bare, ray_data)
 
 
-def report(samples: int, workers: int, ours: dict[str, float], bare: float, ray_data: float | None) -> int:
+def report(samples: int, workers: int, ours: dict[str, Any], bare: float, ray_data: float | None) -> int:
     """Print the figures and the bars; exit status."""
-    drift = abs(ours["last_us"] / ours["first_us"] - 1)
+    tenths = ours["tenths_us"]
+    drift = abs(tenths[-1] / tenths[0] - 1)
     print(f"{samples} samples, {workers} workers; 8x8 PNG, {PER_SHARD} a shard")
     print(f"ppgen, Ray engine, whole run: {ours['rate']:.0f} images/s ({ours['steady']:.0f} between commits)")
     print(
@@ -223,9 +224,8 @@ def report(samples: int, workers: int, ours: dict[str, float], bare: float, ray_
     print(
         f"driver memory: {ours['growth_mb']:.1f} MB more at most after 10 % of the shards; {ours['end_mb']:.0f} MB in the end"
     )
-    print(
-        f"a sample: {ours['first_us']:.1f} us in the first tenth, {ours['last_us']:.1f} us in the last ({drift:.1%})"
-    )
+    told = ", ".join(f"{us:.1f}" for us in tenths)
+    print(f"microseconds a sample, tenth by tenth: {told}; last against first {drift:.1%}")
     bars = {
         f"at least {OF_BARE} of (a)": ours["rate"] >= OF_BARE * bare,
         "ahead of (b)": ray_data is None or ours["rate"] > ray_data,
