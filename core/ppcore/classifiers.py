@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ppcore.errors import UserError
-from ppcore.nets import SmallNet
+from ppcore.nets import OWN
 from ppcore.storage import Store
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -127,14 +127,14 @@ def build(arch: str, num_classes: int, channels: int = 3) -> nn.Module:
     """An untrained network with `num_classes` outputs and `channels` input channels.
 
     Args:
-        arch: `small` (ours, for about 32x32), a torchvision classification model, `timm/NAME`, or `module:callable`, which is
+        arch: `small` or `mobile` (ours, for about 32x32), a torchvision classification model, `timm/NAME`, or `module:callable`, which is
             called with those of num_classes, in_channels it accepts.
 
     Raises:
         UserError: unknown architecture, or one that does not take this number of channels.
     """
-    if arch == "small":
-        return SmallNet(num_classes, channels)
+    if arch in OWN:
+        return OWN[arch](num_classes, channels)
     if ":" in arch:
         return _build_custom(arch, num_classes, channels)
     if arch.startswith("timm/"):
@@ -147,7 +147,7 @@ def build(arch: str, num_classes: int, channels: int = 3) -> nn.Module:
             _swap_first_convolution(net, channels)
         return net
     raise UserError(
-        f"unknown architecture {arch!r}; expected small, a torchvision model such as resnet18, timm/NAME, or module:callable"
+        f"unknown architecture {arch!r}; expected {' or '.join(OWN)}, a torchvision model such as resnet18, timm/NAME, or module:callable"
     )
 
 
@@ -276,7 +276,7 @@ def _load_checkpoint(arch: str, file: str, class_names: tuple[str, ...]) -> Clas
         )
     net = build(arch, num_classes, channels)
     load_weights(net, state, file)
-    if arch == "small":
+    if arch in OWN:
         spec = ClassifierSpec(arch, names, channels, 32, mean=(0.5,) * channels, std=(0.5,) * channels)
     else:
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.449,), (0.226,))

@@ -1,4 +1,4 @@
-"""The project's own network for small images; everything larger comes from torchvision, timm or the user."""
+"""The project's own networks for small images; everything larger comes from torchvision, timm or the user."""
 
 from __future__ import annotations
 
@@ -56,3 +56,55 @@ class SmallNet(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, C, H, W) -> (N, num_classes)
         x = self.blocks(self.stem(x))
         return self.fc(x.mean(dim=(2, 3)))
+
+
+class _Inverted(nn.Module):
+    """Inverted residual block (Sandler et al. 2018, arXiv 1801.04381): widen, depthwise 3x3, project without activation."""
+
+    def __init__(self, in_width: int, width: int, stride: int, expansion: int = 4) -> None:
+        super().__init__()
+        wide = expansion * in_width
+        self.residual = stride == 1 and in_width == width
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_width, wide, 1, bias=False),
+            nn.BatchNorm2d(wide),
+            nn.ReLU(),
+            nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False),
+            nn.BatchNorm2d(wide),
+            nn.ReLU(),
+            nn.Conv2d(wide, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, C, H, W) -> (N, width, H/stride, W/stride)
+        y = self.layers(x)
+        return x + y if self.residual else y
+
+
+class MobileNet(nn.Module):
+    """MobileNetV2-like network for images of about 32x32, the kind a search for a device finds: 0.08 M parameters.
+
+    It halves the resolution four times and pools globally, so any size from 16 pixels up works.
+
+    Args:
+        num_classes: width of the output.
+        in_channels: 1 (grey) or 3 (RGB).
+    """
+
+    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+        )
+        plan = ((16, 24, 2), (24, 24, 1), (24, 40, 2), (40, 40, 1), (40, 64, 2), (64, 64, 1))
+        self.blocks = nn.Sequential(*(_Inverted(*block) for block in plan))
+        self.top = nn.Sequential(nn.Conv2d(64, 128, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU())
+        self.fc = nn.Linear(128, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, C, H, W) -> (N, num_classes)
+        x = self.top(self.blocks(self.stem(x)))
+        return self.fc(x.mean(dim=(2, 3)))
+
+
+OWN = {"small": SmallNet, "mobile": MobileNet}
+"""Architectures by name, for 32x32 images normalised to [-1, 1]."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ppgen.merged import Merged
 from ppgen.plan import Plan
 from ppgen.planned import Planned
-
-if TYPE_CHECKING:
-    from ppgen.merged import Merged
 
 _OPEN = """\
 ```python
@@ -26,7 +24,7 @@ pq.read_table("manifest.parquet")                                              #
 """
 
 
-def write_card(plan: Plan, versions: list[dict[str, str]], redrawn: dict[str, int]) -> str:
+def write_card(plan: Plan | Merged, versions: list[dict[str, str]], redrawn: dict[str, int]) -> str:
     """README.md of a shard directory, Markdown with the Hub's YAML header; no clock, host or path in it.
 
     Args:
@@ -34,12 +32,14 @@ def write_card(plan: Plan, versions: list[dict[str, str]], redrawn: dict[str, in
         versions: library versions the shards were made with, the most frequent first.
         redrawn: {"redrawn": samples, "below": samples} where the plan draws samples again.
     """
+    if isinstance(plan, Merged):
+        return _merged_card(plan, versions, redrawn)
     facts = {**_facts(plan), **_selection(plan, redrawn), "Libraries": "; ".join(_told(v) for v in versions)}
     return _page(plan, f"{_meaning(plan)}\n\n{_table(facts)}", _layout(plan))
 
 
-def write_merged_card(merged: Merged, versions: list[dict[str, str]], redrawn: dict[str, int]) -> str:
-    """The card of a merged directory: its parts one after the other; arguments as :func:`write_card`."""
+def _merged_card(merged: Merged, versions: list[dict[str, str]], redrawn: dict[str, int]) -> str:
+    """The parts one after the other."""
     facts = {
         "Samples": merged.samples,
         "Shards": merged.num_shards,

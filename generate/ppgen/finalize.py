@@ -12,11 +12,14 @@ from ppcore.errors import UserError
 from ppcore.guard import read_table
 from ppcore.shards import CARD, INDEX, MANIFEST, ROW_SCHEMA, meta_path, tar_path
 from ppcore.storage import Store
+from ppgen.card import write_card
 from ppgen.directory import read_commit
+from ppgen.merged import Merged
+from ppgen.plan import Plan
 from ppgen.planned import Planned
 
 
-def finalize(store: Store, plan: Planned) -> None:
+def finalize(store: Store, plan: Plan | Merged) -> None:
     """Write manifest.parquet, README.md and, last, index.json, which says that the directory is complete.
 
     Every shard must be committed. Memory does not grow with the number of shards.
@@ -25,7 +28,7 @@ def finalize(store: Store, plan: Planned) -> None:
     versions = Counter(json.dumps(record["versions"], sort_keys=True) for record in records)
     _write_manifest(store, plan)
     redrawn = {name: sum(record.get(name, 0) for record in records) for name in ("redrawn", "below")}
-    card = plan.card([json.loads(text) for text, _ in versions.most_common()], redrawn)
+    card = write_card(plan, [json.loads(text) for text, _ in versions.most_common()], redrawn)
     store.write_atomic(CARD, card.encode())
     store.write_atomic(
         INDEX, json.dumps(make_index(plan, records), indent=1, ensure_ascii=False).encode() + b"\n"

@@ -107,12 +107,6 @@ class Merged:
         }
         return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
-    def card(self, versions: list[dict[str, str]], redrawn: dict[str, int]) -> str:
-        """See :func:`ppgen.card.write_card`."""
-        from ppgen.card import write_merged_card
-
-        return write_merged_card(self, versions, redrawn)
-
 
 def read_any_plan(store: Store) -> Plan | Merged:
     """The plan of a directory, merged or not. Raises UserError."""

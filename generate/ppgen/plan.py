@@ -280,12 +280,6 @@ class Plan:
             content["count"] = self.samples
         return content
 
-    def card(self, versions: list[dict[str, str]], redrawn: dict[str, int]) -> str:
-        """The dataset card; see :func:`ppgen.card.write_card`."""
-        from ppgen.card import write_card
-
-        return write_card(self, versions, redrawn)
-
     def with_conditions(self, sha256: str) -> Plan:
         """The same plan with another condition table."""
         return replace(self, condition={**(self.condition or {}), "sha256": sha256})

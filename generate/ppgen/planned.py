@@ -26,7 +26,3 @@ class Planned(Protocol):
     def shard_fingerprint(self, shard: int) -> str:
         """What a shard's commit record must state."""
         ...
-
-    def card(self, versions: list[dict[str, str]], redrawn: dict[str, int]) -> str:
-        """See :func:`ppgen.card.write_card`."""
-        ...

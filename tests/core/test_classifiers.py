@@ -28,7 +28,8 @@ class Odd(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "arch", ["small", "resnet18", "mobilenet_v3_small", "timm/mobilenetv3_small_050", f"{__name__}:Odd"]
+    "arch",
+    ["small", "mobile", "resnet18", "mobilenet_v3_small", "timm/mobilenetv3_small_050", f"{__name__}:Odd"],
 )
 @pytest.mark.parametrize("channels", [1, 3])
 def test_any_architecture_builds(arch, channels, monkeypatch):

@@ -10,23 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from toyshards import ShardWriter
 
 from pptrain.config import load_config, save_config
 from pptrain.run import train
-
-
-def plain(num_classes: int, in_channels: int) -> nn.Module:
-    """No batch norm: its statistics are per process."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, 8, 3, 2, 1),
-        nn.ReLU(),
-        nn.Conv2d(8, 8, 3, 2, 1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(128, num_classes),
-    )
 
 
 def losses(run: Path) -> list[float]:
@@ -70,7 +57,7 @@ def test_two_processes_match_one(
         "data.resident_mb": 0,
         "method.name": "uda",
         "method.options": {"mu": 2.0, "threshold": 0.3},
-        "model.arch": "test_parallel:plain",
+        "model.arch": "plainnet:build",
         "optim.steps": 50,
         "loop.log_every": 1,
         "loop.amp": "no",

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ppcore.classifiers import Classifier
 from ppcore.errors import UserError
+from ppcore.nets import OWN
 from ppcore.targets import ImageSet, Target
 from pptrain.config import TrainConfig
 from pptrain.labeled import choose_labeled, split_validation, val_share
@@ -74,7 +75,7 @@ def resolve(
     sides = [
         source.spec.resolution if source else 0,
         pool.resolution if pool else 0,
-        32 if arch == "small" else 224,
+        32 if arch in OWN else 224,
     ]
     resolution = config.data.resolution or next(side for side in sides if side)
     data = replace(

@@ -22,7 +22,7 @@ class DataConfig:
         unlabeled: pseudo directories, or `target:SPEC` for the real training images of a target.
         weights: share of each of several directories in every batch; empty shares by their sizes.
         resolution: side in pixels the network is fed at; 0 takes the first of: the initial model's, the shards', 32 for
-            `small`, 224.
+            `small` and `mobile`, 224.
         channels: 1 or 3; 0 takes the first of: the initial model's, the shards', the target's.
         workers: decoding processes; 0 decodes in this one.
         lanes: independent parts a rank's stream is cut into, a multiple of `workers`; 0 is one a worker. The order of the

@@ -15,6 +15,7 @@ from ppcore.classifiers import (
     load_weights,
 )
 from ppcore.errors import UserError
+from ppcore.nets import OWN
 
 _GREY_MEAN, _GREY_STD = (0.449,), (0.226,)  # ImageNet's, over the three channels
 SMALL_SIDE = 64
@@ -28,7 +29,7 @@ def make_spec(
     resize = resolution if resolution <= SMALL_SIDE else round(resolution / _CROP_SHARE)
     if source is not None:
         mean, std = source.spec.mean, source.spec.std
-    elif arch == "small":
+    elif arch in OWN:
         mean, std = (0.5,) * channels, (0.5,) * channels
     else:
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else (_GREY_MEAN, _GREY_STD)
