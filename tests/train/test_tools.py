@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import oddnet
 import pytest
 import torch
 from PIL import Image
@@ -27,6 +28,7 @@ from pptrain.cli import main
 from pptrain.config import load_config, save_config
 from pptrain.discover import newest
 from pptrain.evaluate import evaluate, summarize
+from pptrain.network import choose_layout
 from pptrain.predict import find_images, write_predictions
 from pptrain.run import train
 
@@ -127,6 +129,8 @@ def test_run_without_arguments_finds_what_ppgen_left(
     write(tmp_path / "runs" / "pseudo-toy-digits", [16, 16], kind="pseudo", plan={"target": target})
     (tmp_path / "runs" / "synth-unfinished").mkdir()
     assert newest("synth") == Path("runs/synth-toy")
+    assert command(monkeypatch, "run", "--out", "mine") == 2
+    assert "out was given without a target" in capsys.readouterr().err
     short = ["--steps", "3", "--batch-size", "8", "--set", "loop.tensorboard=false", "--resolution", "16"]
     assert command(monkeypatch, "run", *short) == 0
     printed = capsys.readouterr().out
@@ -151,6 +155,14 @@ def test_command_line_errors_and_lists(
     assert "write --set section.name=value" in capsys.readouterr().err
     assert command(monkeypatch, "methods") == 0
     assert "softmatch" in capsys.readouterr().out
+
+
+def test_networks_that_a_processor_would_get_wrong_stay_contiguous() -> None:
+    cpu, last, plain = torch.device("cpu"), torch.channels_last, torch.contiguous_format
+    assert choose_layout(oddnet.build(4, 1), cpu, True) == plain
+    assert choose_layout(build("small", 4, 1), cpu, True) == last
+    assert choose_layout(build("small", 4, 1), cpu, False) == plain
+    assert choose_layout(oddnet.build(4, 1), torch.device("cuda"), True) == last
 
 
 @pytest.mark.parametrize("kind", ["supervised", "uda"])

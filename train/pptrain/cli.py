@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ppcore.console import run_app
 from ppcore.errors import UserError
+
+if TYPE_CHECKING:
+    from pptrain.config import TrainConfig
+    from pptrain.run import Result
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.replace("`", "")
@@ -72,7 +76,7 @@ def run(
     amp: Annotated[str | None, typer.Option(help="auto, no, bf16 or fp16.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     ray_workers: Annotated[
-        int, typer.Option("--ray", help="Train on so many processes of a Ray cluster; 0 trains here.")
+        int, typer.Option("--ray", min=0, help="Train on so many processes of a Ray cluster; 0 trains here.")
     ] = 0,
     address: Annotated[str, typer.Option(help="Ray cluster, host:port; local starts one here.")] = "local",
     settings: Annotated[
@@ -110,21 +114,22 @@ def run(
     from pptrain.discover import default_out, default_stages
     from pptrain.run import train
 
-    if config is None and not shards and not target:
-        for stage in default_stages(overrides, preset):
-            _report(train(stage))
-        return
-    chosen = load_config(config, overrides, preset=preset)
-    chosen = chosen if chosen.out else default_out(chosen)
-    if ray_workers:
+    def start(stage: TrainConfig) -> Result:
+        if not ray_workers:
+            return train(stage)
         from pptrain.cluster import train_on_ray
 
-        _report(train_on_ray(chosen, ray_workers, address=address))
+        return train_on_ray(stage, ray_workers, address=address)
+
+    if config is None and not shards and not target:
+        for stage in default_stages(overrides, preset):
+            _report(start(stage))
         return
-    _report(train(chosen))
+    chosen = load_config(config, overrides, preset=preset)
+    _report(start(chosen if chosen.out else default_out(chosen)))
 
 
-def _report(result: Any) -> None:
+def _report(result: Result) -> None:
     test = result.details.get("test")
     accuracy = ""
     if test is not None:

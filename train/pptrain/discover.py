@@ -46,10 +46,12 @@ def default_stages(overrides: dict[str, Any], preset: str | None) -> list[TrainC
         )
     print(f"found {', '.join(str(p) for p in (shards, pseudo) if p is not None)}")
     stages = []
-    for name in ("data.unlabeled", "method.name", "data.labels_per_class"):
+    for name in ("out", "data.unlabeled", "method.name", "data.labels_per_class"):
         if name in overrides:
-            raise UserError(f"{name} was given without a target; give --target (or neither of them)")
-    common = {name: value for name, value in overrides.items() if name != "out"}
+            raise UserError(
+                f"{name} was given without a target, and belongs to one stage of two; give --target or --shards"
+            )
+    common = dict(overrides)
     if shards is not None:
         stages.append(default_out(load_config(None, {**common, "data.shards": [str(shards)]}, preset=preset)))
     if pseudo is not None:

@@ -24,7 +24,7 @@ from pptrain.meter import Meter
 from pptrain.methods import SemiSupervised
 from pptrain.methods.base import Batch, Context
 from pptrain.metrics import Metrics
-from pptrain.network import Network, Teacher
+from pptrain.network import Network, Teacher, choose_layout
 from pptrain.optim import make_optimizer, rate_factor, set_rate
 from pptrain.ranks import Ranks
 from pptrain.resident import ResidentFeed
@@ -50,8 +50,8 @@ class Trainer:
         self.task, self.ranks, self.run = task, ranks, run
         self.config, self.device = task.config, ranks.device
         self.steps = self.config.optim.steps
-        layout = torch.channels_last if self.config.loop.channels_last else torch.contiguous_format
-        self.network = Network(task.net, task.spec).to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        self.layout = choose_layout(task.net, self.device, self.config.loop.channels_last)
+        self.network = Network(task.net, task.spec).to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
         self.ema = Ema(self.network, self.config.loop.ema)
         self.optimizer = make_optimizer(self.network, self.config.optim)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.config.loop.amp == "fp16")
@@ -193,7 +193,7 @@ class Trainer:
             for group, part in enumerate(images.chunk(groups))
         ]
         x = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return x.to(memory_format=torch.channels_last) if self.config.loop.channels_last else x
+        return x.to(memory_format=self.layout)
 
     def _autocast(self) -> Any:
         dtype = _AMP.get(self.config.loop.amp)

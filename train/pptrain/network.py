@@ -45,6 +45,30 @@ class Network(nn.Module):
         return caught[-1].flatten(1), logits
 
 
+_CHANNEL_BLOCK = 16  # the largest block of channels in oneDNN's convolutions
+
+
+def choose_layout(net: nn.Module, device: torch.device, channels_last: bool) -> torch.memory_format:
+    """Memory layout of images and weights.
+
+    On a CPU, oneDNN computes the weight gradient of a strided 1x1 convolution of few channels in channels_last by writing past
+    its workspace (github.com/uxlfoundation/oneDNN issue 6035; seen here with torch 2.15 on AVX2: crashes and wrong gradients).
+    Networks that have one stay contiguous there.
+    """
+    if not channels_last or (device.type == "cpu" and any(_overruns(m) for m in net.modules())):
+        return torch.contiguous_format
+    return torch.channels_last
+
+
+def _overruns(module: nn.Module) -> bool:
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and max(module.stride) > 1
+        and module.in_channels // module.groups < _CHANNEL_BLOCK
+    )
+
+
 class Teacher(nn.Module):
     """A trained classifier in eval mode that sees the student's own crop, with its own normalisation and size."""
 

@@ -152,7 +152,8 @@ class LoopConfig:
         log_every: steps between rows of metrics.csv.
         patience: evaluations without improvement before an early stop; 0 is off.
         amp: `no`, `bf16`, `fp16`, or `auto`: bf16 where the processor computes in it. Losses are in float32 always.
-        channels_last: memory layout of images and weights; faster for convolutions.
+        channels_last: memory layout of images and weights; faster for convolutions. On a CPU, networks with strided 1x1
+            convolutions of fewer than 16 channels do without it.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads of torch; 0 is one for images up to 64 pixels, else torch's own choice.
         trackers: names for accelerate's trackers (wandb, mlflow, trackio ...).
