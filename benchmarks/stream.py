@@ -123,6 +123,22 @@ def ours(folder: Path, side: int, batch: int, seconds: float, *, views: bool, co
     raise AssertionError("the stream never ends")
 
 
+def decode_alone(folder: Path, cores: int) -> float:
+    """The floor: images/s of nothing but decoding JPEG bytes to RGB, by processor time, over all cores."""
+    import simplejpeg
+
+    with tarfile.open(folder / "shards" / "000000.tar") as archive:
+        members = [member for member in archive.getmembers() if member.name.endswith(".jpg")]
+        files = [archive.extractfile(member).read() for member in members[:200]]  # type: ignore[union-attr]
+    rates = []
+    for _ in range(5):
+        start = time.process_time()
+        for data in files:
+            simplejpeg.decode_jpeg(data)
+        rates.append(cores * len(files) / (time.process_time() - start))
+    return statistics.median(rates)
+
+
 def measure(name: str, folder: Path, side: int, options: argparse.Namespace) -> float | None:
     """One contestant in a process of its own; None when it is not installed."""
     shared = [str(folder), str(side), str(options.batch), str(options.seconds), str(options.cores)]
@@ -185,6 +201,7 @@ def main() -> None:
             medians = {name: statistics.median(values) for name, values in rates.items() if values}
             best = max((medians[name] for name in PEERS if name in medians), default=None)
             print(f"{side}-pixel JPEG shards, batches of {options.batch}, {options.cores} cores:")
+            print(f"  {'floor':12s} {decode_alone(folder, options.cores):8.0f} images/s  decoding alone")
             for name, rate in medians.items():
                 against = f"  {rate / best:.2f}x the best peer" if best and name in OURS else ""
                 print(f"  {name:12s} {rate:8.0f} images/s  {OURS.get(name, '')}{against}")

@@ -22,6 +22,9 @@ from ppflow.recipe import Recipe
 from ppflow.run import Done
 from ppflow.table import Row, cells, header
 
+Curves = dict[str, list[tuple[float, float]]]
+_LINES = 8  # on one chart
+
 _STYLE = """
 .classes { display: grid; grid-template-columns: repeat(auto-fill, minmax(262px, 1fr)); gap: .5rem 1rem; }
 .classes div { display: flex; align-items: center; gap: .6rem; } .classes b { width: 1.4rem; text-align: right; }
@@ -62,23 +65,35 @@ def _curves(recipe: Recipe, done: Mapping[Key, Done]) -> list[str]:
         ("monitor_accuracy", "Accuracy on unused training images, %"),
         ("loss", "Training loss"),
     ):
-        series = {}
+        series: Curves = {}
         for label, stage in recipe.rows.items():
             runs = [_read_metric(done[stage, seed].node.folder, column) for seed in recipe.seeds]
             line = _mean_curve([run for run in runs if run])
             if line:
                 series[label] = line
         if series:
-            out.append(
-                f"<h2>{escape(title)}</h2>"
-                + svg.curves(series, "optimiser steps of the last stage", title.lower())
-            )
+            out.append(f"<h2>{escape(title)}</h2>")
+            for chart in _legible(series, recipe.compare):
+                out.append(svg.curves(chart, "optimiser steps of the last stage", title.lower()))
     if out:
         out.append(
             '<p class="small">Mean over seeds. The unused training images are watched only: they choose nothing, and the test '
             "images are read once, at the end.</p>"
         )
     return out
+
+
+def _legible(series: Curves, compare: Sequence[str]) -> list[Curves]:
+    """The series on as many charts as it takes, the rows of comparison on each."""
+    if len(series) <= _LINES:
+        return [series]
+    shared = {label: line for label, line in series.items() if label in compare}
+    rest = [label for label in series if label not in compare]
+    room = max(1, _LINES - len(shared))
+    return [
+        {**shared, **{label: series[label] for label in rest[first : first + room]}}
+        for first in range(0, len(rest), room)
+    ]
 
 
 def _read_metric(folder: Path, column: str) -> dict[int, float]:

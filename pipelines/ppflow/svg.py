@@ -9,6 +9,8 @@ from html import escape
 from ppcore.svg import WIDTH, colour, frame, grid_line, ticks
 from ppflow.table import Row
 
+_LETTER = 7  # pixels a letter of a label takes, about
+
 
 def dots(rows: Sequence[Row]) -> str:
     """One line a row: a dot a seed and a bar at the mean, on a common scale of percent."""
@@ -16,7 +18,8 @@ def dots(rows: Sequence[Row]) -> str:
     high = min(100, math.ceil(max(max(row.values) for row in rows) / 5) * 5)
     if high <= low:
         low = high - 5
-    left, line, top = 240, 30, 8
+    left = max(240, _LETTER * max(len(row.label) for row in rows) + 12)
+    line, top = 30, 8
     height = top + line * len(rows) + 28
 
     def x(value: float) -> float:
@@ -42,7 +45,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_
     points = [point for line in series.values() for point in line]
     if not points:
         return ""
-    left, right, top, plot = 56, 230, 12, 260
+    left, right, top, plot = 56, max(230, _LETTER * max(map(len, series)) + 42), 12, 260
     x_high = max(x for x, _ in points) or 1.0
     y_low, y_high = min(y for _, y in points), max(y for _, y in points)
     if y_high <= y_low:

@@ -2,7 +2,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from ppflow import svg
+from ppflow import report, svg
 from ppflow.table import as_csv, as_text, make_rows
 
 RESULTS = {"Scratch": [80.0, 82.0, 84.0], "PP": [90.0, 91.0, 83.0]}
@@ -42,3 +42,12 @@ def test_drawings_are_well_formed_and_show_every_seed():
     for text in (drawing, lines):
         ET.fromstring(text)
     assert svg.curves({"none": []}, "x", "y") == ""
+
+
+def test_many_curves_are_spread_over_charts():
+    series = {f"row {n}": [(0.0, n), (1.0, n)] for n in range(20)}
+    charts = report._legible(series, ["row 3", "row 9"])
+    assert all(len(chart) <= 8 and "row 3" in chart and "row 9" in chart for chart in charts)
+    assert set().union(*charts) == set(series)
+    assert sum(map(len, charts)) == 20 + 2 * (len(charts) - 1)
+    assert report._legible(dict(list(series.items())[:8]), ["row 3"]) == [dict(list(series.items())[:8])]
