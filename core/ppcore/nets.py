@@ -82,7 +82,7 @@ class _Inverted(nn.Module):
 
 
 class MobileNet(nn.Module):
-    """MobileNetV2-like network for images of about 32x32, the kind a search for a device finds: 0.08 M parameters.
+    """MobileNetV2-like network for images of about 32x32, the kind a search for a device finds: 0.1 M parameters.
 
     It halves the resolution four times and pools globally, so any size from 16 pixels up works.
 
