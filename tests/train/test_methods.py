@@ -13,7 +13,7 @@ from ppcore.errors import UserError
 from pptrain.methods import METHODS, SemiSupervised, make_method
 from pptrain.methods.base import Batch, Context
 from pptrain.methods.supervised import cutmix, mixup
-from pptrain.network import Network, frozen, untracked
+from pptrain.network import Network, untracked
 
 K = 4
 SEMI = [name for name, method in METHODS.items() if issubclass(method, SemiSupervised)]
@@ -178,13 +178,31 @@ def test_batch_norm_modes() -> None:
     assert not torch.allclose(after["joint"], running(labeled_only))
     model, x = toy(), batch()["u_weak"]
     before = running(model)
-    with frozen(model):
-        by_running = model(x)
     with untracked(model):
         by_batch = model(x)
     assert torch.equal(running(model), before)
-    assert torch.allclose(by_running, model.eval()(x))
-    assert not torch.allclose(by_running, by_batch)
+    assert torch.allclose(by_batch, model(x))
+
+
+def test_batch_norm_labeled_normalises_all_by_the_labelled_images() -> None:
+    """Also in the gradient: with running averages or constants in their place, training breaks."""
+    model, given = toy(), batch()
+    alone, frozen = copy.deepcopy(model), copy.deepcopy(model)
+    frozen_layer = next(m for m in frozen.modules() if isinstance(m, nn.BatchNorm2d))
+    frozen_layer.momentum = 1.0
+    frozen(given["x"])  # its running statistics are now the batch's, the variance unbiased
+    values = given["x"].numel()  # a channel
+    frozen_layer.running_var *= (values - 1) / values
+    z_x, logits = ready("uda", model, "labeled").forward(model, given)
+    assert torch.allclose(z_x, alone(given["x"]), atol=1e-5)
+    assert torch.allclose(logits["u_strong"], frozen.eval()(given["u_strong"]), atol=1e-5)
+    for kept, same in zip(model.buffers(), alone.buffers(), strict=True):
+        assert torch.allclose(kept, same)
+    z_x, _ = ready("uda", model, "labeled").forward(model, given)
+    gradient = torch.autograd.grad(z_x.square().sum(), list(model.parameters()))
+    expected = torch.autograd.grad(alone(given["x"]).square().sum(), list(alone.parameters()))
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(gradient, expected, strict=True))
+    assert "forward" not in vars(next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d)))
 
 
 def test_mixtures_keep_probabilities() -> None:

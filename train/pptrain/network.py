@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -101,13 +102,44 @@ def untracked(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Batch norm normalises by its running statistics and leaves them alone."""
+def by_first(model: nn.Module, count: int) -> Iterator[None]:
+    """Batch norm normalises a whole batch by the statistics of its first `count` images, which alone enter the running ones.
+
+    Running averages in their place lag behind the weights, and weights that learn through them come to rely on the lag: when the
+    learning rate falls, the averages catch up and the network breaks. So does leaving the statistics out of the gradient.
+    """
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
     for layer in layers:
-        layer.training = False
+        layer.forward = partial(_normalize, layer, count)  # type: ignore[method-assign]
     try:
         yield
     finally:
         for layer in layers:
-            layer.training = True
+            del layer.forward
+
+
+def _normalize(layer: _BatchNorm, count: int, x: Tensor) -> Tensor:
+    """(B, C, ...) -> (B, C, ...)."""
+    shape = (1, -1, *(1,) * (x.ndim - 2))
+    first = x[:count].float()
+    var, mean = torch.var_mean(first, dim=[0, *range(2, x.ndim)], correction=0)
+    if layer.track_running_stats:
+        _follow(layer, mean.detach(), var.detach(), first.numel() // first.shape[1])
+    scale = torch.rsqrt(var + layer.eps)
+    if layer.affine:
+        scale = scale * layer.weight
+    shift = -mean * scale
+    if layer.affine:
+        shift = shift + layer.bias
+    return (x * scale.view(shape) + shift.view(shape)).to(x.dtype)
+
+
+def _follow(layer: _BatchNorm, mean: Tensor, var: Tensor, count: int) -> None:
+    """Update the running statistics as a training pass over `count` values a channel does."""
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    assert layer.num_batches_tracked is not None
+    layer.num_batches_tracked += 1
+    share = 1.0 / int(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
+    layer.running_mean.lerp_(mean, share)
+    layer.running_var.lerp_(var * (count / max(count - 1, 1)), share)

@@ -72,8 +72,8 @@ class MethodConfig:
     Attributes:
         name: see `pptrain methods`.
         options: the method's own settings; those left out take the method's defaults.
-        batch_norm: `joint` (one concatenated batch), `labeled` (unlabelled images are normalised by the running statistics of
-            the labelled ones) or `split` (each stream by its own, arXiv 1904.03515).
+        batch_norm: `joint` (one concatenated batch), `labeled` (unlabelled images are normalised by the statistics of the
+            batch's labelled ones) or `split` (each stream by its own, arXiv 1904.03515).
     """
 
     name: str = "supervised"

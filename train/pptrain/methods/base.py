@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from pptrain.network import frozen, untracked
+from pptrain.network import by_first, untracked
 
 Batch = dict[str, Tensor]
 Losses = dict[str, Tensor]
@@ -110,18 +111,19 @@ class SemiSupervised(Method):
         """
         x = batch["x"]
         names = tuple(self.views) if names is None else names
-        if self.context.batch_norm == "joint":
-            z = model(torch.cat([x, *(batch[name] for name in names)]))
+        if self.context.batch_norm != "split":
+            labeled = self.context.batch_norm == "labeled"
+            with by_first(model, x.shape[0]) if labeled else nullcontext():
+                z = model(torch.cat([x, *(batch[name] for name in names)]))
             z_x, *z_u = z.split([x.shape[0], *(batch[name].shape[0] for name in names)])
             return z_x, {n: t.detach() if n in fixed else t for n, t in zip(names, z_u, strict=True)}
         z_x = model(x)
-        kept_apart = frozen if self.context.batch_norm == "labeled" else untracked
         logits: dict[str, Tensor] = {}
-        with kept_apart(model):
-            for group in (tuple(n for n in names if n in fixed), tuple(n for n in names if n not in fixed)):
-                if not group:
-                    continue
-                with torch.set_grad_enabled(group[0] not in fixed):
-                    z = model(torch.cat([batch[name] for name in group]))
-                logits.update(zip(group, z.chunk(len(group)), strict=True))
+        with untracked(model):
+            for held in (True, False):
+                group = [name for name in names if (name in fixed) == held]
+                if group:
+                    with torch.set_grad_enabled(not held):
+                        z = model(torch.cat([batch[name] for name in group]))
+                    logits.update(zip(group, z.chunk(len(group)), strict=True))
         return z_x, logits
