@@ -1,0 +1,149 @@
+"""What the golden tests compare: run as a program it records `golden.json` and `help.txt` anew.
+
+    .venv/bin/python tests/golden/record.py
+
+Generation runs with AVX2 instructions whatever the processor has more, so that one record serves many machines; the record names
+the kind of processor, and others skip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RECORD, HELP = HERE / "golden.json", HERE / "help.txt"
+
+# The last bits of a convolution follow the instruction set; these hold torch, oneDNN and MKL to AVX2.
+ENVIRONMENT = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_CBWR": "AVX2",
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+_COMMON = "--source letters --seed 7 --batch-size 8 --samples-per-shard 8 --threads 1 --workers 1 --dtype float32 --device cpu"
+RUNS = {
+    "synth": f"synth {_COMMON} --classes 0,3,17,41 --per-class 4 --out synth",
+    "pseudo": f"pseudo {_COMMON} --target digits --labels-per-class 1 --count 16 --score --out pseudo",
+}
+TRAINING = {
+    "pretrain": "--shards synth --arch mobile --steps 2 --batch-size 4",
+    "finetune": "--target digits --labels-per-class 12 --init pretrain --epochs 1 --lr 0.01",
+    "uda": "--target digits --unlabeled pseudo --labels-per-class 1 --method uda --steps 2 --set method.options.mu=2",
+    "paper": "--target digits --preset paper --labels-per-class 2 --epochs 1 --batch-norm split",
+}
+
+
+def processor() -> str:
+    """The kind of processor and libraries the record belongs to."""
+    import torch
+
+    vendor = platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = info.read_text().splitlines()
+        vendor += " " + next((x.split(":")[1].strip() for x in lines if x.startswith("vendor_id")), "")
+        flags = next((x for x in lines if x.startswith("flags")), "").split()
+        vendor += " AVX2" if "avx2" in flags else " without AVX2"
+    return f"{vendor}, torch {torch.__version__.split('+')[0]}"
+
+
+def run(command: str, arguments: str, folder: Path) -> None:
+    """One command of the project, in `folder`."""
+    program = [str(Path(sys.executable).parent / command), *arguments.split()]
+    done = subprocess.run(
+        program, cwd=folder, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{' '.join(program)}: {done.stderr[-2000:]}"
+
+
+def tar_content(path: Path) -> str:
+    """sha256 of the members' names and data, in order."""
+    digest = hashlib.sha256()
+    with tarfile.open(path) as archive:
+        for member in archive:
+            handle = archive.extractfile(member)
+            assert handle is not None
+            digest.update(f"{member.name}\0{member.size}\0".encode() + handle.read())
+    return digest.hexdigest()
+
+
+def parquet_content(path: Path) -> str:
+    """sha256 of the rows, column by column, whatever bytes the library writes them in."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, use_threads=False)
+    columns = {name: table.column(name).to_pylist() for name in table.column_names}
+    return hashlib.sha256(json.dumps(columns, sort_keys=True).encode()).hexdigest()
+
+
+def directory_content(out: Path) -> dict[str, str]:
+    """Relative path -> digest of the content of every tar and parquet file."""
+    files = sorted(p for p in out.rglob("*") if p.suffix in (".tar", ".parquet"))
+    digest = {".tar": tar_content, ".parquet": parquet_content}
+    return {str(path.relative_to(out)): digest[path.suffix](path) for path in files}
+
+
+def shards(folder: Path) -> dict[str, Any]:
+    """Make both directories; what is in them, and the plans' fingerprints."""
+    found: dict[str, Any] = {}
+    for name, arguments in RUNS.items():
+        run("ppgen", arguments, folder)
+        found[name] = directory_content(folder / name)
+        found[name]["fingerprint"] = json.loads((folder / name / "plan.json").read_text())["fingerprint"]
+    return found
+
+
+def configurations(folder: Path) -> dict[str, str]:
+    """The resolved configuration that each training run leaves; `synth` and `pseudo` must be in `folder`."""
+    for name, arguments in TRAINING.items():
+        run("pptrain", f"run {arguments} --amp no --device cpu --out {name}", folder)
+    return {name: (folder / name / "config.yaml").read_text() for name in TRAINING}
+
+
+def helps() -> str:
+    """`--help` of every command and subcommand of the three programs."""
+    os.environ.update({"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"})
+    import typer.rich_utils
+    from typer.main import get_command
+    from typer.testing import CliRunner
+
+    from ppflow.cli import app as ppflow
+    from ppgen.cli import app as ppgen
+    from pptrain.cli import app as pptrain
+
+    typer.rich_utils.MAX_WIDTH = 100
+    pages: list[str] = []
+
+    def visit(app: Any, command: Any, path: list[str]) -> None:
+        result = CliRunner().invoke(app, [*path[1:], "--help"], prog_name=path[0])
+        lines = [line.rstrip() for line in result.output.splitlines()]
+        pages.append("\n".join([f"$ {' '.join(path)} --help", *lines, ""]))
+        for name in sorted(getattr(command, "commands", {})):
+            visit(app, command.commands[name], [*path, name])
+
+    for name, app in (("ppgen", ppgen), ("pptrain", pptrain), ("ppflow", ppflow)):
+        visit(app, get_command(app), [name])
+    return "\n".join(pages)
+
+
+def main() -> None:
+    """Record."""
+    with tempfile.TemporaryDirectory() as name:
+        record = {"processor": processor(), "shards": shards(Path(name))}
+        record["configurations"] = configurations(Path(name))
+    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    HELP.write_text(helps())
+
+
+if __name__ == "__main__":
+    main()
