@@ -93,7 +93,7 @@ class Run:
             "--batch-size",
             "20",
         ]
-        return [sys.executable, "-m", "ppgen.cli", "synth", *plan, "--out", str(out)]
+        return [sys.executable, "-m", "ppgen", "synth", *plan, "--out", str(out)]
 
     def committed(self) -> int:
         """Commit records so far."""

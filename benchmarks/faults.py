@@ -26,9 +26,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from fault_rig import Grid, Run, can_mount, digests, mounted
 
-from ppcore.storage import Store
-from ppgen.directory import read_plan
-from ppgen.verify import verify
+from ppcore.storage.store import Store
+from ppgen.shards.directory import read_plan
+from ppgen.upkeep.verification import verify
 
 SHARDS, PER_SHARD = 30, 40
 Breaker = Callable[["Case"], None]
@@ -235,7 +235,7 @@ def judge(case: Case, undisturbed: dict[str, str]) -> Verdict:
 
 
 def ppgen(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ppgen.cli", *args], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "ppgen", *args], capture_output=True, text=True)
 
 
 def catalogue(moments: int) -> list[tuple[str, Breaker, bool]]:

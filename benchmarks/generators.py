@@ -206,7 +206,8 @@ def matrix_rate(setting: Setting) -> float:
 
 def encoding_rate(resolution: int) -> float:
     """JPEG images a second on one thread."""
-    from ppgen.encode import choose_encoding, make_encoder
+    from ppgen.plan.encoding import choose_encoding
+    from ppgen.shards.encode import make_encoder
 
     encode = make_encoder(choose_encoding("jpg", resolution))
     smooth = torch.nn.functional.interpolate(torch.rand(32, 3, 16, 16), size=resolution, mode="bicubic")

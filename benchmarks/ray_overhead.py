@@ -16,15 +16,16 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ppcore.storage import Store
-from ppgen.directory import create
+from ppcore.storage.store import Store
 from ppgen.engines.inline import InlineEngine
 from ppgen.engines.ray import RayEngine
-from ppgen.plan import Plan
-from ppgen.request import Settings, plan_synth
-from ppgen.run import default_threads
-from ppgen.source import SourceSpec, open_generator
-from ppgen.worker import Job
+from ppgen.engines.run import default_threads
+from ppgen.generators import open_generator
+from ppgen.plan.plan import Plan
+from ppgen.plan.request import Settings, plan_synth
+from ppgen.shards.directory import create
+from ppgen.shards.worker import Job
+from ppgen.sources.spec import SourceSpec
 
 WORKERS, BAR = 2, 0.95
 

@@ -28,13 +28,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ppgen.conditions import one_hot
-from ppgen.encode import make_encoder
 from ppgen.engines.base import Committed, Event, OnEvent, Summary
-from ppgen.request import Settings, plan_synth
-from ppgen.run import cores, prepare, run_plan
-from ppgen.source import SourceSpec, open_generator
-from ppgen.worker import Job
+from ppgen.engines.run import cores, prepare, run_plan
+from ppgen.generators import open_generator
+from ppgen.plan.conditions import one_hot
+from ppgen.plan.request import Settings, plan_synth
+from ppgen.shards.encode import make_encoder
+from ppgen.shards.worker import Job
+from ppgen.sources.spec import SourceSpec
 
 CLASSES, PER_SHARD, BATCH = 1000, 1000, 100
 MAX_GROWTH_MB, MAX_DRIFT, OF_BARE = 100, 0.10, 0.9

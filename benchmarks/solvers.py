@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ppgen import schedules
-from ppgen.solvers import SOLVERS, Denoise, Path, evaluations, flow_heun, heun
+from ppgen.sampling import schedules
+from ppgen.sampling.solvers import SOLVERS, Denoise, Path, evaluations, flow_heun, heun
 
 MEANS = torch.tensor([[-0.9, -0.5], [0.8, -0.6], [0.1, 0.9]], dtype=torch.float64)
 WIDTHS = torch.tensor([0.30, 0.35, 0.40], dtype=torch.float64)

@@ -50,7 +50,8 @@ def pictures(side: int, count: int) -> Iterator[np.ndarray]:
 
 def prepare(root: Path, side: int) -> Path:
     """A finished shard directory as ppgen synth writes it (JPEG, its default quality)."""
-    from ppgen.encode import choose_encoding, make_encoder
+    from ppgen.plan.encoding import choose_encoding
+    from ppgen.shards.encode import make_encoder
 
     folder = root / f"shards-{side}"
     if (folder / "index.json").exists():
@@ -98,11 +99,11 @@ def ours(folder: Path, side: int, batch: int, seconds: float, *, views: bool, co
     import torch
 
     from ppcore.memory import keep_freed_memory
-    from pptrain.feed import Share
-    from pptrain.pool import open_pool
-    from pptrain.settings import ViewsConfig
-    from pptrain.stream import StreamFeed
-    from pptrain.views import Views
+    from pptrain.config.settings import ViewsConfig
+    from pptrain.data.feed import Share
+    from pptrain.data.pool import open_pool
+    from pptrain.data.stream import StreamFeed
+    from pptrain.data.views import Views
 
     torch.set_num_threads(1)
     keep_freed_memory()  # as pptrain run does on a CPU
@@ -156,8 +157,8 @@ def measure(name: str, folder: Path, side: int, options: argparse.Namespace) -> 
 
 def waiting(folder: Path, out: Path) -> float:
     """Share of the time a real training run of the `small` network spends waiting for the stream."""
-    from pptrain.config import load_config
-    from pptrain.run import train
+    from pptrain.config.load import load_config
+    from pptrain.engine.run import train
 
     settings = {"data.shards": str(folder), "data.resident_mb": 0, "data.workers": 1, "out": str(out)}
     settings |= {"optim.steps": 60, "optim.batch_size": 128, "loop.tensorboard": False, "loop.log_every": 60}

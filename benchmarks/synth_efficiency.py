@@ -21,10 +21,11 @@ import torch
 
 from ppgen.engines.base import Committed, Event, Sampled
 from ppgen.engines.inline import InlineEngine
-from ppgen.request import Settings, plan_synth
-from ppgen.run import cores, default_threads, prepare, run_plan
-from ppgen.source import SourceSpec, open_generator
-from ppgen.worker import Job
+from ppgen.engines.run import cores, default_threads, prepare, run_plan
+from ppgen.generators import open_generator
+from ppgen.plan.request import Settings, plan_synth
+from ppgen.shards.worker import Job
+from ppgen.sources.spec import SourceSpec
 
 _WARM_SHARE = 0.2  # of a run; what comes before is not steady
 

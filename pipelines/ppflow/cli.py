@@ -30,9 +30,10 @@ def run(
     Finished stages are found again: after an interruption the same command resumes.
     """
     from ppcore.storage import Store
-    from ppflow import graph, report, table
-    from ppflow import recipe as recipes
-    from ppflow.run import run_nodes
+    from ppflow import statistics as table
+    from ppflow.recipe import recipe as recipes
+    from ppflow.report import page as report
+    from ppflow.runner import graph, run_nodes
 
     loaded = recipes.load_recipe(recipe)
     if seeds is not None:
@@ -87,7 +88,3 @@ def _require_writable(root: Path) -> None:
 def main() -> None:
     """Entry point of the `ppflow` command."""
     run_app(app)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ppcore.errors import UserError
-from ppcore.shards import ShardSet
-from ppcore.tars import decode_soft, encode_soft, iter_tar
+from ppcore.shards.reader import ShardSet
+from ppcore.shards.tars import decode_soft, encode_soft, iter_tar
 
 
 def make_tar(members, tar_format=tarfile.USTAR_FORMAT):

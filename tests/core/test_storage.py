@@ -3,8 +3,8 @@ import os
 import pytest
 
 from ppcore.errors import UserError
-from ppcore.remote import UnreachableError
-from ppcore.storage import TEMP_PREFIX, Store
+from ppcore.storage.remote import UnreachableError
+from ppcore.storage.store import TEMP_PREFIX, Store
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -65,7 +65,7 @@ def test_unknown_protocol_is_a_user_error():
 
 
 def test_transient_errors_are_retried(monkeypatch):
-    monkeypatch.setattr("ppcore.remote.time.sleep", lambda _s: None)
+    monkeypatch.setattr("ppcore.storage.remote.time.sleep", lambda _s: None)
     store = Store("memory://retry")
     store.write_atomic("a", b"1")
     calls = []
@@ -94,8 +94,8 @@ def test_secrets_in_urls_are_refused_and_not_repeated(url):
 
 def test_a_store_that_never_works_is_given_up(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("ppcore.remote.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("ppcore.remote.time.sleep", lambda s: now.__setitem__(0, now[0] + s))
+    monkeypatch.setattr("ppcore.storage.remote.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("ppcore.storage.remote.time.sleep", lambda s: now.__setitem__(0, now[0] + s))
     store = Store("memory://gone")
 
     def down(path):

@@ -10,9 +10,9 @@ import typer
 from dummy import SIDE, Painter
 from torch import nn
 
-from ppcore.classifiers import ClassifierSpec, save_classifier
+from ppcore.classifiers.load import ClassifierSpec, save_classifier
 from ppcore.errors import UserError
-from ppgen.cli import app
+from ppgen.cli.commands import app
 
 K = 10
 

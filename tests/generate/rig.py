@@ -9,16 +9,17 @@ import numpy as np
 from dummy import SIDE, Reader
 from PIL import Image
 
-from ppcore.classifiers import ClassifierSpec, save_classifier
-from ppcore.storage import Store
-from ppgen.directory import read_plan
+from ppcore.classifiers.load import ClassifierSpec, save_classifier
+from ppcore.storage.store import Store
 from ppgen.engines.base import Engine
 from ppgen.engines.inline import InlineEngine
-from ppgen.plan import Plan
-from ppgen.request import PseudoRequest, Settings, plan_pseudo, plan_synth
-from ppgen.run import prepare, run_plan
-from ppgen.source import SourceSpec, open_generator
-from ppgen.worker import Job, Worker
+from ppgen.engines.run import prepare, run_plan
+from ppgen.generators import open_generator
+from ppgen.plan.plan import Plan
+from ppgen.plan.request import PseudoRequest, Settings, plan_pseudo, plan_synth
+from ppgen.shards.directory import read_plan
+from ppgen.shards.worker import Job, Worker
+from ppgen.sources.spec import SourceSpec
 
 SMALL = Settings(seed=3, batch_size=8, samples_per_shard=20)
 

@@ -13,8 +13,8 @@ from conftest import HERE
 from rig import make_classifier, make_target, stored
 
 from ppcore.errors import UserError
-from ppgen.cli import app
-from ppgen.launch import parse_settings
+from ppgen.cli.commands import app
+from ppgen.cli.launch import parse_settings
 
 SYNTH = ["synth", "--source", "dummy:build", "--device", "cpu"]
 
@@ -27,7 +27,7 @@ def call(*args: str) -> None:
 def start(*args: str, cwd: Path) -> subprocess.Popen[str]:
     path = os.pathsep.join([HERE, *(p for p in sys.path if p)])
     environment = {**os.environ, "PYTHONPATH": path}
-    command = [sys.executable, "-m", "ppgen.cli", *args]
+    command = [sys.executable, "-m", "ppgen", *args]
     return subprocess.Popen(
         command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -177,7 +177,7 @@ def test_signals_stop_cleanly_and_say_how_to_resume(here: Path, signum: signal.S
 
 
 def test_help_is_quick_and_light() -> None:
-    code = "import sys, ppgen.cli; print([m for m in ('torch', 'diffusers', 'ray', 'pyarrow') if m in sys.modules])"
+    code = "import sys, ppgen.cli.commands; print([m for m in ('torch', 'diffusers', 'ray', 'pyarrow') if m in sys.modules])"
     path = os.pathsep.join(p for p in sys.path if p)
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from ppcore.errors import UserError
-from ppgen.conditions import Conditions, condition_rows, soft_labels
-from ppgen.directory import conditions_sha256
-from ppgen.plan import Plan, Segment
+from ppgen.plan.conditions import Conditions, condition_rows, conditions_sha256, soft_labels
+from ppgen.plan.plan import Plan, Segment
 
 K = 5
 

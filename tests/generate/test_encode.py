@@ -9,8 +9,9 @@ from PIL import Image
 
 from ppcore.errors import UserError
 from ppcore.images import decode
-from ppgen.encode import choose_encoding, make_encoder
-from ppgen.pack import TarBuffer, entropy
+from ppgen.plan.encoding import choose_encoding
+from ppgen.shards.encode import make_encoder
+from ppgen.shards.pack import TarBuffer, entropy
 
 
 def picture(channels: int, side: int) -> np.ndarray:

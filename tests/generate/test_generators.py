@@ -19,8 +19,9 @@ from tiny_models import (
 )
 
 from ppcore.errors import UserError
-from ppgen.generators import Generator, load_generator
+from ppgen.generators import load_generator
 from ppgen.generators.labels import embed
+from ppgen.sources import Generator
 
 FAMILIES = ("dit", "unet", "consistency", "biggan")
 

@@ -27,13 +27,13 @@ import pytest
 from rig import stored, synth
 
 from ppcore.errors import UserError
-from ppcore.shards import ShardSet
-from ppgen.merge import merge
-from ppgen.plan import canonical_json
-from ppgen.repair import repair
-from ppgen.request import Settings
-from ppgen.verify import Report, verify
-from pptrain.pool import decode_into, open_pool
+from ppcore.shards.reader import ShardSet
+from ppgen.plan.plan import canonical_json
+from ppgen.plan.request import Settings
+from ppgen.upkeep.merging import merge
+from ppgen.upkeep.repairing import repair
+from ppgen.upkeep.verification import Report, verify
+from pptrain.data.pool import decode_into, open_pool
 
 BOMB = 3 << 30  # bytes that something small claims to be
 

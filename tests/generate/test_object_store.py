@@ -12,15 +12,15 @@ import pytest
 from faulty import FAULTS, Proxy
 from rig import fingerprints, stored, synth
 
-from ppcore import remote
 from ppcore.errors import UserError
-from ppcore.shards import COMMITS, META, SHARDS, ShardSet
-from ppcore.storage import Store
-from ppgen.cli import app
+from ppcore.shards.reader import COMMITS, META, SHARDS, ShardSet
+from ppcore.storage import remote
+from ppcore.storage.store import Store
+from ppgen.cli.commands import app
 from ppgen.engines.base import Committed, Event, OnEvent, Retried, Summary
 from ppgen.engines.inline import InlineEngine
-from ppgen.verify import verify
-from ppgen.worker import Job
+from ppgen.shards.worker import Job
+from ppgen.upkeep.verification import verify
 
 s3fs = pytest.importorskip("s3fs")
 moto = pytest.importorskip("moto.server")

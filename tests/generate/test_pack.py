@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from ppgen.pack import TarBuffer
+from ppgen.shards.pack import TarBuffer
 
 
 @pytest.mark.parametrize(

@@ -21,15 +21,15 @@ from rig import (
 )
 
 from ppcore.errors import UserError
-from ppcore.shards import ShardSet
-from ppgen.conditions import Conditions
-from ppgen.directory import pending_shards
+from ppcore.shards.reader import ShardSet
 from ppgen.engines.base import Committed, Failed, Retried
 from ppgen.engines.inline import InlineEngine
-from ppgen.request import Settings
-from ppgen.source import SourceSpec
-from ppgen.verify import verify
-from ppgen.worker import Job, Worker
+from ppgen.plan.conditions import Conditions
+from ppgen.plan.request import Settings
+from ppgen.shards.directory import pending_shards
+from ppgen.shards.worker import Job, Worker
+from ppgen.sources.spec import SourceSpec
+from ppgen.upkeep.verification import verify
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +236,7 @@ def test_pseudo_repeats_and_refuses_other_conditions(workshop: tuple[Path, Path]
 
 
 def test_few_labels_keep_the_images_the_trainer_keeps(workshop: tuple[Path, Path], tmp_path: Path) -> None:
-    from ppcore.targets import few_shot, load_target
+    from ppcore.targets.table import few_shot, load_target
 
     assert pseudo(tmp_path / "out", *workshop, labels_per_class=2, label_seed=7) == 0
     train = load_target(str(workshop[0])).train

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ppcore.errors import UserError
-from ppgen.permutation import permute
-from ppgen.plan import Plan, Segment
-from ppgen.request import parse_classes
+from ppgen.plan.permutation import permute
+from ppgen.plan.plan import Plan, Segment
+from ppgen.plan.request import parse_classes
 
 
 def make_plan(**changes: object) -> Plan:

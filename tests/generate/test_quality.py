@@ -7,10 +7,11 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from ppgen import duplicates, quality
-from ppgen.distances import frechet, kid, mean_distance, prdc, radii
-from ppgen.features import Seen
-from ppgen.quality import Sight
+from ppgen.quality import agreement as quality
+from ppgen.quality import duplicates
+from ppgen.quality.agreement import Sight
+from ppgen.quality.distances import frechet, kid, mean_distance, prdc, radii
+from ppgen.quality.features import Seen
 
 
 def standard(count: int, dimensions: int, seed: int = 0) -> np.ndarray:
@@ -113,7 +114,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(7)
     a, b = random.normal(size=(50, 4)), random.normal(size=(33, 4))
     whole = (kid(a, b), prdc(a, b), mean_distance(a), radii(a, 5).tolist())
-    monkeypatch.setattr("ppgen.distances._CHUNK", 7)
+    monkeypatch.setattr("ppgen.quality.distances._CHUNK", 7)
     parts = (kid(a, b), prdc(a, b), mean_distance(a), radii(a, 5).tolist())
     assert parts[0] == pytest.approx(whole[0])
     assert parts[1] == pytest.approx(whole[1])

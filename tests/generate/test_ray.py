@@ -20,15 +20,15 @@ from rig import fingerprints, stored, synth, synth_job
 
 from ppcore.errors import UserError
 from ppgen.engines.base import Committed, Event, Failed, Notice, OnEvent, Retried, Sampled, Summary, Workers
-from ppgen.source import SourceSpec
-from ppgen.verify import verify
+from ppgen.sources.spec import SourceSpec
+from ppgen.upkeep.verification import verify
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from ppgen.engines.ray import RayEngine  # noqa: E402
 from ppgen.engines.ray_actor import Hand, Trouble  # noqa: E402
-from ppgen.worker import Job  # noqa: E402
+from ppgen.shards.worker import Job  # noqa: E402
 
 STORE = 80 << 20
 
@@ -197,7 +197,17 @@ def start(out: Path, *options: str) -> subprocess.Popen[str]:
     """The same plan from the command line, on two workers; returns once a shard is committed."""
     args = ["synth", "--source", "hands:build", "--device", "cpu", "--out", str(out), "--seed", "3"]
     args += ["--classes", "0,2,5", "--per-class", "25", "--batch-size", "8", "--samples-per-shard", "20"]
-    command = [sys.executable, "-m", "ppgen.cli", *args, "--set", "delay=0.5", "--engine", "ray", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "ppgen",
+        *args,
+        "--set",
+        "delay=0.5",
+        "--engine",
+        "ray",
+        *options,
+    ]
     path = os.pathsep.join([HERE, *(p for p in sys.path if p)])
     process = subprocess.Popen(
         command,

@@ -13,10 +13,10 @@ from faint import build, call, make_head, told
 from rig import make_classifier, make_target, pseudo, synth
 
 from ppcore.errors import UserError
-from ppcore.shards import ShardSet
-from ppgen.features import look_at_shards
-from ppgen.request import Settings
-from ppgen.source import SourceSpec
+from ppcore.shards.reader import ShardSet
+from ppgen.plan.request import Settings
+from ppgen.quality.features import look_at_shards
+from ppgen.sources.spec import SourceSpec
 
 SETTINGS = Settings(seed=3, batch_size=8, samples_per_shard=20)
 
@@ -56,7 +56,7 @@ def test_synth_figures_are_those_of_the_classifier(here: Path, base: Path) -> No
     assert found["extractor"]["name"].startswith("faint:Head ")
     assert found["extractor"]["features"] == 10
     spec = SourceSpec("faint:build", device="cpu", classifier=str(base / "head"))
-    from ppgen.source import open_classifier
+    from ppgen.sources.spec import open_classifier
 
     classifier, shards = open_classifier(spec, build().num_classes), ShardSet.open(str(here / "synth"))
     seen = look_at_shards(shards, classifier, 75, 0, lambda count: None)
@@ -195,7 +195,7 @@ def test_a_target_that_has_moved_is_noted(here: Path, base: Path) -> None:
 def test_another_classifier_is_noted(here: Path, tmp_path: Path) -> None:
     from faint import Head
 
-    from ppcore.classifiers import ClassifierSpec, save_classifier
+    from ppcore.classifiers.load import ClassifierSpec, save_classifier
 
     names = tuple(f"class {i}" for i in range(10))
     net = Head(10)

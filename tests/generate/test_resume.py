@@ -11,8 +11,8 @@ from rig import fingerprints, stored, synth
 from victims import die_at, painter, run_once, start
 
 from ppcore.errors import UserError
-from ppgen.directory import pending_shards
-from ppgen.verify import verify
+from ppgen.shards.directory import pending_shards
+from ppgen.upkeep.verification import verify
 
 
 def check_halfway(out: Path) -> None:

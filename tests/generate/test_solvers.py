@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from ppcore.errors import UserError
-from ppgen import schedules
-from ppgen.guidance import Guidance
-from ppgen.solvers import SOLVERS, consistency, evaluations
-from ppgen.solvers import Path as NoisePath
+from ppgen.sampling import schedules
+from ppgen.sampling.guidance import Guidance
+from ppgen.sampling.solvers import SOLVERS, consistency, evaluations
+from ppgen.sampling.solvers import Path as NoisePath
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "solvers.py"
 

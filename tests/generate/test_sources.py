@@ -15,10 +15,11 @@ from tiny_models import one_hot, save_biggan, save_dit, save_unet
 
 from ppcore.errors import UserError
 from ppcore.kits import list_kits
-from ppgen.generators import Generator, load_generator
-from ppgen.generators.alignment import align_classes, read_mapping, realign
-from ppgen.generators.catalogue import COSTS, source_rows
-from ppgen.generators.licences import require_licence
+from ppgen.generators import load_generator
+from ppgen.sources import Generator
+from ppgen.sources.alignment import align_classes, read_mapping, realign
+from ppgen.sources.catalogue import COSTS, source_rows
+from ppgen.sources.licences import require_licence
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -189,7 +190,7 @@ def test_unknown_devices_and_number_types_are_refused() -> None:
 
 
 def test_the_batch_fits_the_memory() -> None:
-    from ppgen.generators.devices import automatic_batch_size, fitting_batch
+    from ppgen.sources.devices import automatic_batch_size, fitting_batch
 
     assert fitting_batch(lambda n: 1000 + 10 * n, 100_000) == 512
     assert fitting_batch(lambda n: 1000 + 100 * n, 15_000) == 64  # 80 fit
@@ -286,7 +287,7 @@ def test_the_catalogue_is_true_of_the_embedded_kit() -> None:
 
 def test_a_sweep_between_letters_moves_the_classifier_steadily() -> None:
     """From class a to class b, the classifier's mean probability of b rises and that of a falls at every step."""
-    from ppcore.classifiers import load_classifier
+    from ppcore.classifiers.load import load_classifier
 
     generator, classifier = load_generator("letters", device="cpu"), load_classifier("letters")
     seeds = torch.arange(24)

@@ -16,10 +16,10 @@ from rig import fingerprints, make_classifier, make_target, painted, stored, syn
 from test_verify import flip
 
 from ppcore.errors import UserError
-from ppcore.shards import ShardSet
-from ppgen.estimate import estimated_bytes, expected_passes, told_bytes
-from ppgen.plan import Plan, Segment
-from ppgen.verify import verify
+from ppcore.shards.reader import ShardSet
+from ppgen.plan.plan import Plan, Segment
+from ppgen.shards.estimate import estimated_bytes, expected_passes, told_bytes
+from ppgen.upkeep.verification import verify
 
 SYNTH = [
     "--source",
@@ -175,9 +175,9 @@ def test_an_interrupted_extension_goes_on_with_the_same_command(copy: Path, tmp_
     whole = Path(shutil.copytree(copy, tmp_path / "whole"))
     call("extend", str(whole), "--per-class", "40", "--device", "cpu")
     from ppgen.engines.inline import InlineEngine
-    from ppgen.extend import grow, replace_plan
-    from ppgen.run import prepare
-    from ppgen.source import SourceSpec
+    from ppgen.engines.run import prepare
+    from ppgen.sources.spec import SourceSpec
+    from ppgen.upkeep.extend import grow, replace_plan
 
     store, plan = stored(copy)
     grown = grow(plan, 40, None, None)
@@ -239,7 +239,7 @@ def test_a_directory_that_is_none_cannot_be_extended(tmp_path: Path) -> None:
 
 
 def test_a_directory_in_use_cannot_be_extended(copy: Path) -> None:
-    from ppgen.directory import exclusive
+    from ppgen.shards.directory import exclusive
 
     before = (copy / "plan.json").read_bytes()
     with exclusive(stored(copy)[0]), pytest.raises(UserError, match="another ppgen is writing"):
@@ -364,7 +364,7 @@ def test_wids_opens_the_index(made: Path, tmp_path: Path) -> None:
 def test_the_card_names_what_made_the_samples(made: Path) -> None:
     import dataclasses
 
-    from ppgen.card import write_card
+    from ppgen.shards.card import write_card
 
     _, plan = stored(made)
     sampling = {"solver": "dpmpp", "steps": 20, "guidance": 1.5, "guidance_interval": [0.1, 2.0]}

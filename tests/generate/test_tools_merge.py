@@ -17,14 +17,14 @@ from rig import fingerprints, make_classifier, make_target, painted, pseudo, syn
 from test_verify import flip, recommit
 
 from ppcore.errors import UserError
-from ppcore.shards import ShardSet
-from ppcore.storage import Store
-from ppgen.merge import merge
-from ppgen.merged import read_any_plan
-from ppgen.rekey import rekey
-from ppgen.request import Settings
-from ppgen.verify import Report
-from ppgen.verify_merged import verify_merged
+from ppcore.shards.reader import ShardSet
+from ppcore.storage.store import Store
+from ppgen.plan.request import Settings
+from ppgen.shards.directory import read_any_plan
+from ppgen.upkeep.merging import merge
+from ppgen.upkeep.rekey import rekey
+from ppgen.upkeep.verification import Report
+from ppgen.upkeep.verify_merged import verify_merged
 
 
 def seeded(seed: int) -> Settings:

@@ -14,15 +14,15 @@ from faint import build, make_head
 from rig import fingerprints, stored, synth, synth_job, worker_of
 
 from ppcore.errors import UserError
-from ppcore.shards import ShardSet
-from ppcore.storage import Store
-from ppgen.conditions import condition_rows
-from ppgen.directory import create
+from ppcore.shards.reader import ShardSet
+from ppcore.storage.store import Store
 from ppgen.engines.inline import InlineEngine
-from ppgen.redraw import MAX_DRAWS, with_attempts
-from ppgen.request import Settings
-from ppgen.source import SourceSpec, open_classifier
-from ppgen.verify import regenerate, verify
+from ppgen.plan.conditions import condition_rows
+from ppgen.plan.request import MAX_DRAWS, Settings
+from ppgen.shards.directory import create
+from ppgen.shards.redraw import with_attempts
+from ppgen.sources.spec import SourceSpec, open_classifier
+from ppgen.upkeep.verification import regenerate, verify
 
 BELOW = 0.9
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from rig import make_classifier, make_target, pseudo, stored, synth, worker_of
 
-from ppgen.verify import regenerate, verify
+from ppgen.upkeep.verification import regenerate, verify
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_images_can_be_sampled_again(sound: Path, copy: Path) -> None:
 
 def test_a_consistent_forgery_fails_only_regeneration(copy: Path, tmp_path: Path) -> None:
     """Images of another seed under this plan, every checksum redone: only sampling again can tell."""
-    from ppgen.request import Settings
+    from ppgen.plan.request import Settings
 
     synth(tmp_path / "other", settings=Settings(seed=4, batch_size=8, samples_per_shard=20))
     forged = tmp_path / "forged"
@@ -175,10 +175,10 @@ def forge(ours: Path, theirs: Path, forged: Path) -> None:
     """Our directory with the pixels of shard 0 replaced by those of another seed, labels and checksums kept consistent."""
     import io
 
-    from ppcore.tars import iter_tar
-    from ppgen.conditions import condition_rows
-    from ppgen.finalize import finalize
-    from ppgen.pack import Samples, pack
+    from ppcore.shards.tars import iter_tar
+    from ppgen.plan.conditions import condition_rows
+    from ppgen.shards.finalize import finalize
+    from ppgen.shards.pack import Samples, pack
 
     shutil.copytree(ours, forged)
     store, plan = stored(forged)

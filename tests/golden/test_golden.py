@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ppcore.shards import ShardSet
+from ppcore.shards.reader import ShardSet
 
 _spec = importlib.util.spec_from_file_location("golden_record", Path(__file__).parent / "record.py")
 assert _spec is not None

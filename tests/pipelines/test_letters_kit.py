@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ppcore.classifiers import Classifier, load_classifier
+from ppcore.classifiers.load import Classifier, load_classifier
 from ppcore.kits import EMBEDDED, get_kit
-from ppcore.targets import load_target, stack
-from ppflow.letters import fonts, package
+from ppcore.targets.table import load_target, stack
+from ppflow.kits.letters import fonts, package
 
 FOLDER = EMBEDDED / "letters"
 

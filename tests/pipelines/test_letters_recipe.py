@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ppcore.seeds import numpy_rng
-from ppflow.letters import flow, fonts, render
+from ppflow.kits.letters import flow, fonts, render
 from ppgen.generators.diffusion import to_uint8
 
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from ppcore.errors import UserError
-from ppflow.graph import dependents, expand
-from ppflow.recipe import load_recipe, named_recipes, parse_recipe, with_seeds
+from ppflow.recipe.recipe import load_recipe, named_recipes, parse_recipe, with_seeds
+from ppflow.runner.graph import dependents, expand
 
 
 def content(**changes):

@@ -26,7 +26,7 @@ notes: [A note.]
 
 
 def ppflow(*arguments):
-    command = [sys.executable, "-m", "ppflow.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "ppflow", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -2,8 +2,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from ppflow import report, svg
-from ppflow.table import as_csv, as_text, make_rows
+from ppflow.report import curves as svg
+from ppflow.report import page as report
+from ppflow.statistics import as_csv, as_text, make_rows
 
 RESULTS = {"Scratch": [80.0, 82.0, 84.0], "PP": [90.0, 91.0, 83.0]}
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pptrain import losses
+from pptrain.methods import losses
 
 N, K = 24, 5
 

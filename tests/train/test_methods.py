@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ppcore.classifiers import ClassifierSpec
+from ppcore.classifiers.load import ClassifierSpec
 from ppcore.errors import UserError
 from pptrain.methods import METHODS, SemiSupervised, make_method
 from pptrain.methods.base import Batch, Context
 from pptrain.methods.supervised import cutmix, mixup
-from pptrain.network import Network, untracked
+from pptrain.models.network import Network, untracked
 
 K = 4
 SEMI = [name for name, method in METHODS.items() if issubclass(method, SemiSupervised)]
@@ -131,7 +131,7 @@ def test_vat_direction_raises_the_divergence() -> None:
     method = ready("vat", model, eps=1.0)
     torch.manual_seed(0)
     adversarial = method.step(model, batch(), 0.5)["loss_unlabeled"].item()
-    from pptrain import losses
+    from pptrain.methods import losses
     from pptrain.methods.consistency import _unit
 
     x = batch()["u_weak"]

@@ -12,8 +12,8 @@ from typing import Any
 
 from toyshards import ShardWriter
 
-from pptrain.config import load_config, save_config
-from pptrain.run import train
+from pptrain.config.load import load_config, save_config
+from pptrain.engine.run import train
 
 
 def losses(run: Path) -> list[float]:
@@ -32,7 +32,14 @@ def launch(config: Path, world: int) -> None:
         "OMP_NUM_THREADS": "1",
     }
     paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    command = [sys.executable, "-c", "from pptrain.cli import main; main()", "run", "--config", str(config)]
+    command = [
+        sys.executable,
+        "-c",
+        "from pptrain.cli.commands import main; main()",
+        "run",
+        "--config",
+        str(config),
+    ]
     workers = [
         subprocess.Popen(
             command,

@@ -11,13 +11,13 @@ import pytest
 from plainnet import MARK
 from toyshards import ShardWriter
 
-from pptrain.config import TrainConfig, load_config
-from pptrain.run import train
+from pptrain.config.load import TrainConfig, load_config
+from pptrain.engine.run import train
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.train")
 
-from pptrain.cluster import train_on_ray  # noqa: E402
+from pptrain.engine.cluster import train_on_ray  # noqa: E402
 
 HERE = Path(__file__).parent
 

@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 from torch import nn
 from toyshards import CLASSES, ShardWriter
 
-from ppcore.classifiers import ClassifierSpec, build, load_classifier, save_classifier
+from ppcore.classifiers.load import ClassifierSpec, build, load_classifier, save_classifier
 from ppcore.errors import UserError
-from ppcore.targets import Target, load_target
-from pptrain import task as task_module
-from pptrain.config import TrainConfig, load_config
-from pptrain.loop import Trainer
-from pptrain.run import Result, train
+from ppcore.targets.table import Target, load_target
+from pptrain.config.load import TrainConfig, load_config
+from pptrain.engine import task as task_module
+from pptrain.engine.loop import Trainer
+from pptrain.engine.run import Result, train
 
 Settings = dict[str, Any]
 
@@ -158,7 +158,7 @@ def test_test_images_are_touched_once_after_training(
 
 
 def test_training_validation_and_test_images_are_disjoint(supervised: Settings, tmp_path: Path) -> None:
-    from pptrain.ranks import Ranks
+    from pptrain.engine.ranks import Ranks
 
     settings = {**supervised, "data.labels_per_class": 8, "data.val_fraction": 0.25, "out": str(tmp_path)}
     settings |= {"data.unlabeled": f"target:{supervised['data.target']}", "method.name": "uda"}
@@ -249,7 +249,7 @@ def test_pre_training_then_fine_tuning_replaces_the_head(
 
 
 def test_init_copies_the_backbone(supervised: Settings, tmp_path: Path) -> None:
-    from pptrain.ranks import Ranks
+    from pptrain.engine.ranks import Ranks
 
     spec = ClassifierSpec("small", ("x", "y", "z"), 1, 16)
     source = build("small", 3, 1)

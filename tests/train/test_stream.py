@@ -13,12 +13,12 @@ from toyshards import CLASSES, ShardWriter, encode, index_of
 
 from ppcore.errors import UserError
 from ppcore.images import decode
-from pptrain.feed import Images, Share
-from pptrain.order import LaneOrder, Mixture, Permuted
-from pptrain.png import read_plain_png
-from pptrain.pool import open_pool
-from pptrain.resident import ResidentFeed, load_resident
-from pptrain.stream import StreamFeed
+from pptrain.data.feed import Images, Share
+from pptrain.data.order import LaneOrder, Mixture, Permuted
+from pptrain.data.png import read_plain_png
+from pptrain.data.pool import open_pool
+from pptrain.data.resident import ResidentFeed, load_resident
+from pptrain.data.stream import StreamFeed
 
 COUNTS = [7, 1, 12, 5, 9, 3, 11, 6]  # 54 samples
 TOTAL = sum(COUNTS)
@@ -188,7 +188,8 @@ def test_unusable_directories(write_shards: ShardWriter, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_plain_png_reader_agrees_with_pillow_or_declines(channels: int) -> None:
-    from ppgen.encode import choose_encoding, make_encoder
+    from ppgen.plan.encoding import choose_encoding
+    from ppgen.shards.encode import make_encoder
 
     pixels = np.random.default_rng(0).integers(0, 256, (20, 12, channels)).astype(np.uint8)
     plain = make_encoder(choose_encoding("png", 20))(pixels.transpose(2, 0, 1))

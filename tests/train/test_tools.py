@@ -20,17 +20,17 @@ from PIL import Image
 from safetensors.torch import load_file
 from toyshards import CLASSES, ShardWriter, write
 
-from ppcore.classifiers import ClassifierSpec, build, load_classifier, save_classifier
+from ppcore.classifiers.load import ClassifierSpec, build, load_classifier, save_classifier
 from ppcore.errors import UserError
-from ppcore.targets import load_target
-from pptrain import export as exporter
-from pptrain.cli import main
-from pptrain.config import load_config, save_config
-from pptrain.discover import newest
-from pptrain.evaluate import evaluate, summarize
-from pptrain.network import choose_layout
-from pptrain.predict import find_images, write_predictions
-from pptrain.run import train
+from ppcore.targets.table import load_target
+from pptrain.cli.commands import main
+from pptrain.config.discover import newest
+from pptrain.config.load import load_config, save_config
+from pptrain.engine.run import train
+from pptrain.evaluation import export as exporter
+from pptrain.evaluation.accuracy import evaluate, summarize
+from pptrain.evaluation.predict import find_images, write_predictions
+from pptrain.models.network import choose_layout
 
 Settings = dict[str, Any]
 
@@ -190,7 +190,7 @@ def test_sigkill_and_resume_with_worker_processes(
     arguments = [
         sys.executable,
         "-c",
-        "from pptrain.cli import main; main()",
+        "from pptrain.cli.commands import main; main()",
         "run",
         "--config",
         str(tmp_path / "config.yaml"),

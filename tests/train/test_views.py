@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pptrain.pixels import crop_bytes, cutout_, sample
-from pptrain.settings import ViewsConfig
-from pptrain.views import Views
+from pptrain.config.settings import ViewsConfig
+from pptrain.data.pixels import crop_bytes, cutout_, sample
+from pptrain.data.views import Views
 
 
 def images(channels: int = 1, side: int = 16, count: int = 64) -> torch.Tensor:
@@ -122,7 +122,7 @@ def test_crops_resized_as_bytes_agree_with_sampling() -> None:
 def test_parts_and_threads_change_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     u, before = images(3, side=80, count=12), torch.get_num_threads()
     whole = Views(ViewsConfig(crop="resized"), 72, 3, seed=1).make(u, kind, 0)
-    monkeypatch.setattr("pptrain.views._PART_PIXELS", 5 * 72 * 72)
+    monkeypatch.setattr("pptrain.data.views._PART_PIXELS", 5 * 72 * 72)
     for threads in (1, 3):
         parts = Views(ViewsConfig(crop="resized"), 72, 3, seed=1, threads=threads).make(u, kind, 0)
         assert torch.equal(whole, parts)

@@ -1,1 +1,18 @@
-"""Engines: where shards are made. `inline` needs nothing; all share :class:`ppgen.engines.base.Engine`."""
+"""Who runs shards, and where: leases, retries, workers; inline or on Ray.
+
+`ppgen.engines.ray` and `ppgen.engines.cluster` need Ray and are imported where they are asked for.
+"""
+
+from ppgen.engines.base import Engine
+from ppgen.engines.inline import InlineEngine
+from ppgen.engines.run import default_out, default_threads, default_workers, prepare, run_plan
+
+__all__ = [
+    "Engine",
+    "InlineEngine",
+    "default_out",
+    "default_threads",
+    "default_workers",
+    "prepare",
+    "run_plan",
+]

@@ -1,4 +1,4 @@
-"""What every engine is: it schedules shards on workers. What is left to do is decided before, by `ppgen.directory`."""
+"""What every engine is: it schedules shards on workers. What is left to do is decided before, by `ppgen.shards.directory`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ppcore.errors import UserError
-from ppcore.remote import UnreachableError
-from ppgen.worker import Job
+from ppcore.storage import UnreachableError
+from ppgen.shards import Job
 
 MAX_ATTEMPTS = 3
 MAX_FAILED_SHARDS = 10  # a fault that hits every shard must not cost the whole plan three times

@@ -14,10 +14,10 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from ppgen.engines.base import OnEvent, Queue, Sampled, Summary, portable, refuse_hopeless, told
-from ppgen.worker import Job, Worker
+from ppgen.shards import Job, Worker
 
 if TYPE_CHECKING:
-    from ppgen.generators.base import Generator
+    from ppgen.sources import Generator
 
 _GRACE_S = 10.0
 

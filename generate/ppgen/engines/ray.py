@@ -18,7 +18,7 @@ from ppcore.errors import UserError
 from ppgen.engines.base import Notice, OnEvent, Queue, Sampled, Summary, Workers, refuse_hopeless
 from ppgen.engines.cluster import Need, cluster, ray, room, settle_need
 from ppgen.engines.ray_actor import GROUPS, Hand, Trouble
-from ppgen.worker import Job
+from ppgen.shards import Job
 
 _TICK_S = 1.0  # how often progress is asked for
 _REVIEW_S = 5.0  # how often nodes that joined are looked for

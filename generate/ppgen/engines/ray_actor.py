@@ -15,7 +15,7 @@ from ppcore.shards import PLAN
 from ppcore.storage import Store
 from ppgen.engines.base import portable, told
 from ppgen.engines.cluster import ray
-from ppgen.worker import Job, Worker
+from ppgen.shards import Job, Worker
 
 GROUPS = {"commit": 1, "progress": 1}  # threads beside the one that samples
 
@@ -29,7 +29,7 @@ class Trouble:
 
 
 class Hand:
-    """The actor: a :class:`ppgen.worker.Worker` that is told what to do one call at a time.
+    """The actor: a :class:`ppgen.shards.worker.Worker` that is told what to do one call at a time.
 
     Sampling has one thread of its own, always the same (CUDA graphs belong to the thread that captured them); commits and
     questions about progress have theirs.

@@ -1,5 +1,5 @@
-"""Pre-trained conditional generators, one file a family, behind one protocol (see :mod:`ppgen.generators.base`)."""
+"""The families of pre-trained conditional generators, and the one way to get one: `load_generator`."""
 
-from ppgen.generators.base import Generator, load_generator
+from ppgen.generators.load import load_generator, open_generator
 
-__all__ = ["Generator", "load_generator"]
+__all__ = ["load_generator", "open_generator"]

@@ -9,7 +9,7 @@ import torch
 
 from ppgen.generators.components import load_component
 from ppgen.generators.convolution import rearrange
-from ppgen.generators.devices import compiled
+from ppgen.sources import compiled
 
 if TYPE_CHECKING:
     from ppgen.generators.diffusion import DiffusionOptions
@@ -21,7 +21,7 @@ class Decoder:
     Args:
         vae: the autoencoder.
         chunk: images decoded at a time.
-        mode: see :func:`ppgen.generators.devices.compiled`.
+        mode: see :func:`ppgen.sources.devices.compiled`.
     """
 
     def __init__(self, vae: Any, chunk: int, mode: str) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ppcore.errors import UserError
-from ppgen import schedules
-from ppgen.generators.resolve import read_json
+from ppgen.sampling import schedules
+from ppgen.sources import read_json
 
 if TYPE_CHECKING:
     import torch

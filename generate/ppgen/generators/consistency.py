@@ -7,12 +7,11 @@ from pathlib import Path
 
 import torch
 
-from ppgen.generators.base import Generator, Source, read_options
 from ppgen.generators.components import load_component, load_scheduler, schedule_for
 from ppgen.generators.diffusion import DiffusionGenerator, DiffusionOptions, compile_mode
 from ppgen.generators.labels import choose_names, count_classes
-from ppgen.generators.resolve import weights_sha256
 from ppgen.generators.unet import UNetNetwork, class_rows
+from ppgen.sources import Generator, Source, read_options, weights_sha256
 
 
 def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:

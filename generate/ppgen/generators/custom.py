@@ -9,7 +9,7 @@ import torch
 
 from ppcore.classifiers import import_callable
 from ppcore.errors import UserError
-from ppgen.generators.base import Generator, Source
+from ppgen.sources import Generator, Source
 
 _NEEDED = ("num_classes", "resolution", "channels", "sample")
 
@@ -28,11 +28,11 @@ class CustomGenerator:
         self.revision: str = str(getattr(inner, "revision", source.revision))
 
     def sample(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-        """See :meth:`ppgen.generators.base.Generator.sample`."""
+        """See :meth:`ppgen.sources.protocol.Generator.sample`."""
         return self._inner.sample(condition, seeds)
 
     def describe(self) -> dict[str, Any]:
-        """See :meth:`ppgen.generators.base.Generator.describe`; the object's own words when it has any."""
+        """See :meth:`ppgen.sources.protocol.Generator.describe`; the object's own words when it has any."""
         own = self._inner.describe() if hasattr(self._inner, "describe") else {}
         return {
             "family": "callable",

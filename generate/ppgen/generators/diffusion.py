@@ -10,11 +10,9 @@ import torch
 
 from ppcore.errors import UserError
 from ppcore.seeds import PerSampleNoise
-from ppgen.generators.base import Source
 from ppgen.generators.labels import check_condition, fit_names
-from ppgen.guidance import Guidance
-from ppgen.schedules import Schedule
-from ppgen.solvers import SOLVERS, evaluations
+from ppgen.sampling import SOLVERS, Guidance, Schedule, evaluations
+from ppgen.sources import Source
 
 
 @dataclass(frozen=True)
@@ -22,10 +20,10 @@ class DiffusionOptions:
     """Sampling options of the diffusion families; each family has its own defaults.
 
     Attributes:
-        solver: a key of :data:`ppgen.solvers.SOLVERS`.
+        solver: a key of :data:`ppgen.sampling.solvers.SOLVERS`.
         steps: steps of the solver.
-        spacing: see :func:`ppgen.schedules.discrete`.
-        guidance, guidance_interval, guidance_channels: see :class:`ppgen.guidance.Guidance`.
+        spacing: see :func:`ppgen.sampling.schedules.discrete`.
+        guidance, guidance_interval, guidance_channels: see :class:`ppgen.sampling.guidance.Guidance`.
         levels: places on the training grid, for consistency models; None spaces `steps` of them evenly.
         patch: images are handed to the network as patch x patch blocks stacked into channels.
         num_classes: K, where the model's files leave it open.
@@ -88,7 +86,7 @@ Decode = Callable[[torch.Tensor], torch.Tensor]
 
 
 class DiffusionGenerator:
-    """A generator made of a network, a schedule, a solver and a decoder (see :class:`ppgen.generators.base.Generator`).
+    """A generator made of a network, a schedule, a solver and a decoder (see :class:`ppgen.sources.protocol.Generator`).
 
     Args:
         decode: what the solver returns, float32 (B, C, H, W) -> images in [-1, 1].
@@ -123,7 +121,7 @@ class DiffusionGenerator:
         self._details = {"family": source.family, **details}
 
     def sample(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-        """See :meth:`ppgen.generators.base.Generator.sample`."""
+        """See :meth:`ppgen.sources.protocol.Generator.sample`."""
         with torch.inference_mode():
             return to_uint8(self.sample_float(condition, seeds))
 
@@ -151,7 +149,7 @@ class DiffusionGenerator:
         return sum(2 if self.guidance.active(self.schedule.path.ratio(i)) else 1 for i in levels)
 
     def describe(self) -> dict[str, Any]:
-        """See :meth:`ppgen.generators.base.Generator.describe`."""
+        """See :meth:`ppgen.sources.protocol.Generator.describe`."""
         options = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self.options).items()}
         del options["class_names"]  # the plan has them in full
         return {**self._details, "sampling": options}

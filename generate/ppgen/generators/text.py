@@ -12,10 +12,9 @@ import torch
 
 from ppcore.errors import UserError
 from ppcore.seeds import derive
-from ppgen.generators.base import Generator, Source, read_options
 from ppgen.generators.diffusion import to_uint8
 from ppgen.generators.labels import check_condition, choose_names
-from ppgen.generators.resolve import weights_sha256
+from ppgen.sources import Generator, Source, read_options, weights_sha256
 
 Embeddings = tuple[torch.Tensor, ...]
 _PLACES = {
@@ -53,7 +52,7 @@ class TextOptions:
 
 
 class TextGenerator:
-    """See :class:`ppgen.generators.base.Generator`; the pipeline's own loop samples, with one noise stream a sample."""
+    """See :class:`ppgen.sources.protocol.Generator`; the pipeline's own loop samples, with one noise stream a sample."""
 
     channels = 3
 
@@ -77,7 +76,7 @@ class TextGenerator:
         self._arity = 0  # how many tensors this pipeline embeds a prompt as
 
     def sample(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-        """See :meth:`ppgen.generators.base.Generator.sample`."""
+        """See :meth:`ppgen.sources.protocol.Generator.sample`."""
         check_condition(condition, seeds, self.num_classes)
         condition = condition.float().cpu()
         if self._options.soft == "draw":
@@ -96,7 +95,7 @@ class TextGenerator:
             return to_uint8(images * 2 - 1)
 
     def describe(self) -> dict[str, Any]:
-        """See :meth:`ppgen.generators.base.Generator.describe`."""
+        """See :meth:`ppgen.sources.protocol.Generator.describe`."""
         return self._details
 
     def _mix(self, condition: torch.Tensor) -> Embeddings:

@@ -12,14 +12,12 @@ from torch.nn import functional as F
 
 from ppcore.errors import UserError
 from ppgen.generators.autoencoder import load_decoder
-from ppgen.generators.base import Generator, Source, read_options
 from ppgen.generators.components import load_component, load_scheduler, schedule_for
 from ppgen.generators.convolution import rearrange
-from ppgen.generators.devices import compiled
 from ppgen.generators.diffusion import Decode, DiffusionGenerator, DiffusionOptions, compile_mode
 from ppgen.generators.labels import choose_names, count_classes, embed
-from ppgen.generators.resolve import weights_sha256
-from ppgen.schedules import Schedule
+from ppgen.sampling import Schedule
+from ppgen.sources import Generator, Source, compiled, read_options, weights_sha256
 
 
 class UNetNetwork:

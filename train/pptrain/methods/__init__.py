@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ppcore.errors import UserError
-from pptrain.methods.base import Method, SemiSupervised
+from pptrain.config import from_dict, suggest
+from pptrain.methods.base import Batch, Context, Method, SemiSupervised
 from pptrain.methods.consistency import FeatureConsistency, MeanTeacher, PiModel, Vat
 from pptrain.methods.distill import LogitMatching, SoftTarget
 from pptrain.methods.entropy import EntMin, PseudoLabel, SoftPseudoLabel
 from pptrain.methods.supervised import Supervised
 from pptrain.methods.thresholds import FixMatch, FlexMatch, FreeMatch, SoftMatch
 from pptrain.methods.uda import Uda
-from pptrain.typed import from_dict, suggest
 
 METHODS: dict[str, type[Method]] = {
     "supervised": Supervised,
@@ -32,7 +32,7 @@ METHODS: dict[str, type[Method]] = {
     "feature-consistency": FeatureConsistency,
 }
 
-__all__ = ["METHODS", "Method", "SemiSupervised", "make_method"]
+__all__ = ["METHODS", "Batch", "Context", "Method", "SemiSupervised", "make_method"]
 
 
 def make_method(name: str, options: dict[str, Any]) -> Method:

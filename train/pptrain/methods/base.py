@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pptrain.network import by_first, untracked
+from pptrain.models import by_first, untracked
 
 Batch = dict[str, Tensor]
 Losses = dict[str, Tensor]

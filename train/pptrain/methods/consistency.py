@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pptrain import losses
-from pptrain.ema import average_into
+from pptrain.methods import losses
 from pptrain.methods.base import Batch, Context, Losses, SemiSupervised
-from pptrain.network import Network, untracked
+from pptrain.models import Network, average_into, untracked
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from pptrain import losses
+from pptrain.methods import losses
 from pptrain.methods.base import Batch, Losses, SemiSupervised
 
 

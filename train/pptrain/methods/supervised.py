@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pptrain import losses
+from pptrain.methods import losses
 from pptrain.methods.base import Batch, Losses, Method
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pptrain import losses
+from pptrain.methods import losses
 from pptrain.methods.base import Batch, Context, Losses, SemiSupervised
 
 _VIEWS = {"u_weak": "weak", "u_strong": "strong"}

@@ -1,0 +1,138 @@
+"""The tars of a shard directory, read with suspicion, and the soft labels in them.
+
+Only the plain ustar files our writer makes are accepted. Every other member type, path separators, links and oversized members
+are refused, so that a hostile archive can do no more than raise :class:`UserError`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+
+from ppcore.errors import UserError
+from ppcore.images import SHARD_EXTENSIONS
+
+MAX_MEMBER_BYTES = 256 << 20
+BLOCK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class RawSample:
+    """One sample as it lies in a tar.
+
+    Attributes:
+        image: encoded bytes; `extension` says the format.
+        label: source class, or None.
+        soft: float32 (K,) condition of a pseudo sample, or None.
+        offset: of the image bytes inside the tar.
+    """
+
+    key: str
+    image: bytes
+    extension: str
+    label: int | None = None
+    soft: np.ndarray | None = None
+    offset: int = 0
+
+
+def encode_soft(soft: np.ndarray) -> bytes:
+    """float32 (K,) -> the bytes of a .npy file."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(
+        buffer, np.ascontiguousarray(soft, dtype="<f4"), version=(1, 0), allow_pickle=False
+    )
+    return buffer.getvalue()
+
+
+def decode_soft(data: bytes) -> np.ndarray:
+    """The bytes of a .npy file -> float32 (K,). Raises ValueError for pickles and any other dtype or rank."""
+    soft = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    if soft.dtype != np.float32 or soft.ndim != 1:
+        raise ValueError(f"expected float32 (K,), found {soft.dtype} {soft.shape}")
+    return soft
+
+
+def iter_tar(stream: IO[bytes], name: str = "tar") -> Iterator[RawSample]:
+    """Samples of a shard tar: members grouped by key, adjacent, as :mod:`ppgen.shards.worker` writes them.
+
+    Raises:
+        UserError: anything but regular ustar members `<key>.<jpg|png|webp|cls|soft.npy>`, or a truncated file.
+    """
+    key, parts, offset = "", {}, 0  # type: str, dict[str, bytes], int
+    for member, position, data in _members(stream, name):
+        stem, _, extension = member.partition(".")
+        if stem != key and parts:
+            yield _sample(key, parts, offset, name)
+            parts = {}
+        key = stem
+        if extension in parts:
+            raise UserError(f"{name} holds {member} twice; it was not written by ppgen")
+        if extension in SHARD_EXTENSIONS:
+            offset = position
+        parts[extension] = data
+    if parts:
+        yield _sample(key, parts, offset, name)
+
+
+def _members(stream: IO[bytes], name: str) -> Iterator[tuple[str, int, bytes]]:
+    """(member name, data offset, data); a plain parser because tarfile costs more than decoding a small image."""
+    position = 0
+    while True:
+        header = stream.read(BLOCK)
+        if len(header) < BLOCK:
+            raise UserError(
+                f"{name} is truncated; run ppgen verify --repair on its directory, then ppgen again"
+            )
+        position += BLOCK
+        if header == bytes(BLOCK):
+            return
+        member = header[:100].rstrip(b"\0").decode("ascii", "replace")
+        if header[257:262] != b"ustar" or header[156:157] not in (b"0", b"\0") or header[345:346] != b"\0":
+            raise UserError(f"{name} holds {member!r}, which is no plain file of a ppgen shard; refused")
+        if not member or "/" in member or "\\" in member or member.startswith("."):
+            raise UserError(
+                f"{name} holds a member named {member!r}; shard members are <key>.<extension> without folders; refused"
+            )
+        size, checksum = _octal(header[124:136], name), _octal(header[148:156], name)
+        if checksum != sum(header[:148]) + 8 * 32 + sum(header[156:]):
+            raise UserError(f"{name} has a damaged header at {member!r}; run ppgen verify on its directory")
+        if size > MAX_MEMBER_BYTES:
+            raise UserError(
+                f"{name} holds a member of {size} bytes; at most {MAX_MEMBER_BYTES} are accepted; refused"
+            )
+        data = stream.read(size)
+        padding = -size % BLOCK
+        if len(data) < size or len(stream.read(padding)) < padding:
+            raise UserError(
+                f"{name} is truncated in {member!r}; run ppgen verify --repair on its directory, then ppgen again"
+            )
+        yield member, position, data
+        position += size + padding
+
+
+def _octal(digits: bytes, name: str) -> int:
+    try:
+        return int(digits.rstrip(b"\0 ") or b"0", 8)
+    except ValueError as error:
+        raise UserError(f"{name} has a damaged header; run ppgen verify on its directory") from error
+
+
+def _sample(key: str, parts: dict[str, bytes], offset: int, name: str) -> RawSample:
+    images = [extension for extension in parts if extension in SHARD_EXTENSIONS]
+    unknown = set(parts) - set(SHARD_EXTENSIONS) - {"cls", "soft.npy"}
+    if len(images) != 1 or unknown:
+        raise UserError(
+            f"{name}: sample {key!r} has members {sorted(parts)}, expected one image and a label; it was not written by ppgen"
+        )
+    try:
+        label = int(parts["cls"]) if "cls" in parts else None
+        soft = decode_soft(parts["soft.npy"]) if "soft.npy" in parts else None
+    except ValueError as error:
+        raise UserError(
+            f"{name}: the label of sample {key!r} cannot be read ({error}); run ppgen verify on its directory"
+        ) from error
+    return RawSample(key, parts[images[0]], images[0], label, soft, offset)

@@ -1,0 +1,15 @@
+"""One path type for local directories and object stores, and bounded reading of what strangers wrote."""
+
+from ppcore.storage.limits import MAX_JSON_BYTES, MAX_OBJECT_BYTES, open_table, parse_json, read_table
+from ppcore.storage.remote import UnreachableError
+from ppcore.storage.store import Store
+
+__all__ = [
+    "MAX_JSON_BYTES",
+    "MAX_OBJECT_BYTES",
+    "Store",
+    "UnreachableError",
+    "open_table",
+    "parse_json",
+    "read_table",
+]

@@ -1,0 +1,161 @@
+"""One path type for local directories and object stores (any fsspec URL), with atomic whole-object writes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from pathlib import Path
+from typing import IO
+
+from ppcore.storage.limits import MAX_OBJECT_BYTES, require_file
+from ppcore.storage.remote import Remote
+
+TEMP_PREFIX = ".tmp-"
+
+
+def is_url(path: str) -> bool:
+    """Whether `path` names an object store (`scheme://...`) and not a local file."""
+    return "://" in path
+
+
+class Store:
+    """A directory, local or remote; every other name is relative to it.
+
+    Promise: an object written through :meth:`write_atomic` or :meth:`publish` exists whole or not at all. Locally that is
+    a uniquely named temporary file, fsync, rename, fsync of the directory; object stores make an object visible only when
+    its upload is complete.
+
+    Args:
+        root: local path or fsspec URL (`s3://bucket/prefix`, `gs://`, `hf://`, `memory://`).
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = str(root).rstrip("/") or "/"
+        self._remote = Remote(self.root) if is_url(self.root) else None
+        self.is_local = self._remote is None
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str]]:
+        return Store, (self.root,)
+
+    def __str__(self) -> str:
+        return self.root
+
+    def path(self, name: str) -> str:
+        """Full path or URL of `name`, for messages and indexes."""
+        return f"{self.root}/{name}" if name else self.root
+
+    def read(self, name: str, limit: int = MAX_OBJECT_BYTES) -> bytes:
+        """The whole object; a local one of more than `limit` bytes, or none that is a file, is refused with UserError.
+
+        Raises FileNotFoundError.
+        """
+        if self._remote is None:
+            path = Path(self.root, name)
+            require_file(path, limit)
+            return path.read_bytes()
+        return self._remote.call("cat_file", self._remote.key(name))
+
+    def read_range(self, name: str, start: int, length: int) -> bytes:
+        """`length` bytes from `start` on, fewer at the end of the object. Raises FileNotFoundError."""
+        if self._remote is None:
+            with Path(self.root, name).open("rb") as handle:
+                handle.seek(start)
+                return handle.read(length)
+        return self._remote.call("cat_file", self._remote.key(name), start=start, end=start + length)
+
+    def open(self, name: str) -> IO[bytes]:
+        """A readable binary file; remote ones are read ahead in blocks."""
+        if self._remote is None:
+            path = Path(self.root, name)
+            require_file(path)
+            return path.open("rb")
+        return self._remote.filesystem.open(self._remote.key(name), "rb")
+
+    def exists(self, name: str) -> bool:
+        if self._remote is None:
+            return Path(self.root, name).exists()
+        return bool(self._remote.call("exists", self._remote.key(name)))
+
+    def size(self, name: str) -> int:
+        """Bytes of the object. Raises FileNotFoundError."""
+        if self._remote is None:
+            return Path(self.root, name).stat().st_size
+        return int(self._remote.call("size", self._remote.key(name)))
+
+    def list(self, name: str = "") -> list[str]:
+        """Sorted base names directly below `name`, temporary files left out; empty when there is no such folder."""
+        try:
+            if self._remote is None:
+                found = [entry.name for entry in os.scandir(Path(self.root, name))]
+            else:
+                entries = self._remote.call("ls", self._remote.key(name), detail=False, refresh=True)
+                found = [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(entry for entry in found if entry and not entry.startswith(TEMP_PREFIX))
+
+    def delete(self, name: str) -> None:
+        """Remove the object if it is there."""
+        try:
+            if self._remote is None:
+                Path(self.root, name).unlink()
+            else:
+                self._remote.call("rm_file", self._remote.key(name))
+        except FileNotFoundError:
+            return
+
+    def stage(self, name: str) -> Path:
+        """A fresh local path to write `name` into before :meth:`publish`; same file system for local stores."""
+        temp_name = f"{TEMP_PREFIX}{uuid.uuid4().hex}-{Path(name).name}"
+        if self._remote is not None:
+            return Path(tempfile.gettempdir(), temp_name)
+        folder = Path(self.root, name).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / temp_name
+
+    def publish(self, staged: Path, name: str) -> None:
+        """Make the staged file visible as `name`, whole; the staged file is gone afterwards."""
+        try:
+            if self._remote is None:
+                with staged.open("rb") as handle:
+                    os.fsync(handle.fileno())
+                final = Path(self.root, name)
+                os.replace(staged, final)
+                _fsync_directory(final.parent)
+            else:
+                self._remote.call(
+                    "put_file", str(staged), self._remote.key(name), moved=staged.stat().st_size
+                )
+        finally:
+            staged.unlink(missing_ok=True)
+
+    def write_atomic(self, name: str, data: bytes) -> None:
+        """Write `data` as the whole object `name`."""
+        if self._remote is not None:
+            self._remote.call("pipe_file", self._remote.key(name), data, moved=len(data))
+            return
+        staged = self.stage(name)
+        try:
+            staged.write_bytes(data)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
+        self.publish(staged, name)
+
+    def sweep(self, name: str = "") -> int:
+        """Delete temporary files that a killed writer left directly below `name`; returns how many."""
+        if self._remote is not None:
+            return 0
+        leftovers = list(Path(self.root, name).glob(f"{TEMP_PREFIX}*"))
+        for leftover in leftovers:
+            leftover.unlink(missing_ok=True)
+        return len(leftovers)
+
+
+def _fsync_directory(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

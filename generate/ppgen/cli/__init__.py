@@ -1,0 +1,5 @@
+"""The command `ppgen`: every option declared once."""
+
+from ppgen.cli.commands import app, main
+
+__all__ = ["app", "main"]

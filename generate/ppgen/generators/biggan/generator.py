@@ -1,0 +1,103 @@
+"""BigGAN-deep 128, 256 and 512 from a directory with the published `config.json` and `pytorch_model.bin`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ppcore.classifiers import read_weights
+from ppcore.errors import UserError
+from ppcore.seeds import PerSampleNoise
+from ppgen.generators.biggan.network import BigGANConfig, BigGANNetwork, build, truncated_normal
+from ppgen.generators.diffusion import compile_mode, to_uint8
+from ppgen.generators.labels import check_condition, choose_names, embed, fit_names
+from ppgen.sources import Generator, Source, compiled, read_json, read_options, weights_sha256
+
+_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class BigGANOptions:
+    """Sampling options.
+
+    Attributes:
+        truncation: scale of the noise, in (0, 1]; 1 keeps all the variety, which training data wants.
+        class_names: K names where the source has none, or `imagenet`.
+        compile: see :func:`ppgen.sources.devices.compiled`; `auto`: `default` on GPUs, `none` on CPUs.
+    """
+
+    truncation: float = 1.0
+    class_names: tuple[str, ...] | str = ()
+    compile: str = "auto"
+
+
+class BigGANGenerator:
+    """See :class:`ppgen.sources.protocol.Generator`."""
+
+    channels = 3
+
+    def __init__(
+        self,
+        source: Source,
+        network: BigGANNetwork,
+        table: torch.Tensor,
+        options: BigGANOptions,
+        details: dict[str, Any],
+    ) -> None:
+        config = network.config
+        self.num_classes, self.resolution = config.num_classes, config.output_dim
+        self.class_names = fit_names(
+            choose_names(options.class_names, source.class_names), config.num_classes, source.spec
+        )
+        self.licence, self.revision = source.licence, source.revision
+        self.device = table.device
+        self._table, self._options, self._z_dim = table, options, config.z_dim
+        sampling = asdict(replace(options, class_names=()))  # the plan has the names in full
+        self._details = {"family": source.family, **details, "sampling": sampling}
+        self._forward: Callable[..., torch.Tensor] = compiled(network, options.compile)
+
+    def sample(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+        """See :meth:`ppgen.sources.protocol.Generator.sample`."""
+        with torch.inference_mode():
+            return to_uint8(self.sample_float(condition, seeds))
+
+    def sample_float(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+        """The images before rounding: float32 (B, 3, R, R) in [-1, 1]."""
+        check_condition(condition, seeds, self.num_classes)
+        with torch.inference_mode():
+            normal = PerSampleNoise(seeds).randn((self._z_dim,))
+            noise = truncated_normal(normal, self._options.truncation).to(self._table)
+            return self._forward(noise, embed(self._table, condition)).float()
+
+    def describe(self) -> dict[str, Any]:
+        """See :meth:`ppgen.sources.protocol.Generator.describe`."""
+        return self._details
+
+
+def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
+    """A generator from the published files.
+
+    Raises:
+        UserError: files missing, damaged or not fitting each other, truncation outside (0, 1].
+    """
+    options = read_options(BigGANOptions, source)
+    if not 0 < options.truncation <= 1:
+        raise UserError(f"truncation {options.truncation} is outside (0, 1]; 1 gives the most varied images")
+    options = replace(options, compile=compile_mode(options.compile, device))
+    folder = Path(source.location)
+    config = BigGANConfig.from_dict(read_json(folder / "config.json"))
+    file = next((folder / name for name in _FILES if (folder / name).is_file()), folder / _FILES[-1])
+    state = read_weights(file)
+    if "embeddings.weight" not in state:
+        raise UserError(f"{file} has no class embedding; expected BigGAN-deep's published state dict")
+    network = build(config, state, options.truncation, str(file))
+    network = network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    table = state["embeddings.weight"].T.to(
+        device, dtype
+    )  # (K, z_dim): the linear layer without bias is a table
+    details = {"weights_sha256": weights_sha256(folder), "dtype": str(dtype).removeprefix("torch.")}
+    return BigGANGenerator(source, network, table, options, details)

@@ -1,0 +1,63 @@
+"""The one way to get a generator, whatever its family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from ppcore.memory import keep_freed_memory
+from ppgen.generators import biggan, consistency, custom, dit, text, unet
+from ppgen.sources import Generator, Source, SourceSpec, choose_device, choose_dtype, resolve_source
+
+LOADERS: dict[str, Callable[[Source, torch.device, torch.dtype], Generator]] = {
+    "unet": unet.load,
+    "dit": dit.load,
+    "consistency": consistency.load,
+    "biggan": biggan.load,
+    "text": text.load,
+    "callable": custom.load,
+}
+"""Family (see :data:`ppgen.sources.FAMILIES`) -> what opens a source of it."""
+
+
+def open_generator(spec: SourceSpec) -> Generator:
+    """Load the generator. Raises UserError when it is unknown or its weights cannot be had."""
+    return load_generator(
+        spec.source,
+        device=spec.device,
+        dtype=spec.dtype,
+        sampling=spec.sampling,
+        revision=spec.revision,
+        trust_remote_code=spec.trust_remote_code,
+    )
+
+
+def load_generator(
+    source: str,
+    *,
+    device: str = "auto",
+    dtype: str | None = None,
+    sampling: Mapping[str, Any] | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> Generator:
+    """A ready generator in inference mode.
+
+    Args:
+        source: a kit's name or directory; a model directory; a hub id `owner/name`; or `module:callable`.
+        device: `auto` takes a GPU when there is one.
+        dtype: `float32`, `bfloat16` or `float16`; by default bfloat16 on GPUs that have it, float32 elsewhere.
+        sampling: overrides of the kit's and family's defaults (solver, steps, guidance, ...).
+        revision: branch, tag or commit of a hub repository.
+        trust_remote_code: run Python code shipped in the model's repository; a hub id then needs a pinned commit.
+
+    Raises:
+        UserError: the source is unknown or cannot be had, an option is unknown or does not fit the model.
+    """
+    resolved = resolve_source(source, dict(sampling or {}), revision, trust_remote_code)
+    place = choose_device(device)
+    if place.type == "cpu":
+        keep_freed_memory()
+    return LOADERS[resolved.family](resolved, place, choose_dtype(dtype, place))

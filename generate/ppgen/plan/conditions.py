@@ -1,0 +1,159 @@
+"""Pseudo conditional sampling (PCS): the source classifier's soft labels of target images condition the generator.
+
+x = G_s(z, C_s(x_t)), the paper's equation for pseudo samples, with `x_t` a target image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from ppcore.errors import UserError
+from ppcore.seeds import derive, sample_seed
+from ppcore.shards import CONDITION_SCHEMA
+from ppcore.storage import read_table
+from ppcore.targets import ImageSet, stack
+from ppgen.plan.plan import Plan, Rows
+
+MODES = ("soft", "draw", "uniform")
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The soft labels of the target images used.
+
+    Attributes:
+        target_ids: N names.
+        soft: float32 (N, K), rows sum to 1.
+    """
+
+    target_ids: list[str]
+    soft: np.ndarray
+
+    def to_parquet(self) -> bytes:
+        """Content of conditions.parquet; equal conditions give equal bytes."""
+        table = pa.table([pa.array(self.target_ids), pa.array(list(self.soft))], schema=CONDITION_SCHEMA)
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        return buffer.getvalue()
+
+    @classmethod
+    def from_parquet(cls, data: bytes, plan: Plan) -> Conditions:
+        """Read conditions.parquet and check it against the plan.
+
+        Raises:
+            UserError: not the table the plan was made with.
+        """
+        assert plan.condition is not None
+        if hashlib.sha256(data).hexdigest() != plan.condition["sha256"]:
+            raise UserError(
+                "conditions.parquet is not the table this plan was made with (its sha256 differs); restore it or start a new "
+                "directory"
+            )
+        try:
+            table = read_table(data, None, row_bytes=8 * plan.num_classes)
+        except ValueError as error:
+            raise UserError(
+                f"conditions.parquet is no condition table ({error}); restore it or start a new directory"
+            ) from error
+        soft = np.stack(table.column("soft").to_numpy()).astype(np.float32)
+        return cls(table.column("target_id").to_pylist(), soft)
+
+
+def conditions_sha256(conditions: Conditions) -> str:
+    """What the plan records of its condition table."""
+    return hashlib.sha256(conditions.to_parquet()).hexdigest()
+
+
+def soft_labels(logits: torch.Tensor, temperature: float, top_k: int | None) -> torch.Tensor:
+    """softmax(logits / temperature), cut to the `top_k` largest entries and renormalised: float64 (N, K)."""
+    probabilities = (logits.double() / temperature).softmax(dim=1)
+    if top_k is None or top_k >= logits.shape[1]:
+        return probabilities
+    values, classes = probabilities.topk(top_k, dim=1)
+    kept = torch.zeros_like(probabilities).scatter_(1, classes, values)
+    return kept / kept.sum(dim=1, keepdim=True)
+
+
+def measure(
+    images: ImageSet,
+    classify: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    resolution: int,
+    channels: int,
+    temperature: float,
+    top_k: int | None,
+) -> tuple[Conditions, str]:
+    """Soft labels of every image and the sha256 of the images' names and pixels.
+
+    Args:
+        images: N target images.
+        classify: uint8 (B, C, R, R) -> logits (B, K), the source classifier.
+        resolution, channels: what `classify` is fed with.
+
+    Raises:
+        UserError: a damaged image.
+    """
+    digest = hashlib.sha256()
+    rows = []
+    for first in range(0, len(images), _BATCH):
+        part = images.select(range(first, min(first + _BATCH, len(images))))
+        pixels = stack(part, resolution, channels)
+        digest.update("\0".join(part.ids).encode())
+        digest.update(pixels.numpy().tobytes())
+        with torch.inference_mode():
+            rows.append(soft_labels(classify(pixels).cpu(), temperature, top_k))
+    soft = torch.cat(rows).float().numpy()
+    return Conditions(list(images.ids), soft), digest.hexdigest()
+
+
+def condition_rows(
+    plan: Plan, rows: Rows, conditions: Conditions | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """What the generator is fed for a shard's rows.
+
+    Returns:
+        float32 (n, K) conditions, and the int64 (n,) source classes where every row is one-hot, else None.
+    """
+    if rows.target is None:
+        assert rows.label is not None
+        return one_hot(rows.label, plan.num_classes), rows.label
+    assert plan.condition is not None
+    assert conditions is not None
+    mode = plan.condition["mode"]
+    soft = conditions.soft[rows.target]  # (n, K)
+    if mode == "soft":
+        return soft, None
+    uniform = _uniform_numbers(derive(plan.seed, "draw"), rows.index)
+    if mode == "uniform":
+        drawn = (uniform * plan.num_classes).astype(np.int64)
+    else:
+        drawn = _draw(soft, uniform)
+    return one_hot(drawn, plan.num_classes), drawn
+
+
+def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """float32 (n, K)."""
+    rows = np.zeros((len(labels), num_classes), dtype=np.float32)
+    rows[np.arange(len(labels)), labels] = 1.0
+    return rows
+
+
+def _draw(soft: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """One class a row, y ~ p, by inversion of the cumulative distribution: int64 (n,)."""
+    cumulative = np.cumsum(soft.astype(np.float64), axis=1)  # (n, K)
+    below = cumulative <= uniform[:, None] * cumulative[:, -1:]
+    return below.sum(axis=1).astype(np.int64)
+
+
+def _uniform_numbers(seed: int, index: np.ndarray) -> np.ndarray:
+    """One number in [0, 1) a sample index, a function of seed and index alone: float64 (n,)."""
+    return np.array([(sample_seed(seed, int(i)) >> 10) / 2.0**53 for i in index])

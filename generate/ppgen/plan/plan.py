@@ -1,0 +1,322 @@
+"""The plan: the frozen meaning of every sample index, and the rule for resuming or refusing a directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ppcore.errors import UserError
+from ppcore.seeds import derive, sample_seed
+from ppcore.shards import FORMAT, VERSION
+from ppcore.storage import parse_json
+from ppgen.plan.permutation import permute
+from ppgen.plan.validation import nonsense
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of consecutive sample indices planned at one time; an extension of the directory adds another.
+
+    Shards never span segments, so a later segment changes no byte of an earlier one.
+
+    Attributes:
+        start: first sample index.
+        samples: how many samples.
+        per_class: synth only: samples of each planned class, one number when all are equal, else one a class.
+    """
+
+    start: int
+    samples: int
+    per_class: int | tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The planned samples of one shard, position by position.
+
+    Attributes:
+        index: int64 (n,), global sample index.
+        seed: int64 (n,), seed of the sample's own noise.
+        label: int64 (n,), synth: source class.
+        target: int64 (n,), pseudo: row of the condition table.
+    """
+
+    index: np.ndarray
+    seed: np.ndarray
+    label: np.ndarray | None = None
+    target: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def select(self, where: slice | np.ndarray) -> Rows:
+        """The rows of a slice, or at the positions of an integer array."""
+        return Rows(
+            self.index[where],
+            self.seed[where],
+            None if self.label is None else self.label[where],
+            None if self.target is None else self.target[where],
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides a byte of the output, and nothing else (no path, engine, device or worker count).
+
+    Attributes:
+        kind: "synth" or "pseudo".
+        source: {"name", "class_names": K names, "licence", "revision", and what else the generator says of itself: weights,
+            solver, guidance ...}.
+        classes: class ids of the request (synth), empty for pseudo.
+        seed: seed of the run.
+        batch_size: samples of every forward pass; results change in the last bits with it.
+        samples_per_shard: shards are cut after so many samples.
+        encoding: {"format": jpg|png|webp, ...} as :mod:`ppgen.shards.encode` takes it.
+        resolution, channels: of the images, pixels and 1 or 3.
+        segments: see :class:`Segment`.
+        target: pseudo: {"name", "images", "labels_per_class", "sha256", ...}.
+        condition: pseudo: {"mode", "temperature", "top_k", "classifier", "sha256"}.
+        score: description of the classifier that scores the samples, None when they are not scored.
+        redraw: {"below": confidence, "draws": at most so many of a sample}, None when every sample is kept (see
+            :mod:`ppgen.shards.redraw`).
+        load: how the source was loaded (paths, options); a memo for later commands, no part of the plan's identity.
+    """
+
+    kind: str
+    source: dict[str, Any]
+    classes: tuple[int, ...]
+    seed: int
+    batch_size: int
+    samples_per_shard: int
+    encoding: dict[str, Any]
+    resolution: int
+    channels: int
+    segments: tuple[Segment, ...]
+    target: dict[str, Any] | None = None
+    condition: dict[str, Any] | None = None
+    score: dict[str, Any] | None = None
+    redraw: dict[str, Any] | None = None
+    load: dict[str, Any] = field(default_factory=dict, compare=False)
+    format: str = FORMAT
+    version: int = VERSION
+
+    # ---- counting
+
+    @property
+    def num_classes(self) -> int:
+        """K, classes of the source."""
+        return len(self.source["class_names"])
+
+    @cached_property
+    def samples(self) -> int:
+        """Samples of all segments."""
+        return sum(segment.samples for segment in self.segments)
+
+    @property
+    def per_class(self) -> int | list[int]:
+        """Synth: samples of each class over all segments, one number when all are equal, else one a class."""
+        totals = np.zeros(len(self.classes), dtype=np.int64)
+        for segment in self.segments:
+            totals += np.array(segment.per_class, dtype=np.int64)
+        return int(totals[0]) if (totals == totals[0]).all() else totals.tolist()
+
+    @cached_property
+    def num_shards(self) -> int:
+        """Shards of all segments."""
+        return sum(self._shards_of(segment) for segment in self.segments)
+
+    def _shards_of(self, segment: Segment) -> int:
+        return -(-segment.samples // self.samples_per_shard)
+
+    def locate(self, shard: int) -> tuple[Segment, int, int]:
+        """Segment of a shard, position of its first sample in that segment, number of its samples."""
+        rest = shard
+        for segment in self.segments:
+            count = self._shards_of(segment)
+            if rest < count:
+                first = rest * self.samples_per_shard
+                return segment, first, min(self.samples_per_shard, segment.samples - first)
+            rest -= count
+        raise IndexError(f"shard {shard} of a plan with {self.num_shards}")
+
+    def batches(self, shard: int) -> Iterator[slice]:
+        """The slices of a shard's rows that share a forward pass; the last may be short."""
+        _, _, count = self.locate(shard)
+        for first in range(0, count, self.batch_size):
+            yield slice(first, min(first + self.batch_size, count))
+
+    def shard_of(self, index: int) -> tuple[int, int]:
+        """Shard of a sample index and the sample's row in it."""
+        before = 0
+        for segment in self.segments:
+            if segment.start <= index < segment.start + segment.samples:
+                shard, row = divmod(index - segment.start, self.samples_per_shard)
+                return before + shard, row
+            before += self._shards_of(segment)
+        raise IndexError(f"sample {index} of a plan with {self.samples}")
+
+    # ---- meaning
+
+    def sample_rows(self, shard: int) -> Rows:
+        """Index, class or target, and seed of every sample of a shard, in O(shard) time and memory.
+
+        A global permutation of each segment mixes the classes (or the target images) over all its shards.
+        """
+        segment, first, count = self.locate(shard)
+        positions = np.arange(first, first + count, dtype=np.int64)
+        index = segment.start + positions
+        run_seed = derive(self.seed, self.kind)
+        seed = np.array([sample_seed(run_seed, int(i)) for i in index], dtype=np.int64)
+        mixed = permute(positions, segment.samples, derive(self.seed, "order", segment.start))
+        if self.kind == "pseudo":
+            assert self.target is not None
+            return Rows(index, seed, target=(segment.start + mixed) % int(self.target["images"]))
+        return Rows(index, seed, label=self._class_of(segment, mixed))
+
+    def _class_of(self, segment: Segment, mixed: np.ndarray) -> np.ndarray:
+        """Class of permuted positions: the first per_class[0] are the first class, and so on."""
+        classes = np.array(self.classes, dtype=np.int64)
+        if isinstance(segment.per_class, tuple):
+            ends = np.cumsum(segment.per_class)
+            return classes[np.searchsorted(ends, mixed, side="right")]
+        return classes[mixed // int(segment.per_class or 1)]
+
+    # ---- identity
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan's identity in JSON types."""
+        content = json.loads(json.dumps(asdict(self)))
+        del content["load"]
+        return content
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the canonical JSON of the whole plan."""
+        return _sha256(self.as_dict())
+
+    def shard_fingerprint(self, shard: int) -> str:
+        """sha256 (hex) of all that decides this shard's bytes: the plan without the other segments."""
+        return self._segment_fingerprint(self.locate(shard)[0])
+
+    def _segment_fingerprint(self, segment: Segment) -> str:
+        known: dict[Segment, str] = self.__dict__.setdefault("_fingerprints", {})
+        if segment not in known:
+            known[segment] = _sha256({**self.as_dict(), "segments": [asdict(segment)]})
+        return known[segment]
+
+    def to_json(self) -> bytes:
+        """Content of plan.json: the plan and its fingerprint."""
+        content = {
+            **self.as_dict(),
+            "load": self.load,
+            "samples": self.samples,
+            "fingerprint": self.fingerprint,
+        }
+        return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> Plan:
+        """Read plan.json; `where` names it in messages.
+
+        Raises:
+            UserError: not a plan, of another version, or changed by hand (the fingerprint does not match).
+        """
+        try:
+            content = parse_json(data)
+            if content["format"] != FORMAT:
+                raise ValueError(f"format {content['format']!r}")
+            if content["version"] != VERSION:
+                raise UserError(
+                    f"{where} is a plan of version {content['version']!r}, this ppgen writes version {VERSION}; "
+                    f"use the ppgen that made it or another --out"
+                )
+            if "merged" in content:
+                raise UserError(
+                    f"{where} was merged from {len(content['merged'])} directories; resume or extend those and merge them again"
+                )
+            stated = content.pop("fingerprint")
+            content.pop("samples")
+            segments = tuple(
+                Segment(s["start"], s["samples"], _tupled(s["per_class"])) for s in content.pop("segments")
+            )
+            plan = cls(segments=segments, classes=tuple(content.pop("classes")), **content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{where} is not a plan of ppgen ({error!r}); choose another --out") from error
+        problem = nonsense(plan)
+        if problem is not None:
+            raise UserError(f"{where} is not a plan of ppgen ({problem}); choose another --out")
+        if plan.fingerprint != stated:
+            raise UserError(
+                f"{where} was changed after it was written (its fingerprint does not match); restore it"
+            )
+        return plan
+
+    def accepts(self, request: Plan) -> list[str]:
+        """What differs between this stored plan and a new request, as `field old -> new`; empty when it is the same.
+
+        Segments are compared by their sum, so that a directory that was extended to 2,600 a class is the same as one
+        requested with 2,600 at once.
+        """
+        old, new = _flat(self._comparable()), _flat(request._comparable())
+        return [
+            f"{name} {_short(old.get(name))} -> {_short(new.get(name))}"
+            for name in sorted(old.keys() | new.keys())
+            if old.get(name) != new.get(name)
+        ]
+
+    def _comparable(self) -> dict[str, Any]:
+        """The plan in the words of the request: planned totals and not segments."""
+        content = self.as_dict()
+        del content["segments"]
+        if self.kind == "synth":
+            content["per_class"] = self.per_class
+        else:
+            content["count"] = self.samples
+        return content
+
+    def with_conditions(self, sha256: str) -> Plan:
+        """The same plan with another condition table."""
+        return replace(self, condition={**(self.condition or {}), "sha256": sha256})
+
+
+def balanced(classes: int, per_class: int) -> tuple[Segment, ...]:
+    """The segments of a fresh synth plan."""
+    return (Segment(0, classes * per_class, per_class),)
+
+
+def canonical_json(value: Any) -> bytes:
+    """One byte string for equal values: sorted keys, no spaces, UTF-8, no NaN."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat.update(_flat(inner, f"{prefix}.{key}" if prefix else str(key)))
+    return flat
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{len(value)}: {', '.join(map(str, value[:4]))}{', ...' if len(value) > 4 else ''}]"
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,168 @@
+"""What the source classifier sees in a bounded sample of a shard directory or of a target: features, probabilities, hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ppcore.classifiers import Classifier, find_head
+from ppcore.errors import UserError
+from ppcore.images import decode
+from ppcore.seeds import numpy_rng
+from ppcore.shards import ShardSet
+from ppcore.targets import ImageSet, stack
+from ppgen.quality.duplicates import dhash
+
+_BATCH = 100
+
+OnBatch = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A sample of n images.
+
+    Attributes:
+        position: int64 (n,), position of each in its directory or target.
+        hashes: uint64 (n,), see :func:`ppgen.quality.duplicates.dhash`.
+        condition: float32 (n, K), what a generated sample was conditioned on; None for target images.
+        features: float32 (n, D), None without a classifier or where it has no linear head.
+        probabilities: float32 (n, K), None without a classifier.
+    """
+
+    position: np.ndarray
+    hashes: np.ndarray
+    condition: np.ndarray | None = None
+    features: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+
+def look_at_shards(
+    shards: ShardSet, classifier: Classifier | None, count: int, seed: int, on_batch: OnBatch
+) -> Seen:
+    """Look at up to `count` samples: whole shards in a random order, since every shard is a mixture of all classes.
+
+    Raises:
+        UserError: a missing or damaged shard or image.
+    """
+    positions, rows = [], []
+
+    def batches() -> Iterator[torch.Tensor]:
+        waiting: list[np.ndarray] = []
+        for position, image, condition in _choose(shards, count, seed):
+            positions.append(position)
+            rows.append(condition)
+            waiting.append(image)
+            if len(waiting) == _BATCH:
+                yield _to_batch(waiting)
+                waiting.clear()
+        if waiting:
+            yield _to_batch(waiting)
+
+    hashes, features, probabilities = _look(batches(), classifier, on_batch)
+    return Seen(np.array(positions), hashes, np.stack(rows), features, probabilities)
+
+
+def _choose(shards: ShardSet, count: int, seed: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """(position, uint8 (H, W, C), float32 (K,) condition) of the samples to look at."""
+    random = numpy_rng(seed, "report")
+    firsts = np.cumsum([0, *(shard.samples for shard in shards.shards)])
+    left = min(count, shards.samples)
+    for number in random.permutation(len(shards.shards)):
+        shard = shards.shards[number]
+        wanted = set(random.choice(shard.samples, size=min(left, shard.samples), replace=False).tolist())
+        for row, sample in enumerate(shards.read(shard)):
+            if row in wanted:
+                condition = (
+                    sample.soft if sample.soft is not None else _one_hot(sample.label, shards.num_classes)
+                )
+                where = f"image {sample.key} in {shards.store.path(shard.path)}"
+                image = _decoded(sample.image, shards.resolution, shards.channels, where)
+                yield int(firsts[number]) + row, image, condition
+        left -= len(wanted)
+        if not left:
+            return
+
+
+def look_at_images(
+    images: ImageSet, classifier: Classifier | None, count: int, seed: int, on_batch: OnBatch
+) -> Seen:
+    """Look at up to `count` target images, fed to the classifier as `ppgen pseudo` does.
+
+    Raises:
+        UserError: a damaged image.
+    """
+    chosen = np.sort(numpy_rng(seed, "report").permutation(len(images))[:count])
+    side, channels = 64, 3
+    if classifier is not None:
+        side, channels = classifier.spec.resize or classifier.spec.resolution, classifier.spec.channels
+    batches = (
+        stack(images.select(chosen[i : i + _BATCH]), side, channels) for i in range(0, len(chosen), _BATCH)
+    )
+    hashes, features, probabilities = _look(batches, classifier, on_batch)
+    return Seen(chosen, hashes, None, features, probabilities)
+
+
+def _look(
+    batches: Iterable[torch.Tensor], classifier: Classifier | None, on_batch: OnBatch
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """(hashes, features, probabilities) of uint8 (B, C, H, W) batches."""
+    hashes: list[np.ndarray] = []
+    features: list[np.ndarray] = []
+    probabilities: list[np.ndarray] = []
+    headed = classifier is not None and has_features(classifier)
+    for batch in batches:
+        hashes.append(dhash(batch))
+        if classifier is not None:
+            images = batch.to(next(classifier.buffers()).device)
+            with torch.inference_mode():
+                if headed:
+                    found, logits = classifier.embed(images)
+                    features.append(found.cpu().numpy())
+                else:
+                    logits = classifier(images)
+            probabilities.append(logits.softmax(dim=1).cpu().numpy())
+        on_batch(len(batch))
+    return (
+        np.concatenate(hashes),
+        np.concatenate(features) if features else None,
+        np.concatenate(probabilities) if probabilities else None,
+    )
+
+
+def has_features(classifier: Classifier) -> bool:
+    """Whether the classifier ends in a linear layer, whose input is what counts as features."""
+    try:
+        find_head(classifier.net)
+    except UserError:
+        return False
+    return True
+
+
+def _decoded(data: bytes, resolution: int, channels: int, where: str) -> np.ndarray:
+    try:
+        image = decode(data, channels=channels, max_side=resolution)
+        if image.shape != (resolution, resolution, channels):
+            raise ValueError(f"it is {image.shape}")
+    except ValueError as error:
+        raise UserError(
+            f"{where} is damaged ({error}); run ppgen verify --repair on its directory"
+        ) from error
+    return image
+
+
+def _to_batch(images: list[np.ndarray]) -> torch.Tensor:
+    """uint8 (H, W, C) images of one size -> uint8 (B, C, H, W)."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+
+
+def _one_hot(label: int | None, num_classes: int) -> np.ndarray:
+    row = np.zeros(num_classes, dtype=np.float32)
+    row[int(label or 0)] = 1.0
+    return row

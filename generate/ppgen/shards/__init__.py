@@ -1,0 +1,48 @@
+"""One shard from start to commit, and the directory it belongs to."""
+
+from ppgen.shards.directory import (
+    create,
+    exclusive,
+    pending_shards,
+    read_any_plan,
+    read_commit,
+    read_plan,
+    require_commit,
+    require_empty,
+    require_writable,
+    settle_plan,
+    sweep,
+)
+from ppgen.shards.estimate import calibrate, describe
+from ppgen.shards.finalize import finalize, make_index, read_rows
+from ppgen.shards.pack import Samples, describe_rows, entropy, pack, to_parquet
+from ppgen.shards.redraw import with_attempts
+from ppgen.shards.worker import SMALL_SIDE, Job, Worker
+
+__all__ = [
+    "SMALL_SIDE",
+    "Job",
+    "Samples",
+    "Worker",
+    "calibrate",
+    "create",
+    "describe",
+    "describe_rows",
+    "entropy",
+    "exclusive",
+    "finalize",
+    "make_index",
+    "pack",
+    "pending_shards",
+    "read_any_plan",
+    "read_commit",
+    "read_plan",
+    "read_rows",
+    "require_commit",
+    "require_empty",
+    "require_writable",
+    "settle_plan",
+    "sweep",
+    "to_parquet",
+    "with_attempts",
+]

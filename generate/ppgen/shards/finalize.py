@@ -1,0 +1,89 @@
+"""What a finished directory gets on top of its shards: manifest, index and dataset card, each written atomically."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from ppcore.errors import UserError
+from ppcore.shards import CARD, INDEX, MANIFEST, ROW_SCHEMA, meta_path, tar_path
+from ppcore.storage import Store, read_table
+from ppgen.plan import Merged, Plan, Planned
+from ppgen.shards.card import write_card
+from ppgen.shards.directory import read_commit
+
+
+def finalize(store: Store, plan: Plan | Merged) -> None:
+    """Write manifest.parquet, README.md and, last, index.json, which says that the directory is complete.
+
+    Every shard must be committed. Memory does not grow with the number of shards.
+    """
+    records = [read_commit(store, shard) for shard in range(plan.num_shards)]
+    versions = Counter(json.dumps(record["versions"], sort_keys=True) for record in records)
+    _write_manifest(store, plan)
+    redrawn = {name: sum(record.get(name, 0) for record in records) for name in ("redrawn", "below")}
+    card = write_card(plan, [json.loads(text) for text, _ in versions.most_common()], redrawn)
+    store.write_atomic(CARD, card.encode())
+    store.write_atomic(
+        INDEX, json.dumps(make_index(plan, records), indent=1, ensure_ascii=False).encode() + b"\n"
+    )
+
+
+def make_index(plan: Planned, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The explicit shard list, in the form webdataset's index tools (wids) read.
+
+    Args:
+        records: commit records of all shards, in order.
+    """
+    shardlist = [
+        {
+            "index": shard,
+            "url": tar_path(shard),
+            "nsamples": record["samples"],
+            "filesize": record["tar"]["bytes"],
+            "sha256": record["tar"]["sha256"],
+        }
+        for shard, record in enumerate(records)
+    ]
+    return {
+        "__kind__": "wids-shard-index-v1",
+        "wids_version": 1,
+        "name": f"{plan.kind}-{plan.source['name']}",
+        "kind": plan.kind,
+        "fingerprint": plan.fingerprint,
+        "samples": plan.samples,
+        "bytes": sum(entry["filesize"] for entry in shardlist),
+        "shardlist": shardlist,
+    }
+
+
+def _write_manifest(store: Store, plan: Planned) -> None:
+    """All parquet rows in one file, a row group a shard."""
+    staged = store.stage(MANIFEST)
+    try:
+        with pq.ParquetWriter(staged, ROW_SCHEMA, compression="zstd") as writer:
+            for shard in range(plan.num_shards):
+                writer.write_table(read_rows(store, plan, shard))
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
+    store.publish(staged, MANIFEST)
+
+
+def read_rows(store: Store, plan: Planned, shard: int) -> Any:
+    """The parquet rows of one shard as a pyarrow table. Raises FileNotFoundError, UserError."""
+    try:
+        table = read_table(store.read(meta_path(shard)), plan.locate(shard)[2])
+    except ValueError as error:
+        raise UserError(
+            f"{store.path(meta_path(shard))} is damaged ({error}); run ppgen verify --repair on {store}, then the same command again"
+        ) from error
+    if table.schema != ROW_SCHEMA:
+        raise UserError(
+            f"{store.path(meta_path(shard))} has other columns than ppgen writes; run ppgen verify --repair on {store}, then the "
+            f"same command again"
+        )
+    return table

@@ -1,0 +1,150 @@
+"""One shard's bytes: the tar and the parquet rows that describe it, the same for the same samples."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ppcore.shards import ROW_SCHEMA, encode_soft, sample_key
+from ppgen.plan import Plan, Rows
+
+TOP_CLASSES = 10  # entries of a soft condition kept in the parquet row; the tar has all of them
+_BLOCK = 512
+
+
+def _template() -> bytes:
+    """A ustar header without name, size and checksum."""
+    header = bytearray(tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT, "ascii", "strict"))
+    header[_SIZE], header[_CHECKSUM] = bytes(12), b" " * 8  # the checksum counts itself as blanks
+    return bytes(header)
+
+
+_SIZE, _CHECKSUM = slice(124, 136), slice(148, 156)
+_TEMPLATE = _template()
+_TEMPLATE_SUM = sum(_TEMPLATE)
+
+
+class TarBuffer:
+    """A ustar archive in memory without clocks or owners, so that equal members give equal bytes."""
+
+    def __init__(self) -> None:
+        self._buffer = io.BytesIO()
+
+    def add(self, name: str, data: bytes) -> int:
+        """Append a regular file; returns the offset of its data.
+
+        The header is what tarfile writes, put together here because tarfile takes longer for it than encoding a small picture.
+
+        Args:
+            name: ASCII, at most 100 characters.
+        """
+        label, size = name.encode("ascii"), b"%011o\0" % len(data)
+        checksum = b"%06o\0 " % (_TEMPLATE_SUM + sum(label) + sum(size))
+        buffer = self._buffer
+        buffer.write(label.ljust(100, b"\0") + _TEMPLATE[100 : _SIZE.start] + size)
+        buffer.write(_TEMPLATE[_SIZE.stop : _CHECKSUM.start] + checksum + _TEMPLATE[_CHECKSUM.stop :])
+        offset = buffer.tell()
+        buffer.write(data)
+        buffer.write(bytes(-len(data) % _BLOCK))
+        return offset
+
+    def close(self) -> bytes:
+        """The finished archive, padded as tar(1) does."""
+        self._buffer.write(bytes(2 * _BLOCK))
+        self._buffer.write(bytes(-self._buffer.tell() % tarfile.RECORDSIZE))
+        return self._buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a shard holds, position by position.
+
+    Attributes:
+        rows: the plan's rows.
+        condition: float32 (n, K), what the generator was fed.
+        label: int64 (n,) source class, None when conditions are soft.
+        images: n encoded images.
+        confidence: float32 (n,) or None.
+        attempt: int16 (n,), draws thrown away before the sample; None is none.
+        target_ids: n names (pseudo) or None.
+    """
+
+    rows: Rows
+    condition: np.ndarray
+    label: np.ndarray | None
+    images: list[bytes]
+    confidence: np.ndarray | None = None
+    attempt: np.ndarray | None = None
+    target_ids: list[str] | None = None
+
+
+def pack(plan: Plan, shard: int, samples: Samples) -> tuple[bytes, bytes]:
+    """(tar bytes, parquet bytes) of a shard; members of a sample are adjacent, samples in order of their index."""
+    tar = TarBuffer()
+    keys = [sample_key(int(index)) for index in samples.rows.index]
+    offsets = []
+    for position, (key, image) in enumerate(zip(keys, samples.images, strict=True)):
+        offsets.append(tar.add(f"{key}.{plan.encoding['format']}", image))
+        if plan.kind == "synth":
+            assert samples.label is not None
+            tar.add(f"{key}.cls", str(int(samples.label[position])).encode())
+        else:
+            tar.add(f"{key}.soft.npy", encode_soft(samples.condition[position]))
+    return tar.close(), to_parquet(describe_rows(shard, samples, offsets))
+
+
+def describe_rows(shard: int, samples: Samples, offsets: list[int]) -> pa.Table:
+    """The parquet rows of a shard (see :data:`ppcore.shards.reader.ROW_SCHEMA`)."""
+    count = len(samples.rows)
+    nothing = [None] * count
+    soft_classes, soft_probs = (
+        (nothing, nothing) if samples.label is not None else _largest(samples.condition)
+    )
+    columns: dict[str, object] = {
+        "key": [sample_key(int(index)) for index in samples.rows.index],
+        "index": samples.rows.index,
+        "shard": np.full(count, shard, dtype=np.int32),
+        "class": nothing if samples.label is None else samples.label.astype(np.int32),
+        "soft_classes": soft_classes,
+        "soft_probs": soft_probs,
+        "entropy": entropy(samples.condition),
+        "norm": np.linalg.norm(samples.condition.astype(np.float64), axis=1).astype(np.float32),
+        "seed": samples.rows.seed,
+        "attempt": np.zeros(count, dtype=np.int16) if samples.attempt is None else samples.attempt,
+        "target_id": samples.target_ids or nothing,
+        "bytes": [len(image) for image in samples.images],
+        "sha256": [hashlib.sha256(image).hexdigest() for image in samples.images],
+        "offset": offsets,
+        "confidence": nothing if samples.confidence is None else samples.confidence,
+    }
+    arrays = [pa.array(columns[column.name], type=column.type) for column in ROW_SCHEMA]
+    return pa.table(arrays, schema=ROW_SCHEMA)
+
+
+def entropy(condition: np.ndarray) -> np.ndarray:
+    """Entropy of every row in nats: float32 (n,); 0 for one-hot rows."""
+    p = condition.astype(np.float64)
+    logs = np.log(p, out=np.zeros_like(p), where=p > 0)
+    return np.abs(-(p * logs).sum(axis=1)).astype(np.float32)  # abs: no negative zero
+
+
+def _largest(condition: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Classes and probabilities of the largest non-zero entries of every row, descending."""
+    order = np.argsort(-condition, axis=1, kind="stable")[:, :TOP_CLASSES]
+    values = np.take_along_axis(condition, order, axis=1)
+    kept = values > 0
+    classes = [order[i, kept[i]].astype(np.int32) for i in range(len(order))]
+    return classes, [values[i, kept[i]] for i in range(len(order))]
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """The bytes of a shard's parquet file; equal rows give equal bytes."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=len(table))
+    return buffer.getvalue()

@@ -1,0 +1,31 @@
+"""From a name to weights: the generator protocol, kits and hubs, devices, licences, label alignment, the catalogue."""
+
+from ppgen.sources.alignment import read_mapping
+from ppgen.sources.catalogue import source_rows
+from ppgen.sources.devices import automatic_batch_size, choose_device, choose_dtype, compiled
+from ppgen.sources.licences import require_licence
+from ppgen.sources.protocol import FAMILIES, Generator, Source, read_options
+from ppgen.sources.resolve import read_json, resolve_source, weights_sha256
+from ppgen.sources.spec import SourceSpec, describe_classifier, describe_source, open_classifier, source_kit
+
+__all__ = [
+    "FAMILIES",
+    "Generator",
+    "Source",
+    "SourceSpec",
+    "automatic_batch_size",
+    "choose_device",
+    "choose_dtype",
+    "compiled",
+    "describe_classifier",
+    "describe_source",
+    "open_classifier",
+    "read_json",
+    "read_mapping",
+    "read_options",
+    "require_licence",
+    "resolve_source",
+    "source_kit",
+    "source_rows",
+    "weights_sha256",
+]

@@ -1,0 +1,108 @@
+"""The generator protocol, and a source resolved to something that can be opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+
+from ppcore.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A pre-trained conditional generator G_s.
+
+    Attributes:
+        num_classes: K, width of the condition.
+        class_names: K names, in the order of the condition's columns.
+        resolution: side of the images in pixels.
+        channels: 1 or 3.
+        licence: of the weights; `unknown` when nobody said.
+        revision: commit of the model repository, or `local`.
+    """
+
+    num_classes: int
+    class_names: tuple[str, ...]
+    resolution: int
+    channels: int
+    licence: str
+    revision: str
+
+    def sample(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+        """Images of `condition`, float (B, K) probability rows, one-hot for hard labels.
+
+        All randomness of sample i comes from `seeds[i]`, int64 (B,).
+
+        Returns:
+            uint8 (B, C, H, W) on the generator's device.
+        """
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Everything besides condition and seeds that decides the images; JSON-serialisable, goes into the plan."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a generator comes from, resolved to something that can be opened.
+
+    Attributes:
+        spec: what the user typed.
+        family: a key of :data:`FAMILIES`.
+        location: local directory, or `module:callable`.
+        revision: commit hash, or `local`.
+        class_names: empty when only the model's own files can tell.
+        sampling: the user's options over the kit's.
+    """
+
+    spec: str
+    family: str
+    location: str
+    revision: str
+    licence: str
+    class_names: tuple[str, ...]
+    sampling: Mapping[str, Any]
+    trust_remote_code: bool = False
+
+
+FAMILIES = ("unet", "dit", "consistency", "biggan", "text", "callable")
+"""Kinds of model that :mod:`ppgen.generators` reads."""
+
+Options = TypeVar("Options")
+
+
+def read_options(kind: type[Options], source: Source) -> Options:
+    """`source.sampling` as the options dataclass of a family, lists made tuples.
+
+    Raises:
+        UserError: an option the family does not have, or a value of another type than its default.
+    """
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for name, value in source.sampling.items():
+        if name not in known:
+            raise UserError(
+                f"unknown sampling option {name!r} for {source.spec}; this family ({source.family}) has {', '.join(known)}"
+            )
+        values[name] = _coerce(name, value, known[name].default, str(known[name].type))
+    return kind(**values)
+
+
+def _coerce(name: str, value: Any, default: Any, annotation: str) -> Any:
+    if isinstance(value, list):
+        value = tuple(value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    optional = value is None and "None" in annotation
+    if optional or default is None or default is MISSING or isinstance(value, type(default)):
+        return value
+    if isinstance(value, str) and "| str" in annotation:
+        return value
+    raise UserError(
+        f"sampling option {name}={value!r} is not of the right type; expected something like {default!r}"
+    )

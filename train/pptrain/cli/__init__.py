@@ -1,0 +1,5 @@
+"""The command `pptrain`."""
+
+from pptrain.cli.commands import app, main
+
+__all__ = ["app", "main"]

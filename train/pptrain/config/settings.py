@@ -1,0 +1,187 @@
+"""The settings of a training run, as typed dataclasses; their defaults are the program's defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where images come from.
+
+    Attributes:
+        target: target spec (see :func:`ppcore.targets.table.load_target`); empty when the run is pre-training on shards.
+        labels_per_class: labelled target images a class; 0 keeps them all.
+        label_seed: which images those are; -1 takes the seed of the pseudo plan, or else the run's.
+        val_fraction: share of the labelled images kept for validation; null is 0.1, or 0 when fewer than 10 labels a class
+            would remain.
+        monitor: how many of the unused training images of the target to watch while training (their accuracy is logged and
+            chooses nothing).
+        shards: synth directories for supervised pre-training (PP).
+        unlabeled: pseudo directories, or `target:SPEC` for the real training images of a target.
+        weights: share of each of several directories in every batch; empty shares by their sizes.
+        resolution: side in pixels the network is fed at; 0 takes the first of: the initial model's, the shards', 32 for
+            `small` and `mobile`, 224.
+        channels: 1 or 3; 0 takes the first of: the initial model's, the shards', the target's.
+        workers: decoding processes; 0 decodes in this one.
+        lanes: independent parts a rank's stream is cut into, a multiple of `workers`; 0 is one a worker. The order of the
+            samples depends on it and not on `workers`.
+        groups: parts a global batch is cut into, a multiple of the number of ranks; 0 is one a rank. The order of the
+            samples depends on it and not on the number of ranks.
+        shuffle_window: samples a streamed sample can move ahead by.
+        resident_mb: shard sets whose decoded images fit are kept in memory and shuffled as a whole.
+    """
+
+    target: str = ""
+    labels_per_class: int = 0
+    label_seed: int = -1
+    val_fraction: float | None = None
+    monitor: int = 0
+    shards: list[str] = field(default_factory=list)
+    unlabeled: list[str] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    resolution: int = 0
+    channels: int = 0
+    workers: int = 0
+    lanes: int = 0
+    groups: int = 0
+    shuffle_window: int = 4096
+    resident_mb: int = 1024
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network.
+
+    Attributes:
+        arch: name for :func:`ppcore.classifiers.load.build`; empty takes the initial model's, or `small`.
+        init: model directory, kit name or classifier spec whose weights are the start; empty starts from scratch.
+        teacher: the same, for distillation.
+    """
+
+    arch: str = ""
+    init: str = ""
+    teacher: str = ""
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """How it learns.
+
+    Attributes:
+        name: see `pptrain methods`.
+        options: the method's own settings; those left out take the method's defaults.
+        batch_norm: `joint` (one concatenated batch), `labeled` (unlabelled images are normalised by the statistics of the
+            batch's labelled ones) or `split` (each stream by its own, arXiv 1904.03515).
+    """
+
+    name: str = "supervised"
+    options: dict[str, Any] = field(default_factory=dict)
+    batch_norm: str = "joint"
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimiser, schedule and length.
+
+    Attributes:
+        name: `sgd` (Nesterov) or `adamw`.
+        batch_size: labelled images a step, over all ranks.
+        steps: length; 0 derives it from `epochs`.
+        epochs: passes over the shards, or over the labelled images; 0 takes the default length.
+        schedule: `cosine`, `steps` or `constant`.
+        milestones: for `steps`, as shares of the length; the rate is multiplied by `gamma` at each.
+        warmup: steps of linear warm-up.
+        clip: largest gradient norm; 0 is off.
+        accumulate: micro-batches a step.
+    """
+
+    name: str = "adamw"
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    batch_size: int = 64
+    steps: int = 0
+    epochs: float = 0.0
+    schedule: str = "cosine"
+    milestones: list[float] = field(default_factory=lambda: [0.3, 0.6, 0.8])
+    gamma: float = 0.1
+    warmup: int = 20
+    clip: float = 0.0
+    accumulate: int = 1
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """Batch augmentation.
+
+    Attributes:
+        labeled: view of labelled images: `none`, `weak` or `strong`. The published semi-supervised methods use weak; with a
+            few labels strong is worth more points than most methods, so that every row of a table must say which it had.
+        crop: `shift` (whole pixels, zero border) or `resized` (area and aspect ratio, Szegedy et al. 2015); `auto` is shift
+            up to 64 pixels.
+        shift: largest shift, as a share of the side.
+        min_area: smallest area of a resized crop.
+        flip: mirror half of the images; null is on for colour and off for grey images (letters and digits change meaning).
+        rotate, shear: strong view, degrees.
+        zoom: strong view, log2 of the scale.
+        color: strong view, strength of brightness, contrast, saturation and hue.
+        cutout: strong view, largest side of the erased square as a share of the side.
+    """
+
+    labeled: str = "strong"
+    crop: str = "auto"
+    shift: float = 0.125
+    min_area: float = 0.35
+    flip: bool | None = None
+    rotate: float = 20.0
+    shear: float = 12.0
+    zoom: float = 0.25
+    color: float = 0.4
+    cutout: float = 0.4
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """The loop around the step.
+
+    Attributes:
+        ema: decay of the averaged weights, which are the ones evaluated and saved; 0 is off.
+        eval_every, checkpoint_every: steps; 0 is a tenth of the length, and the end.
+        log_every: steps between rows of metrics.csv.
+        patience: evaluations without improvement before an early stop; 0 is off.
+        amp: `no`, `bf16`, `fp16`, or `auto`: bf16 where the processor computes in it. Losses are in float32 always.
+        channels_last: memory layout of images and weights; faster for convolutions. On a CPU, networks with strided 1x1
+            convolutions of fewer than 16 channels do without it.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        threads: CPU threads of torch; 0 is one for images up to 64 pixels, else torch's own choice.
+        trackers: names for accelerate's trackers (wandb, mlflow, trackio ...).
+    """
+
+    ema: float = 0.99
+    eval_every: int = 0
+    checkpoint_every: int = 0
+    log_every: int = 10
+    patience: int = 0
+    amp: str = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    device: str = "auto"
+    threads: int = 0
+    tensorboard: bool = True
+    trackers: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training stage. `out` is its run directory; `seed` decides everything random in it."""
+
+    out: str = ""
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)

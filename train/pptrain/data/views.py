@@ -1,0 +1,193 @@
+"""Weak and strong views of a whole uint8 batch: a handful of tensor operations, on the CPU or the GPU.
+
+Every random number comes from one CPU generator seeded by (run seed, step, stream), so a resumed run makes the same views and a GPU
+makes the same choices as a CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ppcore.seeds import derive
+from pptrain.config import ViewsConfig
+from pptrain.data.pixels import crop_bytes, cutout_, recolor, sample
+
+KINDS = ("none", "weak", "strong")
+_SHIFT_UP_TO = 64
+_PART_PIXELS = 1 << 19  # of a channel, rendered at once on the CPU
+# Rotation about the grey axis in the YIQ colour space (as in torchvision's adjust_hue, but linear).
+_TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+_FROM_YIQ = torch.linalg.inv(_TO_YIQ)
+
+
+@dataclass(frozen=True)
+class Views:
+    """Makes views of uint8 batches (B, C, H, W) as float32 (B, C, R, R) in [0, 1].
+
+    Args:
+        resolution: R, the side the network is fed at.
+        channels: of the images.
+        seed: of the run.
+        threads: that share the work on the CPU.
+    """
+
+    config: ViewsConfig
+    resolution: int
+    channels: int
+    seed: int
+    threads: int = 1
+
+    @property
+    def flip(self) -> bool:
+        chosen = self.config.flip
+        return self.channels == 3 if chosen is None else chosen
+
+    @property
+    def resized(self) -> bool:
+        """Whether crops change the area (natural images) or only shift by whole pixels (small ones)."""
+        return self.config.crop == "resized" or (
+            self.config.crop == "auto" and self.resolution > _SHIFT_UP_TO
+        )
+
+    def make(self, images: Tensor, kind: str, *stream: str | int) -> Tensor:
+        """One view of every image.
+
+        Args:
+            images: uint8 (B, C, H, W).
+            kind: `none`, `weak` or `strong`.
+            stream: what the random numbers belong to (a name, the step, the part of the batch).
+        """
+        batch = images.shape[0]
+        if kind == "none" or batch == 0:
+            return self.plain(images)
+        generator = torch.Generator().manual_seed(derive(self.seed, "view", kind, *stream))
+        if kind == "weak" and not self.resized:
+            return self._shifted(images, generator)
+        boxes = self._resized_crop(batch, generator) if self.resized else self._shift(batch, generator)
+        if kind == "weak":
+            return self._in_parts(self._render_weak, images, boxes)
+        boxes = self._affine(boxes, generator)
+        matrix, bias = self._color(batch, generator)
+        holes = torch.rand(3, batch, generator=generator)
+        holes[0] *= 0.5 * self.config.cutout
+        return self._in_parts(self._render_strong, images, boxes, matrix, bias, holes.T)
+
+    def _in_parts(self, render: Callable[..., Tensor], images: Tensor, *choices: Tensor) -> Tensor:
+        """`render` the batch: at once on a GPU, on the CPU in parts that stay in the cache, by `threads` threads."""
+        if images.device.type != "cpu":
+            return render(images, *(c.to(images.device) for c in choices))
+        size = max(1, _PART_PIXELS // self.resolution**2)
+        if images.shape[0] <= size:
+            return render(images, *choices)
+        x = torch.empty(images.shape[0], images.shape[1], self.resolution, self.resolution)
+
+        def part(first: int) -> None:
+            where = slice(first, first + size)
+            x[where] = render(images[where], *(c[where] for c in choices))
+
+        starts = range(0, images.shape[0], size)
+        if self.threads > 1:
+            list(self._pool.map(part, starts))
+        else:
+            for first in starts:
+                part(first)
+        return x
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        # One thread of torch in each: its own threads would wait for one another at every small operation.
+        return ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
+
+    def _render_weak(self, images: Tensor, boxes: Tensor) -> Tensor:
+        crop = crop_bytes if images.device.type == "cpu" else sample
+        return crop(images, boxes, self.resolution).div_(255.0)
+
+    def _render_strong(
+        self, images: Tensor, boxes: Tensor, matrix: Tensor, bias: Tensor, holes: Tensor
+    ) -> Tensor:
+        return cutout_(recolor(sample(images, boxes, self.resolution), matrix, bias), holes.T)
+
+    def plain(self, images: Tensor) -> Tensor:
+        """No augmentation: the centre crop of side R of the image resized to it."""
+        x = images.float().div_(255.0)
+        height, width = x.shape[-2:]
+        if (height, width) == (self.resolution, self.resolution):
+            return x
+        return F.interpolate(x, size=(self.resolution, self.resolution), mode="bilinear", antialias=True)
+
+    def _shifted(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Weak view of small images: whole-pixel shift with a zero border and a flip, by one gather and no interpolation."""
+        batch = images.shape[0]
+        reach = round(self.config.shift * self.resolution)
+        offset = torch.randint(0, 2 * reach + 1, (2, batch), generator=generator).to(images.device)
+        flip = torch.rand(batch, generator=generator).to(images.device) < 0.5
+        if images.shape[-1] != self.resolution or images.shape[-2] != self.resolution:
+            images = self.plain(images).mul_(255.0).round_().to(torch.uint8)
+        padded = F.pad(images, (reach,) * 4)
+        windows = padded.unfold(2, self.resolution, 1).unfold(3, self.resolution, 1)
+        x = windows[torch.arange(batch, device=images.device), :, offset[0], offset[1]]  # (B, C, R, R)
+        x = x.float().div_(255.0)
+        return torch.where(flip.view(-1, 1, 1, 1), x.flip(3), x) if self.flip else x
+
+    def _shift(self, batch: int, generator: torch.Generator) -> Tensor:
+        """(B, 2, 3) sampling matrices: shift and flip."""
+        move = (torch.rand(batch, 2, generator=generator) * 2 - 1) * 2 * self.config.shift
+        return self._matrices(torch.ones(batch, 2), move, generator)
+
+    def _resized_crop(self, batch: int, generator: torch.Generator) -> Tensor:
+        """(B, 2, 3) sampling matrices of random resized crops, area in [min_area, 1], aspect ratio in [3/4, 4/3]."""
+        area = self.config.min_area + torch.rand(batch, generator=generator) * (1 - self.config.min_area)
+        ratio = torch.exp((torch.rand(batch, generator=generator) * 2 - 1) * math.log(4 / 3))
+        size = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp_(
+            max=1.0
+        )  # (width, height)
+        move = (torch.rand(batch, 2, generator=generator) * 2 - 1) * (1 - size)
+        return self._matrices(size, move, generator)
+
+    def _matrices(self, size: Tensor, move: Tensor, generator: torch.Generator) -> Tensor:
+        """Diagonal scale and shift, mirrored for half of the batch when flips are on."""
+        mirror = torch.rand(size.shape[0], generator=generator) < 0.5
+        matrices = torch.zeros(size.shape[0], 2, 3)
+        sign = torch.where(mirror & self.flip, -1.0, 1.0)
+        matrices[:, 0, 0], matrices[:, 1, 1] = size[:, 0] * sign, size[:, 1]
+        matrices[:, :, 2] = move
+        return matrices
+
+    def _affine(self, crop: Tensor, generator: torch.Generator) -> Tensor:
+        """Compose the crop with a random rotation, shear and zoom about the crop's centre: (B, 2, 3)."""
+        batch = crop.shape[0]
+        draw = torch.rand(4, batch, generator=generator) * 2 - 1
+        angle = draw[0] * math.radians(self.config.rotate)
+        shear_x = torch.tan(draw[1] * math.radians(self.config.shear))
+        shear_y = torch.tan(draw[2] * math.radians(self.config.shear))
+        zoom = torch.exp2(draw[3] * self.config.zoom)
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        turn = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)  # (B, 2, 2)
+        ones = torch.ones(batch)
+        slant = torch.stack([torch.stack([ones, shear_x], 1), torch.stack([shear_y, ones], 1)], 1)
+        inner = turn @ slant * zoom.view(-1, 1, 1)
+        return torch.cat([crop[:, :, :2] @ inner, crop[:, :, 2:]], 2)
+
+    def _color(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(B, C, C) matrices and (B, C, 1) offsets: brightness, contrast, saturation and hue as one map of the channels."""
+        strength = self.config.color
+        draw = torch.rand(4, batch, generator=generator) * 2 - 1
+        gain = 1.0 + draw[0] * strength  # contrast about mid-grey
+        bias = (draw[1] * strength * 0.5 + 0.5 * (1.0 - gain)).view(-1, 1, 1)  # brightness
+        if self.channels == 1:
+            return gain.view(-1, 1, 1), bias
+        chroma = 1.0 + draw[2] * strength
+        angle = draw[3] * strength * (math.pi / 4)
+        turn = torch.zeros(batch, 3, 3)
+        turn[:, 0, 0] = 1.0
+        turn[:, 1, 1], turn[:, 1, 2] = chroma * torch.cos(angle), -chroma * torch.sin(angle)
+        turn[:, 2, 1], turn[:, 2, 2] = chroma * torch.sin(angle), chroma * torch.cos(angle)
+        return _FROM_YIQ @ turn @ _TO_YIQ * gain.view(-1, 1, 1), bias.expand(batch, 3, 1)

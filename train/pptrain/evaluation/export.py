@@ -1,0 +1,221 @@
+"""A trained classifier as one file for other runtimes, its preprocessing built in, checked against the original."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ppcore.classifiers import Classifier
+from ppcore.errors import UserError
+from ppcore.seeds import numpy_rng
+from ppcore.storage import Store
+from ppcore.targets import ImageSet
+from pptrain.evaluation.accuracy import load_images
+
+FORMATS = ("onnx", "torch-export")
+INPUT, OUTPUT = "images", "logits"
+_TOLERANCE = 2e-3  # largest difference of a logit, relative to the largest logit
+_CHECK_BATCH = 5
+
+
+class Deployed(nn.Module):
+    """What is exported: uint8 (B, C, R, R) in, float32 logits (B, K) out; R x R images need no further preparation."""
+
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        spec = classifier.spec
+        self.net = classifier.net
+        self.register_buffer("_mean", torch.tensor(spec.mean).view(1, -1, 1, 1) * 255.0)
+        self.register_buffer("_std", torch.tensor(spec.std).view(1, -1, 1, 1) * 255.0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net((images.float() - self._mean) / self._std).float()
+
+
+def export(classifier: Classifier, to: str, out: Path) -> float:
+    """Write `out` and compare it with the original.
+
+    Args:
+        to: `onnx` or `torch-export` (a program for torch.export.load).
+
+    Returns:
+        The largest difference of a logit on random images.
+
+    Raises:
+        UserError: unknown format, or a result that does not agree with the original.
+    """
+    if to not in FORMATS:
+        raise UserError(f"unknown export format {to!r}; expected {' or '.join(FORMATS)}")
+    module = Deployed(classifier.cpu().eval()).eval()
+    example = _random_images(classifier, 2)
+    data = _to_onnx(module, example, classifier) if to == "onnx" else _to_program(module, example)
+    images = _random_images(classifier, _CHECK_BATCH)  # another batch size than the example's
+    run = _onnx_runner(data) if to == "onnx" else _program_runner(data)
+    with torch.inference_mode():
+        expected = classifier(images).numpy()
+    worst = float(np.abs(run(images.numpy()) - expected).max())
+    if not worst <= _TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise UserError(f"the exported model differs from the original by {worst:.4g}; it was not written")
+    Store(out.parent).write_atomic(out.name, data)
+    return worst
+
+
+def describe(classifier: Classifier, file: Path) -> dict[str, Any]:
+    """What a user of the file must know: written beside it as JSON."""
+    spec = classifier.spec
+    return {
+        "file": file.name,
+        "input": {
+            "name": INPUT,
+            "type": "uint8",
+            "shape": ["batch", spec.channels, spec.resolution, spec.resolution],
+        },
+        "output": {"name": OUTPUT, "type": "float32", "shape": ["batch", spec.num_classes]},
+        "preparation": {
+            "colour": "grey (ITU-R 601 luma)" if spec.channels == 1 else "RGB",
+            "shorter_side": spec.resize or spec.resolution,
+            "resample": "bicubic, antialiased",
+            "centre_crop": spec.resolution,
+            "normalisation": "built in",
+        },
+        "class_names": list(spec.class_names),
+    }
+
+
+def write_description(classifier: Classifier, file: Path) -> Path:
+    """Write :func:`describe` as `<file>.json`; returns its path."""
+    text = json.dumps(describe(classifier, file), indent=1) + "\n"
+    Store(file.parent).write_atomic(f"{file.name}.json", text.encode())
+    return file.with_name(f"{file.name}.json")
+
+
+def quantize(model: Path, out: Path, calibration: Tensor) -> None:
+    """Static int8 quantisation of an ONNX file (weights per channel, activations by their range on `calibration`).
+
+    Args:
+        calibration: uint8 (N, C, R, R), images like those the model will see.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.batches: Iterator[Tensor] = iter(calibration.split(16))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else {INPUT: batch.numpy()}
+
+    prepared, staged = out.with_name(f".tmp-{out.name}-prepared"), out.with_name(f".tmp-{out.name}")
+    try:
+        quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(staged),
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=[
+                "Conv",
+                "Gemm",
+                "MatMul",
+                "Add",
+                "GlobalAveragePool",
+                "AveragePool",
+                "MaxPool",
+            ],
+        )
+        staged.replace(out)
+    finally:
+        prepared.unlink(missing_ok=True)
+        staged.unlink(missing_ok=True)
+
+
+def prepared_images(classifier: Classifier, images: ImageSet) -> Tensor:
+    """uint8 (N, C, R, R) as the exported model takes them."""
+    spec = classifier.spec
+    pixels = load_images(images, spec)
+    edge = (pixels.shape[-1] - spec.resolution) // 2
+    return pixels[..., edge : edge + spec.resolution, edge : edge + spec.resolution].contiguous()
+
+
+def calibration_images(classifier: Classifier, images: ImageSet, count: int = 200) -> Tensor:
+    """`prepared_images` of a fixed random choice of at most `count`."""
+    chosen = numpy_rng(0, "calibration").permutation(len(images))[:count]
+    return prepared_images(classifier, images.select(chosen))
+
+
+def onnx_logits(file: Path, images: Tensor, *, batch: int = 64) -> Tensor:
+    """uint8 (N, C, R, R) -> float32 logits (N, K), by onnxruntime."""
+    run = _onnx_runner(file.read_bytes())
+    return torch.cat([torch.from_numpy(run(part.numpy())) for part in images.split(batch)])
+
+
+def _random_images(classifier: Classifier, count: int) -> Tensor:
+    spec = classifier.spec
+    generator = torch.Generator().manual_seed(0)
+    shape = (count, spec.channels, spec.resolution, spec.resolution)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+def _to_onnx(module: Deployed, example: Tensor, classifier: Classifier) -> bytes:
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            "ONNX export needs onnx, onnxscript and onnxruntime; pip install 'pptransfer[export]'"
+        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module,
+            (example,),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    for name, value in (("class_names", json.dumps(classifier.spec.class_names)),):
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = name, value
+    return proto.SerializeToString()
+
+
+def _to_program(module: Deployed, example: Tensor) -> bytes:
+    program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return buffer.getvalue()
+
+
+def _onnx_runner(data: bytes) -> Any:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
+
+
+def _program_runner(data: bytes) -> Any:
+    module = torch.export.load(io.BytesIO(data)).module()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return module(torch.from_numpy(images)).numpy()
+
+    return run

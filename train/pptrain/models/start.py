@@ -1,0 +1,84 @@
+"""The network a run starts from: resume point -> given weights -> scratch, in this order (the resume point is the loop's)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ppcore.classifiers import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    OWN,
+    Classifier,
+    ClassifierSpec,
+    build,
+    find_head,
+    load_weights,
+)
+from ppcore.errors import UserError
+
+_GREY_MEAN, _GREY_STD = (0.449,), (0.226,)  # ImageNet's, over the three channels
+SMALL_SIDE = 64
+_CROP_SHARE = 224 / 256
+
+
+def make_spec(
+    arch: str, class_names: tuple[str, ...], channels: int, resolution: int, source: Classifier | None
+) -> ClassifierSpec:
+    """How the new classifier is fed: the source's normalisation where there is one."""
+    resize = resolution if resolution <= SMALL_SIDE else round(resolution / _CROP_SHARE)
+    if source is not None:
+        mean, std = source.spec.mean, source.spec.std
+    elif arch in OWN:
+        mean, std = (0.5,) * channels, (0.5,) * channels
+    else:
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else (_GREY_MEAN, _GREY_STD)
+    return ClassifierSpec(arch, class_names, channels, resolution, resize, mean, std)
+
+
+def make_network(spec: ClassifierSpec, source: Classifier | None, where: str) -> tuple[nn.Module, str]:
+    """(network, how it was started).
+
+    The backbone is the source's; so is the head when it names the same classes. Call under a fixed torch seed.
+
+    Raises:
+        UserError: the source's weights do not fit, or the architecture does not take images of this size.
+    """
+    net = build(spec.arch, spec.num_classes, spec.channels)
+    told = "from scratch"
+    if source is not None:
+        told = _start_from(net, source, spec.class_names, where)
+    _try_forward(net, spec)
+    return net, told
+
+
+def _start_from(net: nn.Module, source: Classifier, class_names: tuple[str, ...], where: str) -> str:
+    weights = dict(source.net.state_dict())
+    kept_head = source.spec.class_names == class_names
+    if not kept_head:
+        head, _ = find_head(net)
+        own = net.state_dict()
+        weights.update({name: own[name] for name in own if name.startswith(f"{head}.")})
+    load_weights(net, weights, where)
+    return f"from {where}, {'head kept' if kept_head else f'new head for {len(class_names)} classes'}"
+
+
+def _try_forward(net: nn.Module, spec: ClassifierSpec) -> None:
+    """Run two blank images through the network, so that a misfit is one sentence now and not a traceback later."""
+    net.eval()
+    images = torch.zeros(2, spec.channels, spec.resolution, spec.resolution)
+    try:
+        with torch.no_grad():
+            logits = net(images)
+    except Exception as error:  # a user's own network may raise anything
+        raise UserError(
+            f"{spec.arch} does not take {spec.channels}x{spec.resolution}x{spec.resolution} images "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); change --resolution or --channels"
+        ) from error
+    finally:
+        net.train()
+    if not isinstance(logits, torch.Tensor) or logits.shape != (2, spec.num_classes):
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise UserError(
+            f"{spec.arch} gives {found} for 2 images, expected logits of shape (2, {spec.num_classes})"
+        )
