@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +101,20 @@ def fingerprints(out: Path) -> dict[str, str]:
         for path in sorted(Path(out).rglob("*"))
         if path.is_file() and path.parent.name != "commits"
     }
+
+
+def recommit(out: Path, shard: int) -> None:
+    """Make the commit record agree with tampered files, as a liar would."""
+    path = out / f"commits/{shard:06d}.json"
+    record = json.loads(path.read_text())
+    for name, file in (("tar", f"shards/{shard:06d}.tar"), ("parquet", f"meta/{shard:06d}.parquet")):
+        data = (out / file).read_bytes()
+        record[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    path.write_text(json.dumps(record))
+
+
+def flip(path: Path, where: int) -> None:
+    """Change one bit of a byte."""
+    data = bytearray(path.read_bytes())
+    data[where] ^= 1
+    path.write_bytes(bytes(data))

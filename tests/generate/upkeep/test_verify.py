@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rig import make_classifier, make_target, pseudo, stored, synth, worker_of
+from rig import flip, make_classifier, make_target, pseudo, recommit, stored, synth, worker_of
 
 from ppgen.upkeep.verification import regenerate, verify
 
@@ -29,24 +29,6 @@ def test_a_sound_directory_passes(sound: Path) -> None:
     report = verify(*stored(sound))
     assert report.ok
     assert report.checked == 75
-
-
-def recommit(out: Path, shard: int) -> None:
-    """Make the commit record agree with tampered files, as a liar would."""
-    import hashlib
-
-    path = out / f"commits/{shard:06d}.json"
-    record = json.loads(path.read_text())
-    for name, file in (("tar", f"shards/{shard:06d}.tar"), ("parquet", f"meta/{shard:06d}.parquet")):
-        data = (out / file).read_bytes()
-        record[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    path.write_text(json.dumps(record))
-
-
-def flip(path: Path, where: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[where] ^= 1
-    path.write_bytes(bytes(data))
 
 
 def torn(out: Path) -> None:

@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import typer
 from faint import call, told
-from rig import fingerprints, make_classifier, make_target, painted, stored, synth
-from test_verify import flip
+from rig import fingerprints, flip, make_classifier, make_target, painted, stored, synth
 
 from ppcore.errors import UserError
 from ppcore.shards.reader import ShardSet

@@ -17,7 +17,7 @@ from ppgen.sampling.guidance import Guidance
 from ppgen.sampling.solvers import SOLVERS, consistency, evaluations
 from ppgen.sampling.solvers import Path as NoisePath
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "solvers.py"
+BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "solvers.py"
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,7 @@ def test_the_best_draw_is_kept_when_none_is_good(tmp_path: Path, spec: SourceSpe
 def test_a_lying_attempt_is_found(made: Path, tmp_path: Path) -> None:
     import shutil
 
-    from test_verify import recommit
+    from rig import recommit
 
     out = Path(shutil.copytree(made, tmp_path / "out"))
     path = out / "meta/000001.parquet"

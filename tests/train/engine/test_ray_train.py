@@ -19,7 +19,7 @@ pytest.importorskip("ray.train")
 
 from pptrain.engine.cluster import train_on_ray  # noqa: E402
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,53 @@
+"""JSON and YAML that is read back: bounded, then validated against a type by pydantic, with one line of what was wrong."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from ppcore.storage.limits import MAX_JSON_BYTES
+
+T = TypeVar("T")
+
+
+def decode(kind: type[T], data: bytes | str) -> T:
+    """JSON text as `kind`: a (frozen) dataclass, a pydantic model or any type pydantic knows; nothing is coerced.
+
+    Fields a dataclass does not have are refused where it sets `__pydantic_config__ = ConfigDict(extra="forbid")`.
+
+    Raises:
+        ValueError: too large, not JSON, nested too deeply, or not of that type; the text is one line.
+    """
+    if len(data) > MAX_JSON_BYTES:
+        raise ValueError(f"{len(data)} bytes of JSON, at most {MAX_JSON_BYTES} are accepted")
+    try:
+        return _adapter(kind).validate_json(data, strict=True)
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from None
+
+
+def convert(kind: type[T], value: Any) -> T:
+    """A plain value, from YAML say, as `kind`; numbers may stand in texts.
+
+    Raises:
+        ValueError: not of that type; the text is one line.
+    """
+    try:
+        return _adapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """`segments.0.samples: input should be greater than 0`, of the first of pydantic's complaints."""
+    found = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in found["loc"])
+    message = found["msg"][:1].lower() + found["msg"][1:]
+    return f"{place}: {message}" if place else message
+
+
+@functools.cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)
