@@ -1,18 +1,22 @@
 # Two commands do everything on a fresh machine with Python 3.11 to 3.13:
 #   make demo    the main job on the embedded kit: a table and runs/demo/report.html
 #   make test    the tests
+# and while working: make test-fast (under 90 seconds), make lint
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-fast lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/ppflow run demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 -m 'not slow'
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

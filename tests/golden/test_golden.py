@@ -15,6 +15,8 @@ import pytest
 
 from ppcore.shards.reader import ShardSet
 
+pytestmark = pytest.mark.slow
+
 _spec = importlib.util.spec_from_file_location("golden_record", Path(__file__).parent / "record.py")
 assert _spec is not None
 assert _spec.loader is not None

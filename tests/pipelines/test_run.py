@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 title: Small & quick
 seeds: [0, 1]

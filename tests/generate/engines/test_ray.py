@@ -30,6 +30,8 @@ from ppgen.engines.ray import RayEngine  # noqa: E402
 from ppgen.engines.ray_actor import Hand, Trouble  # noqa: E402
 from ppgen.shards.worker import Job  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 STORE = 80 << 20
 
 

@@ -22,6 +22,8 @@ from ppgen.engines.inline import InlineEngine
 from ppgen.shards.worker import Job
 from ppgen.upkeep.verification import verify
 
+pytestmark = pytest.mark.slow
+
 s3fs = pytest.importorskip("s3fs")
 moto = pytest.importorskip("moto.server")
 

@@ -15,6 +15,8 @@ from toyshards import ShardWriter
 from pptrain.config.load import load_config, save_config
 from pptrain.engine.run import train
 
+pytestmark = pytest.mark.slow
+
 
 def losses(run: Path) -> list[float]:
     return [float(row["loss"]) for row in csv.DictReader((run / "metrics.csv").open())]

@@ -19,6 +19,8 @@ pytest.importorskip("ray.train")
 
 from pptrain.engine.cluster import train_on_ray  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parents[1]
 
 

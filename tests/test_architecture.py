@@ -1,0 +1,57 @@
+"""The table of ARCHITECTURE.md: every file, protocol and test it sends a newcomer to is there."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "ARCHITECTURE.md").read_text()
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in TEXT.split("## Where do I add")[1].splitlines()
+    if line.startswith("|") and not line.startswith(("|---", "| what"))
+]
+PACKAGES = {"ppgen": "generate", "pptrain": "train", "ppcore": "core", "ppflow": "pipelines"}
+
+
+def _quoted(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_the_table_is_there() -> None:
+    assert len(ROWS) >= 8
+    assert all(len(row) == 4 for row in ROWS)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_every_place_exists(row: list[str]) -> None:
+    _, files, protocol, tests = row
+    assert _quoted(files)
+    assert _quoted(tests)
+    for name in (*_quoted(files), *_quoted(tests)):
+        assert (ROOT / name).is_file(), name
+    for name in _quoted(protocol):
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_room_is_described(package: str) -> None:
+    """Rooms named in the picture exist, and none is missing from it."""
+    block = TEXT.split("```")[3]
+    part = block.split(f"{PACKAGES[package]}/{package}/")[1]
+    part = re.split(r"\n\w+/\w+/", part)[0]
+    folder = ROOT / PACKAGES[package] / package
+    rooms = {path.parent.name for path in folder.glob("*/__init__.py")}
+    missing = {room for room in rooms if not re.search(rf"\b{room}\b", part)}
+    assert missing == set()
+    if package != "ppflow":
+        drawn = re.findall(r"^ {0,21}(\w+) {2,}\w", part, flags=re.M)
+        unknown = {
+            name for name in drawn if not (folder / name).is_dir() and not (folder / f"{name}.py").is_file()
+        }
+        assert unknown == set()
