@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from toyshards import ShardWriter
 
 from pptrain.config.load import load_config, save_config
