@@ -26,7 +26,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from fault_rig import Grid, Run, can_mount, digests, mounted
 
-from ppcore.storage.store import Store
+from ppcore.storage import Store
 from ppgen.shards.directory import read_plan
 from ppgen.upkeep.verification import verify
 

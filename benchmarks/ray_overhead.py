@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ppcore.storage.store import Store
+from ppcore.storage import Store
 from ppgen.engines.inline import InlineEngine
 from ppgen.engines.ray import RayEngine
 from ppgen.engines.run import default_threads

@@ -21,7 +21,7 @@ class Kit:
     Attributes:
         family: `unet`, `dit`, `consistency`, `biggan`, `text` or `callable` (see ppgen.generators).
         generator: local directory, hub id or `module:callable`.
-        classifier: spec for :func:`ppcore.classifiers.load.load_classifier`; empty when the kit has none.
+        classifier: spec for :func:`ppcore.classifiers.load_classifier`; empty when the kit has none.
         class_names, class_ids: the K source classes; empty when the generator's own config names them.
         commercial: whether the licence allows commercial use of the weights.
         sampling: defaults for the sampler (solver, steps, guidance, ...).

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ppcore.classifiers.load import (
+from ppcore.classifiers import (
     Classifier,
     ClassifierSpec,
     build,
@@ -41,7 +41,7 @@ class Odd(nn.Module):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_any_architecture_builds(arch, channels, monkeypatch):
     if ":" in arch:
-        monkeypatch.setattr("ppcore.classifiers.load.import_callable", lambda _name: Odd)
+        monkeypatch.setattr("ppcore.classifiers.architectures.import_callable", lambda _name: Odd)
     net = build(arch, 7, channels).eval()
     assert net(torch.rand(2, channels, 64, 64)).shape == (2, 7)
     assert find_head(net)[1].out_features == 7

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ppcore.errors import UserError
-from ppcore.shards.reader import ShardSet
+from ppcore.shards import ShardSet
 from ppcore.shards.tars import decode_soft, encode_soft, iter_tar
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ppcore.errors import UserError
-from ppcore.targets.table import few_shot, fit, load_target, stack
+from ppcore.targets import few_shot, fit, load_target, stack
 
 
 def png(value, size=(12, 10), mode="L"):

@@ -10,7 +10,7 @@ import typer
 from dummy import SIDE, Painter
 from torch import nn
 
-from ppcore.classifiers.load import ClassifierSpec, save_classifier
+from ppcore.classifiers import ClassifierSpec, save_classifier
 from ppcore.errors import UserError
 from ppgen.cli.commands import app
 

@@ -10,8 +10,8 @@ import numpy as np
 from dummy import SIDE, Reader
 from PIL import Image
 
-from ppcore.classifiers.load import ClassifierSpec, save_classifier
-from ppcore.storage.store import Store
+from ppcore.classifiers import ClassifierSpec, save_classifier
+from ppcore.storage import Store
 from ppgen.engines.base import Engine
 from ppgen.engines.inline import InlineEngine
 from ppgen.engines.run import prepare, run_plan

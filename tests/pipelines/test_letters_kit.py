@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ppcore.classifiers.load import Classifier, load_classifier
+from ppcore.classifiers import Classifier, load_classifier
 from ppcore.kits import EMBEDDED, get_kit
-from ppcore.targets.table import load_target, stack
+from ppcore.targets import load_target, stack
 from ppflow.kits.letters import fonts, package
 
 FOLDER = EMBEDDED / "letters"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -106,5 +108,5 @@ class MobileNet(nn.Module):
         return self.fc(x.mean(dim=(2, 3)))
 
 
-OWN = {"small": SmallNet, "mobile": MobileNet}
-"""Architectures by name, for 32x32 images normalised to [-1, 1]."""
+BUILT_IN_NETWORKS: dict[str, Callable[..., nn.Module]] = {"small": SmallNet, "mobile": MobileNet}
+"""By the name that `--arch` gives them; for 32x32 images normalised to [-1, 1]."""

@@ -23,7 +23,7 @@ def decode(kind: type[T], data: bytes | str) -> T:
     if len(data) > MAX_JSON_BYTES:
         raise ValueError(f"{len(data)} bytes of JSON, at most {MAX_JSON_BYTES} are accepted")
     try:
-        return _adapter(kind).validate_json(data, strict=True)
+        return _adapter(kind).validate_json(data, strict=True)  # type: ignore[arg-type]
     except ValidationError as error:
         raise ValueError(first_problem(error)) from None
 
@@ -35,7 +35,7 @@ def convert(kind: type[T], value: Any) -> T:
         ValueError: not of that type; the text is one line.
     """
     try:
-        return _adapter(kind).validate_python(value)
+        return _adapter(kind).validate_python(value)  # type: ignore[arg-type]
     except ValidationError as error:
         raise ValueError(first_problem(error)) from None
 

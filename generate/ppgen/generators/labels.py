@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ppcore.classifiers import imagenet_class_names
 from ppcore.errors import UserError
 
 
@@ -62,9 +63,7 @@ def choose_names(asked: tuple[str, ...] | str, *others: tuple[str, ...]) -> tupl
         asked: names, or `imagenet` for the names torchvision gives ImageNet's 1,000 classes, in the usual order.
     """
     if asked == "imagenet":
-        import torchvision
-
-        return tuple(torchvision.models.ResNet50_Weights.DEFAULT.meta["categories"])
+        return imagenet_class_names()
     given = (asked,) if isinstance(asked, str) else tuple(str(name) for name in asked)
     return next((names for names in (given, *others) if names), ())
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ppcore.classifiers import published_class_names
 from ppcore.errors import UserError
 from ppcore.kits import KIT_FILE, KITS, Kit, get_kit
 from ppgen.sources.protocol import FAMILIES, Source
@@ -80,16 +81,10 @@ def _from_kit(
     source = Source(
         spec, kit.family, location, found, kit.licence, kit.class_names, merged, trust_remote_code
     )
-    return source if source.class_names else replace(source, class_names=_published_names(kit))
-
-
-def _published_names(kit: Kit) -> tuple[str, ...]:
-    """A kit's classifier shares its label space, so the classes torchvision publishes for it name the generator's."""
-    import torchvision
-
-    if kit.classifier not in torchvision.models.list_models(module=torchvision.models):
-        return ()
-    return tuple(torchvision.models.get_model_weights(kit.classifier).DEFAULT.meta["categories"])
+    # A kit's classifier shares its label space, so the classes published for it name the generator's.
+    return (
+        source if source.class_names else replace(source, class_names=published_class_names(kit.classifier))
+    )
 
 
 def _fetch(spec: str, revision: str | None, trust_remote_code: bool, kit_name: str = "") -> tuple[Path, str]:

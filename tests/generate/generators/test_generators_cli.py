@@ -12,7 +12,7 @@ from PIL import Image
 from tiny_models import save_biggan, save_dit
 
 from ppcore.errors import UserError
-from ppcore.shards.reader import ShardSet
+from ppcore.shards import ShardSet
 from ppgen.cli.commands import app
 
 
@@ -101,7 +101,7 @@ def test_label_spaces_are_aligned_by_class_id(here: Path) -> None:
     """The same classifier with its classes in another order, or under other names with a map, conditions alike."""
     import dataclasses
 
-    from ppcore.classifiers.load import ClassifierSpec, build, save_classifier
+    from ppcore.classifiers import ClassifierSpec, build, save_classifier
 
     names = [f"class {k}" for k in range(12)]
     save_biggan(here / "biggan", num_classes=12)

@@ -13,7 +13,7 @@ from faint import build, call, make_head, told
 from rig import make_classifier, make_target, pseudo, synth
 
 from ppcore.errors import UserError
-from ppcore.shards.reader import ShardSet
+from ppcore.shards import ShardSet
 from ppgen.plan.request import Settings
 from ppgen.quality.features import look_at_shards
 from ppgen.sources.spec import SourceSpec
@@ -195,7 +195,7 @@ def test_a_target_that_has_moved_is_noted(here: Path, base: Path) -> None:
 def test_another_classifier_is_noted(here: Path, tmp_path: Path) -> None:
     from faint import Head
 
-    from ppcore.classifiers.load import ClassifierSpec, save_classifier
+    from ppcore.classifiers import ClassifierSpec, save_classifier
 
     names = tuple(f"class {i}" for i in range(10))
     net = Head(10)

@@ -13,9 +13,8 @@ from faulty import FAULTS, Proxy
 from rig import fingerprints, stored, synth
 
 from ppcore.errors import UserError
-from ppcore.shards.reader import COMMITS, META, SHARDS, ShardSet
-from ppcore.storage import remote
-from ppcore.storage.store import Store
+from ppcore.shards import COMMITS, META, SHARDS, ShardSet
+from ppcore.storage import Store, remote
 from ppgen.cli.commands import app
 from ppgen.engines.base import Committed, Event, OnEvent, Retried, Summary
 from ppgen.engines.inline import InlineEngine

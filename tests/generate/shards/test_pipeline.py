@@ -21,7 +21,7 @@ from rig import (
 )
 
 from ppcore.errors import UserError
-from ppcore.shards.reader import ShardSet
+from ppcore.shards import ShardSet
 from ppgen.engines.base import Committed, Failed, Retried
 from ppgen.engines.inline import InlineEngine
 from ppgen.plan.conditions import Conditions
@@ -236,7 +236,7 @@ def test_pseudo_repeats_and_refuses_other_conditions(workshop: tuple[Path, Path]
 
 
 def test_few_labels_keep_the_images_the_trainer_keeps(workshop: tuple[Path, Path], tmp_path: Path) -> None:
-    from ppcore.targets.table import few_shot, load_target
+    from ppcore.targets import few_shot, load_target
 
     assert pseudo(tmp_path / "out", *workshop, labels_per_class=2, label_seed=7) == 0
     train = load_target(str(workshop[0])).train

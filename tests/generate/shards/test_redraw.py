@@ -14,8 +14,8 @@ from faint import build, make_head
 from rig import fingerprints, stored, synth, synth_job, worker_of
 
 from ppcore.errors import UserError
-from ppcore.shards.reader import ShardSet
-from ppcore.storage.store import Store
+from ppcore.shards import ShardSet
+from ppcore.storage import Store
 from ppgen.engines.inline import InlineEngine
 from ppgen.plan.conditions import condition_rows
 from ppgen.plan.request import MAX_DRAWS, Settings

@@ -287,7 +287,7 @@ def test_the_catalogue_is_true_of_the_embedded_kit() -> None:
 
 def test_a_sweep_between_letters_moves_the_classifier_steadily() -> None:
     """From class a to class b, the classifier's mean probability of b rises and that of a falls at every step."""
-    from ppcore.classifiers.load import load_classifier
+    from ppcore.classifiers import load_classifier
 
     generator, classifier = load_generator("letters", device="cpu"), load_classifier("letters")
     seeds = torch.arange(24)

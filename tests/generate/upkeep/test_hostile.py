@@ -27,7 +27,7 @@ import pytest
 from rig import stored, synth
 
 from ppcore.errors import UserError
-from ppcore.shards.reader import ShardSet
+from ppcore.shards import ShardSet
 from ppgen.plan.plan import canonical_json
 from ppgen.plan.request import Settings
 from ppgen.upkeep.merging import merge

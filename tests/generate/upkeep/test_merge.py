@@ -16,8 +16,8 @@ from faint import call, told
 from rig import fingerprints, flip, make_classifier, make_target, painted, pseudo, recommit, synth
 
 from ppcore.errors import UserError
-from ppcore.shards.reader import ShardSet
-from ppcore.storage.store import Store
+from ppcore.shards import ShardSet
+from ppcore.storage import Store
 from ppgen.plan.request import Settings
 from ppgen.shards.directory import read_any_plan
 from ppgen.upkeep.merging import merge

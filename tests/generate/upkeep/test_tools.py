@@ -15,7 +15,7 @@ from faint import call, told
 from rig import fingerprints, flip, make_classifier, make_target, painted, stored, synth
 
 from ppcore.errors import UserError
-from ppcore.shards.reader import ShardSet
+from ppcore.shards import ShardSet
 from ppgen.plan.plan import Plan, Segment
 from ppgen.shards.estimate import estimated_bytes, expected_passes, told_bytes
 from ppgen.upkeep.verification import verify

@@ -20,9 +20,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from toyshards import CLASSES, ShardWriter, write
 
-from ppcore.classifiers.load import ClassifierSpec, build, load_classifier, save_classifier
+from ppcore.classifiers import ClassifierSpec, build, load_classifier, save_classifier
 from ppcore.errors import UserError
-from ppcore.targets.table import load_target
+from ppcore.targets import load_target
 from pptrain.cli.commands import main
 from pptrain.config.discover import newest
 from pptrain.config.load import load_config, save_config

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from torch import nn
 from toyshards import CLASSES, ShardWriter
 
-from ppcore.classifiers.load import ClassifierSpec, build, load_classifier, save_classifier
+from ppcore.classifiers import ClassifierSpec, build, load_classifier, save_classifier
 from ppcore.errors import UserError
-from ppcore.targets.table import Target, load_target
+from ppcore.targets import Target, load_target
 from pptrain.config.load import TrainConfig, load_config
 from pptrain.engine import task as task_module
 from pptrain.engine.loop import Trainer

@@ -19,9 +19,9 @@ from sklearn.metrics import (
 )
 from toyshards import CLASSES
 
-from ppcore.classifiers.load import ClassifierSpec, build, save_classifier
+from ppcore.classifiers import ClassifierSpec, build, save_classifier
 from ppcore.errors import UserError
-from ppcore.targets.table import load_target
+from ppcore.targets import load_target
 from pptrain.cli.commands import main
 from pptrain.evaluation.accuracy import calibration_error, choose_split, summarize, wilson
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ppcore.classifiers.load import ClassifierSpec
+from ppcore.classifiers import ClassifierSpec
 from ppcore.errors import UserError
 from pptrain.methods import METHODS, SemiSupervised, make_method
 from pptrain.methods.base import Batch, Context

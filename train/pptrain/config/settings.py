@@ -55,7 +55,7 @@ class ModelConfig:
     """The network.
 
     Attributes:
-        arch: name for :func:`ppcore.classifiers.load.build`; empty takes the initial model's, or `small`.
+        arch: name for :func:`ppcore.classifiers.build`; empty takes the initial model's, or `small`.
         init: model directory, kit name or classifier spec whose weights are the start; empty starts from scratch.
         teacher: the same, for distillation.
     """

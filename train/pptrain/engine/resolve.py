@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from ppcore.classifiers import OWN, Classifier
+from ppcore.classifiers import Classifier, usual_input
 from ppcore.errors import UserError
 from ppcore.targets import ImageSet, Target
 from pptrain.config import TrainConfig
@@ -73,7 +73,7 @@ def resolve(
     sides = [
         source.spec.resolution if source else 0,
         pool.resolution if pool else 0,
-        32 if arch in OWN else 224,
+        usual_input(arch, channels)[0],
     ]
     resolution = config.data.resolution or next(side for side in sides if side)
     data = replace(

@@ -6,18 +6,15 @@ import torch
 from torch import nn
 
 from ppcore.classifiers import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    OWN,
     Classifier,
     ClassifierSpec,
     build,
     find_head,
     load_weights,
+    usual_input,
 )
 from ppcore.errors import UserError
 
-_GREY_MEAN, _GREY_STD = (0.449,), (0.226,)  # ImageNet's, over the three channels
 SMALL_SIDE = 64
 _CROP_SHARE = 224 / 256
 
@@ -29,10 +26,8 @@ def make_spec(
     resize = resolution if resolution <= SMALL_SIDE else round(resolution / _CROP_SHARE)
     if source is not None:
         mean, std = source.spec.mean, source.spec.std
-    elif arch in OWN:
-        mean, std = (0.5,) * channels, (0.5,) * channels
     else:
-        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else (_GREY_MEAN, _GREY_STD)
+        _, mean, std = usual_input(arch, channels)
     return ClassifierSpec(arch, class_names, channels, resolution, resize, mean, std)
 
 

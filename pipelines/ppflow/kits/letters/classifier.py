@@ -108,6 +108,6 @@ def new_small() -> nn.Module:
 
 
 def save(folder: Path, net: nn.Module) -> None:
-    """Write the classifier in the layout of `ppcore.classifiers.load`."""
+    """Write the classifier in the layout of `ppcore.classifiers`."""
     spec = ClassifierSpec("small", CLASS_NAMES, channels=1, resolution=32, mean=(MEAN,), std=(STD,))
     save_classifier(folder, net.float(), spec)

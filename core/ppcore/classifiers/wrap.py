@@ -1,0 +1,82 @@
+"""A network with its preprocessing, and the parts of a network that others reach into."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ppcore.classifiers.spec import ClassifierSpec
+from ppcore.errors import UserError
+
+HEADS = ("fc", "classifier", "head", "heads")
+"""What libraries call the classification head."""
+
+
+class Classifier(nn.Module):
+    """A network with its preprocessing: uint8 images of any size in, float32 logits out."""
+
+    _mean: torch.Tensor
+    _std: torch.Tensor
+
+    def __init__(self, net: nn.Module, spec: ClassifierSpec) -> None:
+        super().__init__()
+        self.net, self.spec = net, spec
+        self.register_buffer("_mean", torch.tensor(spec.mean).view(1, -1, 1, 1) * 255.0, persistent=False)
+        self.register_buffer("_std", torch.tensor(spec.std).view(1, -1, 1, 1) * 255.0, persistent=False)
+
+    def preprocess(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (B, C, H, W) -> normalised float32 (B, C', R, R): channels converted, resized, centre cropped."""
+        spec = self.spec
+        x = images.float()
+        if x.shape[1] != spec.channels:
+            x = to_grey(x) if spec.channels == 1 else x.expand(-1, 3, -1, -1)
+        side = spec.resize or spec.resolution
+        height, width = x.shape[-2:]
+        if min(height, width) != side or side != spec.resolution:
+            scale = side / min(height, width)
+            size = (max(side, round(height * scale)), max(side, round(width * scale)))
+            x = F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp_(0, 255)
+        top, left = (x.shape[-2] - spec.resolution) // 2, (x.shape[-1] - spec.resolution) // 2
+        x = x[..., top : top + spec.resolution, left : left + spec.resolution]
+        return (x - self._mean) / self._std
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (B, C, H, W) -> float32 logits (B, K)."""
+        return self.net(self.preprocess(images)).float()
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (B, C, H, W) -> float32 penultimate features (B, D): the input of the last linear layer."""
+        return self.embed(images)[0]
+
+    def embed(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """uint8 (B, C, H, W) -> (:meth:`features`, :meth:`forward`) in one pass."""
+        _, head = find_head(self.net)
+        caught: list[torch.Tensor] = []
+        handle = head.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
+        try:
+            logits = self.net(self.preprocess(images))
+        finally:
+            handle.remove()
+        return caught[-1].flatten(1).float(), logits.float()
+
+
+def to_grey(images: torch.Tensor) -> torch.Tensor:
+    """(B, 3, H, W) -> (B, 1, H, W), ITU-R 601 luma like Pillow's `L`."""
+    weights = images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    return (images * weights).sum(1, keepdim=True)
+
+
+def find_head(net: nn.Module) -> tuple[str, nn.Linear]:
+    """(qualified name, module) of the last linear layer, the classification head.
+
+    Raises:
+        UserError: the network has none.
+    """
+    linear = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    named = [(name, module) for name, module in linear if name.split(".")[0] in HEADS]
+    if not linear:
+        raise UserError(
+            f"{type(net).__name__} has no linear layer to serve as classification head; end it in nn.Linear"
+        )
+    return (named or linear)[-1]
