@@ -1,6 +1,8 @@
-"""From a request to the frozen plan: what every sample index means, PCS conditions, and the bounds of a sane plan."""
+"""From a request to the frozen plan: what every sample index means, PCS conditions."""
 
 from ppgen.plan.conditions import Conditions, condition_rows
+from ppgen.plan.differences import plan_differences
+from ppgen.plan.document import decode_any_plan, decode_plan, encode_plan
 from ppgen.plan.encoding import LOSSLESS_UP_TO
 from ppgen.plan.merged import Merged, Part
 from ppgen.plan.plan import Plan, Rows, Segment, canonical_json
@@ -20,6 +22,10 @@ __all__ = [
     "Settings",
     "canonical_json",
     "condition_rows",
+    "decode_any_plan",
+    "decode_plan",
+    "encode_plan",
+    "plan_differences",
     "plan_pseudo",
     "plan_synth",
     "require_positive",

@@ -9,6 +9,7 @@ import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,8 @@ from ppcore.storage import read_table
 from ppcore.targets import ImageSet, stack
 from ppgen.plan.plan import Plan, Rows
 
-MODES = ("soft", "draw", "uniform")
+Mode = Literal["soft", "draw", "uniform"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 _BATCH = 64
 
 

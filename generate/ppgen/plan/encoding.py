@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ppcore.errors import UserError
 
-FORMATS = ("jpg", "png", "webp")
+ImageFormat = Literal["jpg", "png", "webp"]
+FORMATS: tuple[ImageFormat, ...] = get_args(ImageFormat)
 LOSSLESS_UP_TO = (
     64  # pixels a side; below it JPEG's 8x8 blocks are large against the picture and a PNG costs little
 )

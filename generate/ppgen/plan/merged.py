@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ppcore.shards import FORMAT, VERSION
 from ppgen.plan.plan import Plan, canonical_json
 
 
@@ -74,25 +72,3 @@ class Merged:
     def fingerprint(self) -> str:
         """sha256 (hex) of the parts' fingerprints, in order."""
         return hashlib.sha256(canonical_json([part.plan.fingerprint for part in self.parts])).hexdigest()
-
-    def to_json(self) -> bytes:
-        """Content of plan.json: what readers of shard directories look at, then the whole plans of the parts."""
-        first = self.parts[0].plan
-        targets = [part.plan.target for part in self.parts if part.plan.target is not None]
-        names = dict.fromkeys(str(target["name"]) for target in targets)
-        alike = all(target == targets[0] for target in targets)
-        content = {
-            "format": FORMAT,
-            "version": VERSION,
-            "kind": self.kind,
-            "source": self.source,
-            "classes": sorted({c for part in self.parts for c in part.plan.classes}),
-            "resolution": first.resolution,
-            "channels": first.channels,
-            "samples": self.samples,
-            "target": (targets[0] if alike else {"name": "+".join(names)}) if targets else None,
-            "load": first.load,
-            "merged": [json.loads(part.plan.to_json()) for part in self.parts],
-            "fingerprint": self.fingerprint,
-        }
-        return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()

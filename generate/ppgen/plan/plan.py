@@ -1,4 +1,4 @@
-"""The plan: the frozen meaning of every sample index, and the rule for resuming or refusing a directory."""
+"""The plan: the frozen meaning of every sample index."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import ConfigDict, Field
 
-from ppcore.errors import UserError
 from ppcore.seeds import derive, sample_seed
 from ppcore.shards import FORMAT, VERSION
-from ppcore.storage import parse_json
 from ppgen.plan.permutation import permute
-from ppgen.plan.validation import nonsense
+
+MAX_SAMPLES = 10**9  # nine digits of a key
+
+_Samples = Annotated[int, Field(ge=0, le=MAX_SAMPLES)]
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,11 @@ class Segment:
         per_class: synth only: samples of each planned class, one number when all are equal, else one a class.
     """
 
-    start: int
-    samples: int
-    per_class: int | tuple[int, ...] | None = None
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    start: _Samples
+    samples: Annotated[int, Field(ge=1, le=MAX_SAMPLES)]
+    per_class: _Samples | tuple[_Samples, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -189,7 +193,7 @@ class Plan:
 
     # ---- identity
 
-    def as_dict(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """The plan's identity in JSON types."""
         content = json.loads(json.dumps(asdict(self)))
         del content["load"]
@@ -198,7 +202,7 @@ class Plan:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) of the canonical JSON of the whole plan."""
-        return _sha256(self.as_dict())
+        return _sha256(self.identity())
 
     def shard_fingerprint(self, shard: int) -> str:
         """sha256 (hex) of all that decides this shard's bytes: the plan without the other segments."""
@@ -207,87 +211,12 @@ class Plan:
     def _segment_fingerprint(self, segment: Segment) -> str:
         known: dict[Segment, str] = self.__dict__.setdefault("_fingerprints", {})
         if segment not in known:
-            known[segment] = _sha256({**self.as_dict(), "segments": [asdict(segment)]})
+            known[segment] = _sha256({**self.identity(), "segments": [asdict(segment)]})
         return known[segment]
-
-    def to_json(self) -> bytes:
-        """Content of plan.json: the plan and its fingerprint."""
-        content = {
-            **self.as_dict(),
-            "load": self.load,
-            "samples": self.samples,
-            "fingerprint": self.fingerprint,
-        }
-        return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
-
-    @classmethod
-    def from_json(cls, data: bytes, where: str) -> Plan:
-        """Read plan.json; `where` names it in messages.
-
-        Raises:
-            UserError: not a plan, of another version, or changed by hand (the fingerprint does not match).
-        """
-        try:
-            content = parse_json(data)
-            if content["format"] != FORMAT:
-                raise ValueError(f"format {content['format']!r}")
-            if content["version"] != VERSION:
-                raise UserError(
-                    f"{where} is a plan of version {content['version']!r}, this ppgen writes version {VERSION}; "
-                    f"use the ppgen that made it or another --out"
-                )
-            if "merged" in content:
-                raise UserError(
-                    f"{where} was merged from {len(content['merged'])} directories; resume or extend those and merge them again"
-                )
-            stated = content.pop("fingerprint")
-            content.pop("samples")
-            segments = tuple(
-                Segment(s["start"], s["samples"], _tupled(s["per_class"])) for s in content.pop("segments")
-            )
-            plan = cls(segments=segments, classes=tuple(content.pop("classes")), **content)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{where} is not a plan of ppgen ({error!r}); choose another --out") from error
-        problem = nonsense(plan)
-        if problem is not None:
-            raise UserError(f"{where} is not a plan of ppgen ({problem}); choose another --out")
-        if plan.fingerprint != stated:
-            raise UserError(
-                f"{where} was changed after it was written (its fingerprint does not match); restore it"
-            )
-        return plan
-
-    def accepts(self, request: Plan) -> list[str]:
-        """What differs between this stored plan and a new request, as `field old -> new`; empty when it is the same.
-
-        Segments are compared by their sum, so that a directory that was extended to 2,600 a class is the same as one
-        requested with 2,600 at once.
-        """
-        old, new = _flat(self._comparable()), _flat(request._comparable())
-        return [
-            f"{name} {_short(old.get(name))} -> {_short(new.get(name))}"
-            for name in sorted(old.keys() | new.keys())
-            if old.get(name) != new.get(name)
-        ]
-
-    def _comparable(self) -> dict[str, Any]:
-        """The plan in the words of the request: planned totals and not segments."""
-        content = self.as_dict()
-        del content["segments"]
-        if self.kind == "synth":
-            content["per_class"] = self.per_class
-        else:
-            content["count"] = self.samples
-        return content
 
     def with_conditions(self, sha256: str) -> Plan:
         """The same plan with another condition table."""
         return replace(self, condition={**(self.condition or {}), "sha256": sha256})
-
-
-def balanced(classes: int, per_class: int) -> tuple[Segment, ...]:
-    """The segments of a fresh synth plan."""
-    return (Segment(0, classes * per_class, per_class),)
 
 
 def canonical_json(value: Any) -> bytes:
@@ -299,24 +228,3 @@ def canonical_json(value: Any) -> bytes:
 
 def _sha256(value: Any) -> str:
     return hashlib.sha256(canonical_json(value)).hexdigest()
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        flat.update(_flat(inner, f"{prefix}.{key}" if prefix else str(key)))
-    return flat
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{len(value)}: {', '.join(map(str, value[:4]))}{', ...' if len(value) > 4 else ''}]"
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."

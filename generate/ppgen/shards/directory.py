@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,38 +12,37 @@ from typing import Any
 from ppcore.errors import UserError
 from ppcore.shards import COMMITS, CONDITIONS, META, PLAN, SHARDS, commit_path, meta_path, tar_path
 from ppcore.storage import MAX_JSON_BYTES, Store, parse_json
-from ppgen.plan import Conditions, Merged, Plan, Planned
+from ppgen.plan import (
+    Conditions,
+    Merged,
+    Plan,
+    Planned,
+    decode_any_plan,
+    decode_plan,
+    encode_plan,
+    plan_differences,
+)
 
 _MAX_COMMIT_BYTES = 1 << 20
 
 
 def read_plan(store: Store) -> Plan:
-    """The plan of a directory. Raises UserError when there is none."""
-    try:
-        data = store.read(PLAN, MAX_JSON_BYTES)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(
-            f"{store} is no shard directory (it has no {PLAN}); make one with ppgen synth or ppgen pseudo"
-        ) from error
-    return Plan.from_json(data, store.path(PLAN))
+    """The plan of a directory that was not merged. Raises UserError when there is none."""
+    return decode_plan(_read_plan_file(store), store.path(PLAN))
 
 
 def read_any_plan(store: Store) -> Plan | Merged:
     """The plan of a directory, merged or not. Raises UserError."""
+    return decode_any_plan(_read_plan_file(store), store.path(PLAN))
+
+
+def _read_plan_file(store: Store) -> bytes:
     try:
-        content = parse_json(store.read(PLAN, MAX_JSON_BYTES))
-        parts = content.get("merged")
-    except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError):
-        parts = None  # read_plan says what is wrong
-    if not isinstance(parts, list) or not parts:
-        return read_plan(store)
-    where = store.path(PLAN)
-    merged = Merged([Plan.from_json(json.dumps(part).encode(), where) for part in parts])
-    if merged.fingerprint != content.get("fingerprint"):
+        return store.read(PLAN, MAX_JSON_BYTES)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
-            f"{where} was changed after it was written (its fingerprint does not match); restore it"
-        )
-    return merged
+            f"{store} is no shard directory (it has no {PLAN}); make one with ppgen synth or ppgen pseudo"
+        ) from error
 
 
 def settle_plan(store: Store, request: Plan) -> Plan:
@@ -62,7 +60,7 @@ def settle_plan(store: Store, request: Plan) -> Plan:
         # The stored table is the plan's, even where this machine's arithmetic gives other last bits for the same
         # target, classifier and settings. Its own checksum is verified when it is read.
         request = request.with_conditions(stored.condition["sha256"])
-    differences = stored.accepts(request)
+    differences = plan_differences(stored, request)
     if differences:
         raise UserError(
             f"{store} was made with another request ({'; '.join(differences)}); repeat that request to resume it, or give another "
@@ -76,7 +74,7 @@ def create(store: Store, plan: Plan, conditions: Conditions | None) -> None:
     """Write plan.json and conditions.parquet where they are not there yet, and sweep what a killed run left."""
     try:
         if not store.exists(PLAN):
-            store.write_atomic(PLAN, plan.to_json())
+            store.write_atomic(PLAN, encode_plan(plan))
         if conditions is not None and not store.exists(CONDITIONS):
             store.write_atomic(CONDITIONS, conditions.to_parquet())
     except OSError as error:

@@ -9,7 +9,7 @@ import numpy as np
 from ppcore.errors import UserError
 from ppcore.shards import CONDITIONS, PLAN
 from ppcore.storage import Store
-from ppgen.plan import Plan, Segment
+from ppgen.plan import Plan, Segment, encode_plan
 from ppgen.shards import exclusive, read_plan
 
 
@@ -70,7 +70,7 @@ def replace_plan(store: Store, plan: Plan, grown: Plan) -> None:
         if read_plan(store) != plan:
             raise UserError(f"{store} was changed by another ppgen meanwhile; try again")
         try:
-            store.write_atomic(PLAN, grown.to_json())
+            store.write_atomic(PLAN, encode_plan(grown))
         except OSError as error:
             raise UserError(
                 f"cannot write to {store} ({error.strerror or error}); make it writable"

@@ -31,7 +31,7 @@ from ppcore.shards import (
     tar_path,
 )
 from ppcore.storage import Store, read_table
-from ppgen.plan import Conditions, Merged, Part, Plan
+from ppgen.plan import Conditions, Merged, Part, Plan, encode_plan
 from ppgen.quality import digest_prefixes, repeated
 from ppgen.shards import (
     exclusive,
@@ -81,7 +81,7 @@ def merge(directories: Sequence[str], out: str, on_shard: Callable[[int], None] 
         require_empty(store)
     require_writable(store)
     if not store.exists(PLAN):
-        store.write_atomic(PLAN, merged.to_json())
+        store.write_atomic(PLAN, encode_plan(merged))
     with exclusive(store):
         sweep(store)
         if merged.kind == "pseudo":

@@ -20,6 +20,7 @@ from rig import fingerprints, stored, synth, synth_job
 
 from ppcore.errors import UserError
 from ppgen.engines.base import Committed, Event, Failed, Notice, OnEvent, Retried, Sampled, Summary, Workers
+from ppgen.plan.document import encode_plan
 from ppgen.sources.spec import SourceSpec
 from ppgen.upkeep.verification import verify
 
@@ -154,7 +155,7 @@ def test_a_cursed_sample_is_reported_with_its_row(cluster: Cluster, tmp_path: Pa
 def test_a_users_mistake_seen_by_a_worker_ends_the_run(cluster: Cluster, tmp_path: Path) -> None:
     job = synth_job(tmp_path / "out", spec=painter())
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "plan.json").write_bytes(job.plan.to_json())
+    (tmp_path / "out" / "plan.json").write_bytes(encode_plan(job.plan))
     other = replace(job, source=painter(version=2))
     with pytest.raises(UserError, match="is not the one of the plan"):
         RayEngine(workers=1).run(other, [0], lambda event: None)
@@ -179,7 +180,7 @@ def test_wrong_reservations(cluster: Cluster, tmp_path: Path, options: dict[str,
 def test_only_small_records_leave_a_worker(tmp_path: Path) -> None:
     job = synth_job(tmp_path / "out", spec=painter())
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "plan.json").write_bytes(job.plan.to_json())
+    (tmp_path / "out" / "plan.json").write_bytes(encode_plan(job.plan))
     hand = Hand(job, os.getcwd(), [])
     answers = [hand.load(), hand.sample(1), hand.progress(), hand.commit(1), hand.sample(77)]
     assert answers[1:3] == [20, 20]

@@ -1,0 +1,49 @@
+"""What differs between a directory's plan and a new request: the rule for resuming or refusing it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ppgen.plan.plan import Plan
+
+
+def plan_differences(stored: Plan, request: Plan) -> list[str]:
+    """What differs between a stored plan and a new request, as `field old -> new`; empty when they are the same.
+
+    Segments are compared by their sum, so that a directory that was extended to 2,600 a class is the same as one
+    requested with 2,600 at once.
+    """
+    old, new = _flatten(_as_requested(stored)), _flatten(_as_requested(request))
+    return [
+        f"{name} {_shorten(old.get(name))} -> {_shorten(new.get(name))}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _as_requested(plan: Plan) -> dict[str, Any]:
+    """The plan in the words of the request: planned totals and not segments."""
+    content = plan.identity()
+    del content["segments"]
+    if plan.kind == "synth":
+        content["per_class"] = plan.per_class
+    else:
+        content["count"] = plan.samples
+    return content
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat.update(_flatten(inner, f"{prefix}.{key}" if prefix else str(key)))
+    return flat
+
+
+def _shorten(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{len(value)}: {', '.join(map(str, value[:4]))}{', ...' if len(value) > 4 else ''}]"
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
