@@ -1,9 +1,8 @@
 """The shard directory, the whole contract between ppgen and pptrain: names, schemas, and the reading side."""
 
-from ppcore.shards.reader import (
+from ppcore.shards.layout import (
     CARD,
     COMMITS,
-    CONDITION_SCHEMA,
     CONDITIONS,
     FORMAT,
     INDEX,
@@ -12,11 +11,8 @@ from ppcore.shards.reader import (
     META,
     PLAN,
     REPORT,
-    ROW_SCHEMA,
     SHARDS,
     VERSION,
-    ShardRef,
-    ShardSet,
     commit_path,
     default_directory,
     meta_path,
@@ -24,6 +20,8 @@ from ppcore.shards.reader import (
     sample_key,
     tar_path,
 )
+from ppcore.shards.reader import ShardSet
+from ppcore.shards.schema import CONDITION_SCHEMA, ROW_SCHEMA, ShardRef
 from ppcore.shards.tars import RawSample, encode_soft, iter_tar
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The shard directory: names, schemas, and the reading side. The writing side is `ppgen.shards.worker` and `ppgen.shards.finalize`."""
+"""The reading side of a shard directory. The writing side is the room `ppgen.shards`."""
 
 from __future__ import annotations
 
@@ -8,92 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from ppcore.errors import UserError
-from ppcore.images import MAX_SIDE
+from ppcore.shards.layout import FORMAT, INDEX, KINDS, PLAN, VERSION, meta_path, most_bytes, sample_key
+from ppcore.shards.schema import Index, PlanHeader, ShardRef
 from ppcore.shards.tars import BLOCK, RawSample, iter_tar
-from ppcore.storage import MAX_JSON_BYTES, MAX_OBJECT_BYTES, Store, parse_json, read_table
-
-FORMAT = "pptransfer-shards"
-VERSION = 1
-PLAN, INDEX, MANIFEST, CARD, REPORT, CONDITIONS = (
-    "plan.json",
-    "index.json",
-    "manifest.parquet",
-    "README.md",
-    "report.html",
-    "conditions.parquet",
-)
-SHARDS, META, COMMITS = "shards", "meta", "commits"
-KINDS = ("synth", "pseudo")
-_MAX_SAMPLES = 10**9
-
-ROW_SCHEMA = pa.schema(
-    [
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("index", pa.int64(), nullable=False),
-        pa.field("shard", pa.int32(), nullable=False),
-        pa.field("class", pa.int32()),  # source class of a one-hot condition, else null
-        pa.field("soft_classes", pa.list_(pa.int32())),  # largest entries of the condition, descending
-        pa.field("soft_probs", pa.list_(pa.float32())),
-        pa.field("entropy", pa.float32(), nullable=False),  # of the whole condition, nats
-        pa.field("norm", pa.float32(), nullable=False),  # Euclidean norm of the whole condition
-        pa.field("seed", pa.int64(), nullable=False),
-        pa.field("attempt", pa.int16(), nullable=False),  # draws thrown away before this one (--drop-below)
-        pa.field("target_id", pa.string()),  # pseudo samples: the conditioning target image
-        pa.field("bytes", pa.int32(), nullable=False),  # encoded image
-        pa.field("sha256", pa.string(), nullable=False),  # of the encoded image
-        pa.field("offset", pa.int64(), nullable=False),  # of the encoded image inside the tar
-        pa.field("confidence", pa.float32()),  # source classifier on the sample: probability of its condition
-    ]
-)
-"""One row a sample, in `meta/NNNNNN.parquet` and `manifest.parquet`."""
-
-CONDITION_SCHEMA = pa.schema(
-    [
-        pa.field("target_id", pa.string(), nullable=False),
-        pa.field("soft", pa.list_(pa.float32()), nullable=False),
-    ]
-)
-"""`conditions.parquet`: the source classifier's soft label (K probabilities) of every target image used."""
-
-
-def sample_key(index: int) -> str:
-    """Key of a sample: its zero-padded global index."""
-    return f"{index:09d}"
-
-
-def shard_name(shard: int) -> str:
-    return f"{shard:06d}"
-
-
-def tar_path(shard: int) -> str:
-    return f"{SHARDS}/{shard_name(shard)}.tar"
-
-
-def meta_path(shard: int) -> str:
-    return f"{META}/{shard_name(shard)}.parquet"
-
-
-def commit_path(shard: int) -> str:
-    return f"{COMMITS}/{shard_name(shard)}.json"
-
-
-def default_directory(kind: str, source: str, target: str | None = None) -> str:
-    """Where ppgen writes, and pptrain looks, when no directory is given: `runs/synth-SOURCE`, `runs/pseudo-SOURCE-TARGET`."""
-    return f"runs/{'-'.join(part for part in (kind, source, target) if part)}"
-
-
-@dataclass(frozen=True, slots=True)
-class ShardRef:
-    """One committed shard: its number, its path below the directory, its samples and bytes."""
-
-    index: int
-    path: str
-    samples: int
-    bytes: int = 0
-    sha256: str = ""
+from ppcore.storage import MAX_JSON_BYTES, Store, decode, read_table
 
 
 @dataclass(frozen=True)
@@ -147,54 +67,37 @@ class ShardSet:
             UserError: no shard directory, unfinished, damaged, or of the wrong kind.
         """
         store = Store(root)
-        plan = _read_json(
+        data = _read(
             store,
             PLAN,
             f"{root} is no shard directory (it has no plan.json); make one with ppgen synth or ppgen pseudo",
         )
-        if plan.get("format") != FORMAT or plan.get("kind") not in KINDS:
-            raise UserError(
-                f"{root}/plan.json was not written by ppgen; point at a directory made by ppgen synth or ppgen pseudo"
-            )
-        if plan.get("version") != VERSION:
-            raise UserError(
-                f"{root} has shard format version {plan.get('version')!r}, this program reads {VERSION}; use the matching version"
-            )
-        if kind is not None and plan["kind"] != kind:
-            made_by = {"synth": "ppgen synth", "pseudo": "ppgen pseudo"}
-            raise UserError(
-                f"{root} holds {plan['kind']} samples where {kind} samples are needed; give a directory made by {made_by[kind]}"
-            )
-        index = _read_json(
-            store,
-            INDEX,
-            f"{root} is not finished (it has no index.json); run the same ppgen command again to resume it",
-        )
         try:
-            shards = [
-                ShardRef(
-                    int(i["index"]),
-                    _shard_member(i["url"]),
-                    _bounded("nsamples", i["nsamples"], _MAX_SAMPLES),
-                    int(i["filesize"]),
-                    str(i["sha256"]),
-                )
-                for i in index["shardlist"]
-            ]
-            return cls(
-                store=store,
-                plan=plan,
-                kind=str(plan["kind"]),
-                class_names=[str(name) for name in plan["source"]["class_names"]],
-                classes=sorted(int(c) for c in plan["classes"]),
-                resolution=_bounded("resolution", plan["resolution"], MAX_SIDE),
-                channels=_bounded("channels", plan["channels"], 3),
-                shards=shards,
+            plan = decode(dict[str, Any], data)
+            _require_readable(plan, root, kind)
+            header = decode(PlanHeader, data)
+            index = decode(
+                Index,
+                _read(
+                    store,
+                    INDEX,
+                    f"{root} is not finished (it has no index.json); run the same ppgen command again to resume it",
+                ),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except ValueError as error:
             raise UserError(
-                f"{root} has a damaged plan.json or index.json ({error!r}); run ppgen verify on it"
+                f"{root} has a damaged plan.json or index.json ({error}); run ppgen verify on it"
             ) from error
+        return cls(
+            store=store,
+            plan=plan,
+            kind=plan["kind"],
+            class_names=list(header.source.class_names),
+            classes=sorted(header.classes),
+            resolution=header.resolution,
+            channels=header.channels,
+            shards=list(index.shardlist),
+        )
 
     def read(self, shard: ShardRef) -> Iterator[RawSample]:
         """All samples of one shard, in order; the tar is read once, whole.
@@ -262,40 +165,29 @@ class ShardSet:
         return None, 0
 
 
-def most_bytes(samples: int, resolution: int, channels: int, num_classes: int) -> int:
-    """More than a tar of so many samples can have: an encoded image is never twice its pixels and a few headers."""
-    each = 2 * channels * resolution**2 + 4 * num_classes + (16 << 10)
-    return min(samples * each + (1 << 20), MAX_OBJECT_BYTES)
+def _require_readable(plan: dict[str, Any], root: str, kind: str | None) -> None:
+    """Raise UserError unless `plan` is of this format, this version and the wanted kind."""
+    if plan.get("format") != FORMAT or plan.get("kind") not in KINDS:
+        raise UserError(
+            f"{root}/plan.json was not written by ppgen; point at a directory made by ppgen synth or ppgen pseudo"
+        )
+    if plan.get("version") != VERSION:
+        raise UserError(
+            f"{root} has shard format version {plan.get('version')!r}, this program reads {VERSION}; use the matching version"
+        )
+    if kind is not None and plan["kind"] != kind:
+        raise UserError(
+            f"{root} holds {plan['kind']} samples where {kind} samples are needed; give a directory made by ppgen {kind}"
+        )
+
+
+def _read(store: Store, name: str, missing: str) -> bytes:
+    """A JSON file's bytes. Raises UserError(missing) when it is not there."""
+    try:
+        return store.read(name, MAX_JSON_BYTES)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(missing) from error
 
 
 def _read_offsets(meta: bytes) -> np.ndarray:
     return read_table(meta, None, columns=["offset"]).column("offset").to_numpy()
-
-
-def _bounded(name: str, value: object, most: int) -> int:
-    if not isinstance(value, int) or not 0 <= value <= most:
-        raise ValueError(f"{name} is {value!r}")
-    return value
-
-
-def _shard_member(url: object) -> str:
-    """A shard's path as the index gives it, kept inside the directory."""
-    path = str(url)
-    parts = path.split("/")
-    if "://" in path or path.startswith("/") or ".." in parts:
-        raise ValueError(f"shard path {path!r} leaves the directory")
-    return path
-
-
-def _read_json(store: Store, name: str, missing: str) -> dict[str, Any]:
-    try:
-        value = parse_json(store.read(name, MAX_JSON_BYTES))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(missing) from error
-    except ValueError as error:
-        raise UserError(
-            f"{store.path(name)} is not valid JSON ({error}); restore it or start a new directory"
-        ) from error
-    if not isinstance(value, dict):
-        raise UserError(f"{store.path(name)} is not a JSON object; restore it or start a new directory")
-    return value

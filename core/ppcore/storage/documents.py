@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from ppcore.storage.limits import MAX_JSON_BYTES
 
 T = TypeVar("T")
+_LONGEST = 500  # characters of a complaint
 
 
 def decode(kind: type[T], data: bytes | str) -> T:
@@ -42,10 +43,12 @@ def convert(kind: type[T], value: Any) -> T:
 
 def first_problem(error: ValidationError) -> str:
     """`segments.0.samples: input should be greater than 0`, of the first of pydantic's complaints."""
-    found = error.errors(include_url=False, include_context=False)[0]
+    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in found["loc"])
     message = found["msg"][:1].lower() + found["msg"][1:]
-    return f"{place}: {message}" if place else message
+    text = f"{place}: {message}" if place else message
+    # A hostile document's keys are in it: nothing of them may reach the terminal's control characters.
+    return "".join(c if c.isprintable() else "?" for c in text[:_LONGEST])
 
 
 @functools.cache

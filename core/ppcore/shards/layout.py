@@ -1,0 +1,50 @@
+"""Names and paths in a shard directory, its format's version, and the size its parts can have."""
+
+from __future__ import annotations
+
+from ppcore.storage import MAX_OBJECT_BYTES
+
+FORMAT = "pptransfer-shards"
+VERSION = 1
+PLAN, INDEX, MANIFEST, CARD, REPORT, CONDITIONS = (
+    "plan.json",
+    "index.json",
+    "manifest.parquet",
+    "README.md",
+    "report.html",
+    "conditions.parquet",
+)
+SHARDS, META, COMMITS = "shards", "meta", "commits"
+KINDS = ("synth", "pseudo")
+
+
+def sample_key(index: int) -> str:
+    """Key of a sample: its zero-padded global index."""
+    return f"{index:09d}"
+
+
+def shard_name(shard: int) -> str:
+    return f"{shard:06d}"
+
+
+def tar_path(shard: int) -> str:
+    return f"{SHARDS}/{shard_name(shard)}.tar"
+
+
+def meta_path(shard: int) -> str:
+    return f"{META}/{shard_name(shard)}.parquet"
+
+
+def commit_path(shard: int) -> str:
+    return f"{COMMITS}/{shard_name(shard)}.json"
+
+
+def default_directory(kind: str, source: str, target: str | None = None) -> str:
+    """Where ppgen writes, and pptrain looks, when no directory is given: `runs/synth-SOURCE`, `runs/pseudo-SOURCE-TARGET`."""
+    return f"runs/{'-'.join(part for part in (kind, source, target) if part)}"
+
+
+def most_bytes(samples: int, resolution: int, channels: int, num_classes: int) -> int:
+    """More than a tar of so many samples can have: an encoded image is never twice its pixels and a few headers."""
+    each = 2 * channels * resolution**2 + 4 * num_classes + (16 << 10)
+    return min(samples * each + (1 << 20), MAX_OBJECT_BYTES)
