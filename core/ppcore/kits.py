@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
 
 from ppcore.errors import UserError
+from ppcore.images import MAX_SIDE
+from ppcore.storage import read_json
 
-DEFAULT_KIT = "dit-xl-2-256"
 EMBEDDED = Path(__file__).parent / "embedded"
 KIT_FILE = "kit.json"
 
@@ -28,14 +30,15 @@ class Kit:
         image_format: `jpg`, `png` or `webp`; `auto` lets the resolution decide.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
     name: str
     family: str
     generator: str
     classifier: str
     licence: str
     commercial: bool
-    resolution: int
-    channels: int = 3
+    resolution: Annotated[int, Field(ge=1, le=MAX_SIDE)]
+    channels: Annotated[int, Field(ge=1, le=3)] = 3
     class_names: tuple[str, ...] = ()
     class_ids: tuple[str, ...] = ()
     revision: str | None = None
@@ -44,69 +47,50 @@ class Kit:
     description: str = ""
 
 
-def _imagenet(
-    name: str,
-    family: str,
-    generator: str,
-    licence: str,
-    commercial: bool,
-    resolution: int,
-    text: str,
-    **sampling: Any,
-) -> Kit:
-    return Kit(
-        name,
-        family,
-        generator,
-        "resnet50",
-        licence,
-        commercial,
-        resolution,
-        sampling=sampling,
-        description=text,
-    )
-
-
-_HUB = (
-    _imagenet(
-        "dit-xl-2-256",
-        "dit",
-        "facebook/DiT-XL-2-256",
-        "CC-BY-NC-4.0",
-        False,
-        256,
-        "DiT-XL/2 (Peebles & Xie 2023), ImageNet",
+_IMAGENET = (
+    Kit(
+        name="dit-xl-2-256",
+        family="dit",
+        generator="facebook/DiT-XL-2-256",
+        classifier="resnet50",
+        licence="CC-BY-NC-4.0",
+        commercial=False,
+        resolution=256,
+        description="DiT-XL/2 (Peebles & Xie 2023), ImageNet",
     ),
-    _imagenet(
-        "dit-xl-2-512",
-        "dit",
-        "facebook/DiT-XL-2-512",
-        "CC-BY-NC-4.0",
-        False,
-        512,
-        "DiT-XL/2 (Peebles & Xie 2023), ImageNet",
+    Kit(
+        name="dit-xl-2-512",
+        family="dit",
+        generator="facebook/DiT-XL-2-512",
+        classifier="resnet50",
+        licence="CC-BY-NC-4.0",
+        commercial=False,
+        resolution=512,
+        description="DiT-XL/2 (Peebles & Xie 2023), ImageNet",
     ),
-    _imagenet(
-        "cd-imagenet-64",
-        "consistency",
-        "openai/diffusers-cd_imagenet64_l2",
-        "MIT",
-        True,
-        64,
-        "consistency distillation (Song et al. 2023), ImageNet",
+    Kit(
+        name="cd-imagenet-64",
+        family="consistency",
+        generator="openai/diffusers-cd_imagenet64_l2",
+        classifier="resnet50",
+        licence="MIT",
+        commercial=True,
+        resolution=64,
+        description="consistency distillation (Song et al. 2023), ImageNet",
     ),
-    _imagenet(
-        "biggan-deep-256",
-        "biggan",
-        "biggan-deep-256",
-        "MIT",
-        True,
-        256,
-        "BigGAN-deep (Brock et al. 2019), ImageNet; give the published state dict with --source DIR",
+    Kit(
+        name="biggan-deep-256",
+        family="biggan",
+        generator="biggan-deep-256",
+        classifier="resnet50",
+        licence="MIT",
+        commercial=True,
+        resolution=256,
+        description="BigGAN-deep (Brock et al. 2019), ImageNet; give the published state dict with --source DIR",
     ),
 )
 
-KITS: dict[str, Kit | Path] = {"letters": EMBEDDED / "letters", **{kit.name: kit for kit in _HUB}}
+KITS: dict[str, Kit | Path] = {"letters": EMBEDDED / "letters", **{kit.name: kit for kit in _IMAGENET}}
 """Every kit known by name; a path is read when asked for."""
 
 
@@ -134,17 +118,14 @@ def get_kit(source: str) -> Kit:
 
 def _read_kit(folder: Path, name: str) -> Kit:
     try:
-        fields = json.loads((folder / KIT_FILE).read_text())
-        fields["class_names"] = tuple(fields.get("class_names", ()))
-        fields["class_ids"] = tuple(fields.get("class_ids", ()))
-        kit = Kit(**fields)
-    except (ValueError, TypeError) as error:
+        kit = read_json(folder / KIT_FILE, Kit)
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{folder / KIT_FILE} does not describe a kit ({error}); compare it with the embedded kit's"
         ) from error
     inside = {
         part: str(folder / path)
-        for part in ("generator", "classifier")
-        if (folder / (path := getattr(kit, part))).exists() and path
+        for part, path in (("generator", kit.generator), ("classifier", kit.classifier))
+        if path and (folder / path).exists()
     }
     return replace(kit, name=name or kit.name, **inside)  # type: ignore[arg-type]

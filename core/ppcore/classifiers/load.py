@@ -42,7 +42,7 @@ def _load_directory(folder: str) -> Classifier:
         raise UserError(
             f"{folder} is no model directory (it has no {CONFIG}); give a run or model directory of pptrain"
         )
-    spec = ClassifierSpec.from_json((path / CONFIG).read_bytes(), str(path / CONFIG))
+    spec = ClassifierSpec.read(path / CONFIG)
     net = build(spec.arch, spec.num_classes, spec.channels)
     load_weights(net, read_weights(path / WEIGHTS), str(path))
     return Classifier(net, spec).eval()

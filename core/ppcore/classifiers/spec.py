@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
 from ppcore.errors import UserError
 from ppcore.images import MAX_SIDE
-from ppcore.storage import decode
+from ppcore.storage import read_json
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ class ClassifierSpec:
         return len(self.class_names)
 
     @classmethod
-    def from_json(cls, text: str | bytes, where: str) -> ClassifierSpec:
-        """Parse config.json. Raises UserError."""
+    def read(cls, path: Path) -> ClassifierSpec:
+        """Of a config.json. Raises UserError."""
         try:
-            return decode(cls, text)
-        except ValueError as error:
+            return read_json(path, cls)
+        except (OSError, ValueError) as error:
             raise UserError(
-                f"{where} does not describe a classifier ({error}); expected the config.json that pptrain writes"
+                f"{path} does not describe a classifier ({error}); expected the config.json that pptrain writes"
             ) from error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from ppcore.storage.limits import MAX_JSON_BYTES
+from ppcore.storage.limits import MAX_JSON_BYTES, require_file
 
 T = TypeVar("T")
 _LONGEST = 500  # characters of a complaint
@@ -27,6 +28,18 @@ def decode(kind: type[T], data: bytes | str) -> T:
         return _adapter(kind).validate_json(data, strict=True)  # type: ignore[arg-type]
     except ValidationError as error:
         raise ValueError(first_problem(error)) from None
+
+
+def read_json(path: Path, kind: type[T]) -> T:
+    """A local JSON file as `kind`, see :func:`decode`.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: its content is not of that type.
+        UserError: no regular file, or too large.
+    """
+    require_file(path, MAX_JSON_BYTES)
+    return decode(kind, path.read_bytes())
 
 
 def convert(kind: type[T], value: Any) -> T:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ppcore import storage
 from ppcore.classifiers import published_class_names
 from ppcore.errors import UserError
 from ppcore.kits import KIT_FILE, KITS, Kit, get_kit
@@ -55,14 +55,11 @@ def weights_sha256(folder: str | Path) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises UserError when it is missing or damaged."""
     try:
-        value = json.loads(path.read_text())
+        return storage.read_json(path, dict[str, Any])
     except (OSError, ValueError) as error:
         raise UserError(
             f"cannot read {path} ({error}); expected a JSON file of a complete model directory"
         ) from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} holds a {type(value).__name__}, expected a JSON object")
-    return value
 
 
 def _from_kit(
