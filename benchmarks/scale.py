@@ -29,10 +29,10 @@ import numpy as np
 import torch
 
 from ppgen.engines.base import Committed, Event, OnEvent, Summary
-from ppgen.engines.run import cores, prepare, run_plan
+from ppgen.engines.run import cores, prepare_job, run_job
 from ppgen.generators import open_generator
 from ppgen.plan.conditions import one_hot
-from ppgen.plan.request import Settings, plan_synth
+from ppgen.plan.request import Settings, build_synth_plan
 from ppgen.shards.encode import make_encoder
 from ppgen.shards.worker import Job
 from ppgen.sources.spec import SourceSpec
@@ -78,11 +78,11 @@ def measure_ours(samples: int, workers: int, folder: Path) -> dict[str, Any]:
     moments: list[float] = []
     memory: list[float] = []
     settings = Settings(batch_size=BATCH, samples_per_shard=PER_SHARD)
-    plan = plan_synth(open_generator(SPEC), SPEC, None, samples // CLASSES, settings)
-    job = prepare(str(folder / "ours"), plan, source=SPEC)
+    plan = build_synth_plan(open_generator(SPEC), SPEC, None, samples // CLASSES, settings)
+    job = prepare_job(str(folder / "ours"), plan, source=SPEC)
     gc.collect()
     start = time.monotonic()
-    status = run_plan(job, Watched(workers=workers), None)
+    status = run_job(job, Watched(workers=workers), None)
     seconds = time.monotonic() - start
     if status:
         sys.exit("shards failed")

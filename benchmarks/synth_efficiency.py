@@ -21,9 +21,9 @@ import torch
 
 from ppgen.engines.base import Committed, Event, Sampled
 from ppgen.engines.inline import InlineEngine
-from ppgen.engines.run import cores, default_threads, prepare, run_plan
+from ppgen.engines.run import cores, default_threads, prepare_job, run_job
 from ppgen.generators import open_generator
-from ppgen.plan.request import Settings, plan_synth
+from ppgen.plan.request import Settings, build_synth_plan
 from ppgen.shards.worker import Job
 from ppgen.sources.spec import SourceSpec
 
@@ -92,7 +92,7 @@ class Stopwatch(InlineEngine):
 def ppgen_rate(job: Job, workers: int) -> float:
     """Images/s of `ppgen synth`."""
     engine = Stopwatch(workers)
-    if run_plan(job, engine, None):
+    if run_job(job, engine, None):
         sys.exit("shards failed")
     return engine.rate()
 
@@ -109,13 +109,13 @@ def main() -> None:
     spec = SourceSpec(args.source, device=args.device)
     generator = open_generator(spec)
     per_class = max(1, args.images // generator.num_classes)
-    plan = plan_synth(generator, spec, None, per_class, Settings(batch_size=args.batch_size))
+    plan = build_synth_plan(generator, spec, None, per_class, Settings(batch_size=args.batch_size))
     threads = default_threads(plan)
     bare: list[float] = []
     ours: list[float] = []
     for number in range(args.rounds):
         with tempfile.TemporaryDirectory() as folder:
-            job = prepare(str(Path(folder, "out")), plan, source=spec, threads=threads)
+            job = prepare_job(str(Path(folder, "out")), plan, source=spec, threads=threads)
             measurements = [
                 lambda: bare.append(bare_rate(spec, args.batch_size, plan.samples, threads, args.workers)),
                 lambda job=job: ours.append(ppgen_rate(job, args.workers)),

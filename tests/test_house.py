@@ -154,7 +154,6 @@ def _lint_imports(tree: Path) -> int:
 
 
 @pytest.mark.parametrize("low", ["core/ppcore/seeds.py", "generate/ppgen/sources/licences.py"])
-@pytest.mark.xfail(strict=True, reason="the redesign is under way")
 def test_the_contract_holds_and_an_upward_import_breaks_it(low: str, tmp_path: Path) -> None:
     for top in TOPS:
         shutil.copytree(

@@ -14,10 +14,10 @@ from ppcore.classifiers import ClassifierSpec, save_classifier
 from ppcore.storage import Store
 from ppgen.engines.base import Engine
 from ppgen.engines.inline import InlineEngine
-from ppgen.engines.run import prepare, run_plan
+from ppgen.engines.run import prepare_job, run_job
 from ppgen.generators import open_generator
 from ppgen.plan.plan import Plan
-from ppgen.plan.request import PseudoRequest, Settings, plan_pseudo, plan_synth
+from ppgen.plan.request import PseudoRequest, Settings, build_pseudo_plan, build_synth_plan
 from ppgen.shards.directory import read_plan
 from ppgen.shards.worker import Job, Worker
 from ppgen.sources.spec import SourceSpec
@@ -34,13 +34,13 @@ def synth_job(
 ) -> Job:
     """75 pictures in 4 shards, the last one short."""
     spec = spec or SourceSpec("dummy:build", device="cpu")
-    plan = plan_synth(open_generator(spec), spec, classes, per_class, settings)
-    return prepare(str(out), plan, source=spec)
+    plan = build_synth_plan(open_generator(spec), spec, classes, per_class, settings)
+    return prepare_job(str(out), plan, source=spec)
 
 
 def synth(out: Path | str, engine: Engine | None = None, **job: object) -> int:
     """Exit status of a synth run."""
-    return run_plan(synth_job(out, **job), engine or InlineEngine(), None)  # type: ignore[arg-type]
+    return run_job(synth_job(out, **job), engine or InlineEngine(), None)  # type: ignore[arg-type]
 
 
 def pseudo(
@@ -49,8 +49,8 @@ def pseudo(
     """Exit status of a pseudo run."""
     spec = SourceSpec("dummy:build", device="cpu", classifier=str(classifier))
     wanted = PseudoRequest(str(target), **{"per_image": 5, **request})  # type: ignore[arg-type]
-    plan, conditions = plan_pseudo(open_generator(spec), spec, wanted, settings)
-    return run_plan(prepare(str(out), plan, source=spec), InlineEngine(), conditions)
+    plan, conditions = build_pseudo_plan(open_generator(spec), spec, wanted, settings)
+    return run_job(prepare_job(str(out), plan, source=spec), InlineEngine(), conditions)
 
 
 def stored(out: Path | str) -> tuple[Store, Plan]:

@@ -76,13 +76,13 @@ def synth(
     """Synthetic images of source classes: the data of pseudo pre-training."""
     place = Place(engine, workers, threads, cpus_per_worker, gpus_per_worker, address)
     require_sound(place, {"--per-class": per_class})
-    from ppgen.plan import Settings, plan_synth
+    from ppgen.plan import Settings, build_synth_plan
 
     spec, generator = open_source(
         source, device, dtype, sampling, revision, trust_remote_code, classifier, class_map, allow_licence
     )
     settings = Settings(seed, batch_size, samples_per_shard, image_format, score, drop_below)
-    plan = plan_synth(generator, spec, classes, per_class, settings)
+    plan = build_synth_plan(generator, spec, classes, per_class, settings)
     run(plan, None, spec, generator, out, place)
 
 
@@ -128,7 +128,7 @@ def pseudo(
     """Images conditioned on soft labels of target images: the unlabelled data of P-SSL (10 for every image unless told otherwise)."""
     place = Place(engine, workers, threads, cpus_per_worker, gpus_per_worker, address)
     require_sound(place)
-    from ppgen.plan import PseudoRequest, Settings, plan_pseudo
+    from ppgen.plan import PseudoRequest, Settings, build_pseudo_plan
 
     if per_image is None and count is None:
         per_image = 10
@@ -138,7 +138,7 @@ def pseudo(
     settings = Settings(seed, batch_size, samples_per_shard, image_format, score, drop_below)
     chosen = seed if label_seed is None else label_seed
     request = PseudoRequest(target, labels_per_class, chosen, per_image, count, condition, temperature, top_k)
-    plan, conditions = plan_pseudo(generator, spec, request, settings)
+    plan, conditions = build_pseudo_plan(generator, spec, request, settings)
     run(plan, conditions, spec, generator, out, place)
 
 

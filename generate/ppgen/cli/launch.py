@@ -123,9 +123,9 @@ def run(
     Raises:
         typer.Exit: shards failed.
     """
-    from ppgen.engines import default_out, default_threads, default_workers, prepare, run_plan
+    from ppgen.engines import default_out, default_threads, default_workers, prepare_job, run_job
 
-    job = prepare(
+    job = prepare_job(
         out or default_out(plan),
         plan,
         source=spec,
@@ -141,7 +141,7 @@ def run(
     engine, told = _make_engine(place, plan, spec, generator)
     print(f"{plan.samples} images in {plan.num_shards} shards, {told} -> {job.out}", file=sys.stderr)
     with _connection(place):
-        status = run_plan(job, engine, conditions)
+        status = run_job(job, engine, conditions)
     if status:
         raise typer.Exit(status)
 

@@ -131,23 +131,23 @@ def verify(
         raise UserError(f"--regenerate is {regenerate}; give 0 or more")
     from ppcore.console import Progress
     from ppcore.storage import Store
-    from ppgen.plan import Merged
+    from ppgen.plan import MergedPlan
     from ppgen.shards import read_any_plan
     from ppgen.upkeep import verify as verify_plain
     from ppgen.upkeep import verify_merged
 
     store = Store(directory)
     plan = read_any_plan(store)
-    if isinstance(plan, Merged) and regenerate:
+    if isinstance(plan, MergedPlan) and regenerate:
         raise UserError(f"{directory} is merged; verify the directories it was merged from with --regenerate")
     progress = Progress(plan.samples, "samples", label="verify")
-    if isinstance(plan, Merged):
+    if isinstance(plan, MergedPlan):
         report = verify_merged(store, plan, progress.advance)
     else:
         report = verify_plain(store, plan, progress.advance)
     progress.close()
     again = 0
-    if regenerate and not isinstance(plan, Merged):
+    if regenerate and not isinstance(plan, MergedPlan):
         from ppgen.engines import default_threads
         from ppgen.shards import Job, Worker
         from ppgen.sources import SourceSpec

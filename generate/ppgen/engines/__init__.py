@@ -5,7 +5,7 @@
 
 from ppgen.engines.base import Engine
 from ppgen.engines.inline import InlineEngine
-from ppgen.engines.run import default_out, default_threads, default_workers, prepare, run_plan
+from ppgen.engines.run import default_out, default_threads, default_workers, prepare_job, run_job
 
 __all__ = [
     "Engine",
@@ -13,6 +13,6 @@ __all__ = [
     "default_out",
     "default_threads",
     "default_workers",
-    "prepare",
-    "run_plan",
+    "prepare_job",
+    "run_job",
 ]

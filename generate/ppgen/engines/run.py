@@ -12,7 +12,7 @@ from ppcore.shards import INDEX, default_directory
 from ppcore.storage import MAX_JSON_BYTES, Store, parse_json
 from ppgen.engines.base import Committed, Engine, Event, Failed, Notice, Retried, Sampled, Workers
 from ppgen.plan import Conditions, Plan
-from ppgen.shards import SMALL_SIDE, Job, create, exclusive, finalize, pending_shards, settle_plan, sweep
+from ppgen.shards import SMALL_SIDE, Job, create, exclusive, finalize, pending_shards, reconcile_plan, sweep
 from ppgen.sources import choose_device
 
 _WORTH_A_PROCESS = 2000  # samples; below it starting processes costs more than they save
@@ -85,11 +85,11 @@ class Reporter:
         print(text, file=sys.stderr, flush=True)
 
 
-def run_plan(job: Job, engine: Engine, conditions: Conditions | None) -> int:
+def run_job(job: Job, engine: Engine, conditions: Conditions | None) -> int:
     """Bring the directory `job.out` to the whole of `job.plan`.
 
     Args:
-        job: its plan must have gone through :func:`ppgen.shards.directory.settle_plan`.
+        job: its plan must have gone through :func:`ppgen.shards.directory.reconcile_plan`.
         engine: where the shards are made.
         conditions: pseudo plans: the table to write into a new directory.
 
@@ -133,9 +133,9 @@ def run_plan(job: Job, engine: Engine, conditions: Conditions | None) -> int:
         return _finish(store, plan, time.monotonic() - start)
 
 
-def prepare(out: str, request: Plan, **job: Any) -> Job:
-    """The job that brings `out` to `request`; writes nothing. Raises UserError (see settle_plan)."""
-    return Job(settle_plan(Store(out), request), out, **job)
+def prepare_job(out: str, request: Plan, **job: Any) -> Job:
+    """The job that brings `out` to `request`; writes nothing. Raises UserError (see reconcile_plan)."""
+    return Job(reconcile_plan(Store(out), request), out, **job)
 
 
 def describe_shard(plan: Plan, shard: int) -> str:

@@ -14,7 +14,7 @@ from ppcore.shards import FORMAT, VERSION
 from ppcore.storage import decode, parse_json
 from ppgen.plan.conditions import Mode
 from ppgen.plan.encoding import ImageFormat
-from ppgen.plan.merged import Merged
+from ppgen.plan.merged_plan import MergedPlan
 from ppgen.plan.plan import MAX_SAMPLES, Plan, Segment
 from ppgen.plan.validation import validate_plan
 
@@ -120,9 +120,9 @@ _DOCUMENTS: dict[Any, type[_SynthDocument | _PseudoDocument]] = {
 }
 
 
-def encode_plan(plan: Plan | Merged) -> bytes:
+def encode_plan(plan: Plan | MergedPlan) -> bytes:
     """Content of plan.json: the plan and its fingerprint."""
-    content = _merged_content(plan) if isinstance(plan, Merged) else _plan_content(plan)
+    content = _merged_content(plan) if isinstance(plan, MergedPlan) else _plan_content(plan)
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
@@ -135,7 +135,7 @@ def _plan_content(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _merged_content(merged: Merged) -> dict[str, Any]:
+def _merged_content(merged: MergedPlan) -> dict[str, Any]:
     """What readers of shard directories look at, then the whole plans of the parts."""
     plans = [part.plan for part in merged.parts]
     targets = [plan.target for plan in plans if plan.target is not None]
@@ -167,14 +167,14 @@ def decode_plan(data: bytes, where: str) -> Plan:
         UserError: not a plan, of another version, merged, or changed by hand (the fingerprint does not match).
     """
     plan = decode_any_plan(data, where)
-    if isinstance(plan, Merged):
+    if isinstance(plan, MergedPlan):
         raise UserError(
             f"{where} was merged from {len(plan.parts)} directories; resume or extend those and merge them again"
         )
     return plan
 
 
-def decode_any_plan(data: bytes, where: str) -> Plan | Merged:
+def decode_any_plan(data: bytes, where: str) -> Plan | MergedPlan:
     """Read plan.json, be the directory merged or not.
 
     Raises:
@@ -192,7 +192,7 @@ def decode_any_plan(data: bytes, where: str) -> Plan | Merged:
             )
         if not header.merged:
             return _decode_content(content, where)
-        merged = Merged([_decode_content(part, where) for part in content["merged"]])
+        merged = MergedPlan([_decode_content(part, where) for part in content["merged"]])
     except ValueError as error:
         raise UserError(f"{where} is not a plan of ppgen ({error}); choose another --out") from error
     _require_fingerprint(merged, header.fingerprint, where)
@@ -213,7 +213,7 @@ def _decode_content(content: dict[str, Any], where: str) -> Plan:
     return plan
 
 
-def _require_fingerprint(plan: Plan | Merged, stated: str, where: str) -> None:
+def _require_fingerprint(plan: Plan | MergedPlan, stated: str, where: str) -> None:
     if plan.fingerprint != stated:
         raise UserError(
             f"{where} was changed after it was written (its fingerprint does not match); restore it"

@@ -73,7 +73,7 @@ class PseudoRequest:
     top_k: int | None = None
 
 
-def plan_synth(
+def build_synth_plan(
     generator: Generator, spec: SourceSpec, classes: str | None, per_class: int, settings: Settings
 ) -> Plan:
     """A plan of `per_class` samples of every class.
@@ -99,7 +99,7 @@ def plan_synth(
     )
 
 
-def plan_pseudo(
+def build_pseudo_plan(
     generator: Generator, spec: SourceSpec, request: PseudoRequest, settings: Settings
 ) -> tuple[Plan, Conditions]:
     """A plan of samples conditioned on target images, and the condition table.

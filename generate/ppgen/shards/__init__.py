@@ -7,10 +7,10 @@ from ppgen.shards.directory import (
     read_any_plan,
     read_commit,
     read_plan,
+    reconcile_plan,
     require_commit,
     require_empty,
     require_writable,
-    settle_plan,
     sweep,
 )
 from ppgen.shards.estimate import calibrate, describe
@@ -38,10 +38,10 @@ __all__ = [
     "read_commit",
     "read_plan",
     "read_rows",
+    "reconcile_plan",
     "require_commit",
     "require_empty",
     "require_writable",
-    "settle_plan",
     "sweep",
     "to_parquet",
     "with_attempts",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ppgen.plan import Merged, Plan, Planned
+from ppgen.plan import MergedPlan, Plan, ShardPlan
 
 _OPEN = """\
 ```python
@@ -22,7 +22,7 @@ pq.read_table("manifest.parquet")                                              #
 """
 
 
-def write_card(plan: Plan | Merged, versions: list[dict[str, str]], redrawn: dict[str, int]) -> str:
+def write_card(plan: Plan | MergedPlan, versions: list[dict[str, str]], redrawn: dict[str, int]) -> str:
     """README.md of a shard directory, Markdown with the Hub's YAML header; no clock, host or path in it.
 
     Args:
@@ -30,13 +30,13 @@ def write_card(plan: Plan | Merged, versions: list[dict[str, str]], redrawn: dic
         versions: library versions the shards were made with, the most frequent first.
         redrawn: {"redrawn": samples, "below": samples} where the plan draws samples again.
     """
-    if isinstance(plan, Merged):
+    if isinstance(plan, MergedPlan):
         return _merged_card(plan, versions, redrawn)
     facts = {**_facts(plan), **_selection(plan, redrawn), "Libraries": "; ".join(_told(v) for v in versions)}
     return _page(plan, f"{_meaning(plan)}\n\n{_table(facts)}", _layout(plan))
 
 
-def _merged_card(merged: Merged, versions: list[dict[str, str]], redrawn: dict[str, int]) -> str:
+def _merged_card(merged: MergedPlan, versions: list[dict[str, str]], redrawn: dict[str, int]) -> str:
     """The parts one after the other."""
     facts = {
         "Samples": merged.samples,
@@ -58,7 +58,7 @@ def _merged_card(merged: Merged, versions: list[dict[str, str]], redrawn: dict[s
     return _page(merged, "\n\n".join(body), _layout(merged.parts[0].plan))
 
 
-def _page(plan: Planned, body: str, layout: str) -> str:
+def _page(plan: ShardPlan, body: str, layout: str) -> str:
     source = plan.source
     title = f"{plan.samples} {'synthetic' if plan.kind == 'synth' else 'pseudo'} images from {source['name']}"
     return (

@@ -14,9 +14,9 @@ from ppcore.shards import COMMITS, CONDITIONS, META, PLAN, SHARDS, commit_path, 
 from ppcore.storage import MAX_JSON_BYTES, Store, parse_json
 from ppgen.plan import (
     Conditions,
-    Merged,
+    MergedPlan,
     Plan,
-    Planned,
+    ShardPlan,
     decode_any_plan,
     decode_plan,
     encode_plan,
@@ -31,7 +31,7 @@ def read_plan(store: Store) -> Plan:
     return decode_plan(_read_plan_file(store), store.path(PLAN))
 
 
-def read_any_plan(store: Store) -> Plan | Merged:
+def read_any_plan(store: Store) -> Plan | MergedPlan:
     """The plan of a directory, merged or not. Raises UserError."""
     return decode_any_plan(_read_plan_file(store), store.path(PLAN))
 
@@ -45,7 +45,7 @@ def _read_plan_file(store: Store) -> bytes:
         ) from error
 
 
-def settle_plan(store: Store, request: Plan) -> Plan:
+def reconcile_plan(store: Store, request: Plan) -> Plan:
     """The plan to run in this directory: the request in a new one, the stored plan in one it equals. Writes nothing.
 
     Raises:
@@ -133,7 +133,7 @@ def require_commit(record: Any) -> dict[str, Any]:
     return record
 
 
-def pending_shards(store: Store, plan: Planned) -> list[int]:
+def pending_shards(store: Store, plan: ShardPlan) -> list[int]:
     """The shards without a sound commit: no record, a record of another plan, or files of another size than recorded."""
     recorded = set(store.list(COMMITS))
     return [
@@ -143,7 +143,7 @@ def pending_shards(store: Store, plan: Planned) -> list[int]:
     ]
 
 
-def _is_sound(store: Store, plan: Planned, shard: int) -> bool:
+def _is_sound(store: Store, plan: ShardPlan, shard: int) -> bool:
     try:
         record = read_commit(store, shard)
         sizes = store.size(tar_path(shard)), store.size(meta_path(shard))

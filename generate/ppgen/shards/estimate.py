@@ -137,7 +137,7 @@ def describe(
     ]
     total, image = estimated_bytes(plan, rate)
     how = "a rough guess" if rate is None else f"measured on {rate.images} images"
-    lines.append(f"about {told_bytes(total)} in all, {told_bytes(image)} an image ({how})")
+    lines.append(f"about {format_bytes(total)} in all, {format_bytes(image)} an image ({how})")
     left = sum(plan.locate(shard)[2] for shard in pending_shards(Store(job.out), plan))
     if left < plan.samples:
         lines.append(f"{plan.samples - left} images are there already, {left} are left to make")
@@ -186,7 +186,7 @@ def estimated_bytes(plan: Plan, rate: Rate | None) -> tuple[int, int]:
     return int(plan.samples * (member + 2 * row)), int(image)  # rows: in meta/ and in the manifest
 
 
-def told_bytes(count: float) -> str:
+def format_bytes(count: float) -> str:
     """`62.4 GB`."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:

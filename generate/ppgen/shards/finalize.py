@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 from ppcore.errors import UserError
 from ppcore.shards import CARD, INDEX, MANIFEST, ROW_SCHEMA, meta_path, tar_path
 from ppcore.storage import Store, read_table
-from ppgen.plan import Merged, Plan, Planned
+from ppgen.plan import MergedPlan, Plan, ShardPlan
 from ppgen.shards.card import write_card
 from ppgen.shards.directory import read_commit
 
 
-def finalize(store: Store, plan: Plan | Merged) -> None:
+def finalize(store: Store, plan: Plan | MergedPlan) -> None:
     """Write manifest.parquet, README.md and, last, index.json, which says that the directory is complete.
 
     Every shard must be committed. Memory does not grow with the number of shards.
@@ -32,7 +32,7 @@ def finalize(store: Store, plan: Plan | Merged) -> None:
     )
 
 
-def make_index(plan: Planned, records: list[dict[str, Any]]) -> dict[str, Any]:
+def make_index(plan: ShardPlan, records: list[dict[str, Any]]) -> dict[str, Any]:
     """The explicit shard list, in the form webdataset's index tools (wids) read.
 
     Args:
@@ -60,7 +60,7 @@ def make_index(plan: Planned, records: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _write_manifest(store: Store, plan: Planned) -> None:
+def _write_manifest(store: Store, plan: ShardPlan) -> None:
     """All parquet rows in one file, a row group a shard."""
     staged = store.stage(MANIFEST)
     try:
@@ -73,7 +73,7 @@ def _write_manifest(store: Store, plan: Planned) -> None:
     store.publish(staged, MANIFEST)
 
 
-def read_rows(store: Store, plan: Planned, shard: int) -> Any:
+def read_rows(store: Store, plan: ShardPlan, shard: int) -> Any:
     """The parquet rows of one shard as a pyarrow table. Raises FileNotFoundError, UserError."""
     try:
         table = read_table(store.read(meta_path(shard)), plan.locate(shard)[2])

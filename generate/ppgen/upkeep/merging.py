@@ -31,7 +31,7 @@ from ppcore.shards import (
     tar_path,
 )
 from ppcore.storage import Store, read_table
-from ppgen.plan import Conditions, Merged, Part, Plan, encode_plan
+from ppgen.plan import Conditions, MergedPlan, Part, Plan, encode_plan
 from ppgen.quality import digest_prefixes, repeated
 from ppgen.shards import (
     exclusive,
@@ -69,7 +69,7 @@ def merge(directories: Sequence[str], out: str, on_shard: Callable[[int], None] 
         UserError: fewer than two, unfinished, unlike, equal or damaged directories, or `out` holds something else.
     """
     stores = [Store(directory) for directory in directories]
-    merged = Merged(_read_parts(stores))
+    merged = MergedPlan(_read_parts(stores))
     store = Store(out)
     if store.exists(PLAN):
         there = read_any_plan(store)
@@ -124,7 +124,7 @@ def _read_parts(stores: Sequence[Store]) -> list[Plan]:
     return plans
 
 
-def _take(source: Store, store: Store, merged: Merged, part: Part, own: int) -> None:
+def _take(source: Store, store: Store, merged: MergedPlan, part: Part, own: int) -> None:
     """Bring one shard over: tar, parquet rows, and the commit record last."""
     shard, shift = part.shard + own, part.sample
     record = read_commit(source, own)
@@ -195,7 +195,7 @@ def renumber(meta: bytes, rows: int, samples: int, shards: int) -> bytes:
     return to_parquet(table)
 
 
-def _join_conditions(stores: Sequence[Store], merged: Merged) -> bytes:
+def _join_conditions(stores: Sequence[Store], merged: MergedPlan) -> bytes:
     """The parts' condition tables one below the other."""
     tables = [
         Conditions.from_parquet(store.read(CONDITIONS), part.plan)

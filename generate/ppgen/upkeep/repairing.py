@@ -7,14 +7,14 @@ import re
 from ppcore.errors import UserError
 from ppcore.shards import COMMITS, CONDITIONS, INDEX, META, SHARDS, commit_path, meta_path, tar_path
 from ppcore.storage import Store
-from ppgen.plan import Planned
+from ppgen.plan import ShardPlan
 from ppgen.shards import exclusive
 from ppgen.upkeep.verification import Report
 
 _OURS = re.compile(r"\d{6,}\.(tar|parquet|json)")
 
 
-def repair(store: Store, plan: Planned, report: Report) -> str:
+def repair(store: Store, plan: ShardPlan, report: Report) -> str:
     """Queue again what `report` found, and say what was done.
 
     The index goes too: until the shards are made again the directory is not finished, and readers are told so.

@@ -32,7 +32,7 @@ from ppcore.shards import (
     tar_path,
 )
 from ppcore.storage import MAX_JSON_BYTES, Store, open_table, parse_json, read_table
-from ppgen.plan import Conditions, Plan, Planned, condition_rows
+from ppgen.plan import Conditions, Plan, ShardPlan, condition_rows
 from ppgen.shards import (
     Samples,
     Worker,
@@ -88,7 +88,7 @@ def verify(store: Store, plan: Plan, on_shard: Callable[[int], None] | None = No
 
 
 def verify_shards(
-    store: Store, plan: Planned, check: Check, report: Report, on_shard: Callable[[int], None] | None = None
+    store: Store, plan: ShardPlan, check: Check, report: Report, on_shard: Callable[[int], None] | None = None
 ) -> Report:
     """Check every shard with `check`, and manifest, index and strays against the commit records; fills in `report`."""
     records: dict[int, dict[str, Any]] = {}
@@ -274,7 +274,7 @@ def _first_difference(raw: list[RawSample], keys: list[str]) -> str:
     return f"{len(raw)} and not {len(keys)}"
 
 
-def _check_strays(store: Store, plan: Planned, report: Report) -> None:
+def _check_strays(store: Store, plan: ShardPlan, report: Report) -> None:
     """Files in the shard folders that no shard of the plan accounts for."""
     for folder, path in ((SHARDS, tar_path), (META, meta_path), (COMMITS, commit_path)):
         planned = {path(shard).rsplit("/", 1)[-1] for shard in range(plan.num_shards)}
@@ -285,7 +285,7 @@ def _check_strays(store: Store, plan: Planned, report: Report) -> None:
             )
 
 
-def _check_index(store: Store, plan: Planned, records: list[dict[str, Any]], report: Report) -> None:
+def _check_index(store: Store, plan: ShardPlan, records: list[dict[str, Any]], report: Report) -> None:
     try:
         if parse_json(store.read(INDEX, MAX_JSON_BYTES)) != make_index(plan, records):
             report.general.append(f"{INDEX} does not match the commit records")
@@ -295,7 +295,7 @@ def _check_index(store: Store, plan: Planned, records: list[dict[str, Any]], rep
         report.general.append(f"{INDEX} is damaged ({error})")
 
 
-def _check_manifest(store: Store, plan: Planned, report: Report) -> None:
+def _check_manifest(store: Store, plan: ShardPlan, report: Report) -> None:
     """The manifest is the shards' parquet rows, one row group a shard."""
     try:
         with store.open(MANIFEST) as handle:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from ppcore.errors import UserError
 from ppcore.shards import CONDITIONS, meta_path, tar_path
 from ppcore.storage import MAX_OBJECT_BYTES, Store, read_table
-from ppgen.plan import Conditions, Merged, Part
+from ppgen.plan import Conditions, MergedPlan, Part
 from ppgen.shards import require_commit
 from ppgen.upkeep.merging import renumber
 from ppgen.upkeep.rekey import rekey
@@ -38,7 +38,7 @@ class _AsPart(Store):
         return renumber(data, part.plan.locate(own)[2], -part.sample, -part.shard)
 
 
-def verify_merged(store: Store, merged: Merged, on_shard: Callable[[int], None] | None = None) -> Report:
+def verify_merged(store: Store, merged: MergedPlan, on_shard: Callable[[int], None] | None = None) -> Report:
     """See :func:`ppgen.upkeep.verification.verify`."""
     report = Report()
     tables = _read_conditions(store, merged, report)
@@ -62,7 +62,7 @@ def verify_merged(store: Store, merged: Merged, on_shard: Callable[[int], None] 
     return verify_shards(store, merged, check, report, on_shard)
 
 
-def _check_files(store: Store, merged: Merged, shard: int, record: dict[str, Any]) -> list[str]:
+def _check_files(store: Store, merged: MergedPlan, shard: int, record: dict[str, Any]) -> list[str]:
     """The merged files against their own commit record."""
     if record["fingerprint"] != merged.shard_fingerprint(shard):
         return ["was committed for another plan"]
@@ -78,7 +78,7 @@ def _check_files(store: Store, merged: Merged, shard: int, record: dict[str, Any
     return []
 
 
-def _read_conditions(store: Store, merged: Merged, report: Report) -> dict[int, Conditions]:
+def _read_conditions(store: Store, merged: MergedPlan, report: Report) -> dict[int, Conditions]:
     """The parts' tables, cut from the merged one; their rows are proved by the soft labels in the tars."""
     if merged.kind == "synth":
         return {}

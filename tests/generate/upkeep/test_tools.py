@@ -17,7 +17,7 @@ from rig import fingerprints, flip, make_classifier, make_target, painted, store
 from ppcore.errors import UserError
 from ppcore.shards import ShardSet
 from ppgen.plan.plan import Plan, Segment
-from ppgen.shards.estimate import estimated_bytes, expected_passes, told_bytes
+from ppgen.shards.estimate import estimated_bytes, expected_passes, format_bytes
 from ppgen.upkeep.verification import verify
 
 SYNTH = [
@@ -140,8 +140,8 @@ def test_expected_passes_and_units() -> None:
     assert expected_passes(redrawing(8, 8), 0.01) == pytest.approx(
         1.08
     )  # mostly none is rejected, else one batch does
-    assert told_bytes(999) == "999 B"
-    assert told_bytes(62.44e9) == "62.4 GB"
+    assert format_bytes(999) == "999 B"
+    assert format_bytes(62.44e9) == "62.4 GB"
 
 
 def test_rough_bytes_need_no_generator(made: Path) -> None:
@@ -174,7 +174,7 @@ def test_an_interrupted_extension_goes_on_with_the_same_command(copy: Path, tmp_
     whole = Path(shutil.copytree(copy, tmp_path / "whole"))
     call("extend", str(whole), "--per-class", "40", "--device", "cpu")
     from ppgen.engines.inline import InlineEngine
-    from ppgen.engines.run import prepare
+    from ppgen.engines.run import prepare_job
     from ppgen.sources.spec import SourceSpec
     from ppgen.upkeep.extend import grow, replace_plan
 
@@ -182,7 +182,7 @@ def test_an_interrupted_extension_goes_on_with_the_same_command(copy: Path, tmp_
     grown = grow(plan, 40, None, None)
     replace_plan(store, plan, grown)
     InlineEngine().run(
-        prepare(str(copy), grown, source=SourceSpec("dummy:build", device="cpu")), [4], lambda event: None
+        prepare_job(str(copy), grown, source=SourceSpec("dummy:build", device="cpu")), [4], lambda event: None
     )
     assert ShardSet.open(str(copy)).samples == 75  # the old index is still true
     capsys.readouterr()

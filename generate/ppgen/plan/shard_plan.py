@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 
-class Planned(Protocol):
-    """See :class:`ppgen.plan.plan.Plan` and :class:`ppgen.plan.merged.Merged`."""
+class ShardPlan(Protocol):
+    """See :class:`ppgen.plan.plan.Plan` and :class:`ppgen.plan.merged_plan.MergedPlan`."""
 
     @property
     def kind(self) -> str: ...

@@ -27,7 +27,7 @@ class Part:
     condition: int
 
 
-class Merged:
+class MergedPlan:
     """The plan of a merged directory; the same questions are put to it as to a :class:`ppgen.plan.plan.Plan`.
 
     Args:
