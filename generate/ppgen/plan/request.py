@@ -57,7 +57,7 @@ class PseudoRequest:
     """Which target images condition the generator, how, and how often.
 
     Attributes:
-        target: spec for :func:`ppcore.targets.table.load_target`.
+        target: spec for :func:`ppcore.targets.load_target`.
         labels_per_class: keep so many training images a class (the ones pptrain keeps for the same seed); None keeps all.
         per_image, count: samples for every target image, or samples in all; exactly one is given.
         mode: `soft`, `draw` or `uniform`.

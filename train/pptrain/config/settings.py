@@ -11,7 +11,7 @@ class DataConfig:
     """Where images come from.
 
     Attributes:
-        target: target spec (see :func:`ppcore.targets.table.load_target`); empty when the run is pre-training on shards.
+        target: target spec (see :func:`ppcore.targets.load_target`); empty when the run is pre-training on shards.
         labels_per_class: labelled target images a class; 0 keeps them all.
         label_seed: which images those are; -1 takes the seed of the pseudo plan, or else the run's.
         val_fraction: share of the labelled images kept for validation; null is 0.1, or 0 when fewer than 10 labels a class

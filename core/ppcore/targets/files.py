@@ -1,0 +1,83 @@
+"""A target in files: which reader their layout needs, and which files are training and which test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from glob import glob
+from pathlib import Path
+
+from ppcore.errors import UserError
+from ppcore.targets.folders import read_folder
+from ppcore.targets.parquet import read_parquet
+from ppcore.targets.splits import is_test_file
+from ppcore.targets.target import FileReader, Splits
+from ppcore.targets.tars import read_tars
+
+READERS: dict[str, FileReader] = {".parquet": read_parquet, ".tar": read_tars}
+"""By suffix; any other file is read as parquet. What is no such file is an image folder."""
+
+_HUB = "hf://datasets/"
+
+
+def read_files(spec: str) -> Splits:
+    """Folder, file, hub data set or `train=GLOB,test=GLOB` (see :func:`ppcore.targets.load_target`)."""
+    if spec.startswith("train="):
+        return _read_patterns(spec)
+    path = Path(_download(spec) if spec.startswith(_HUB) else spec)
+    if path.is_file():
+        return _read_splits([str(path)], [], spec)
+    if not path.is_dir():
+        raise UserError(
+            f"unknown target {spec!r}: it is neither a known name (digits, cars) nor an existing folder or file; "
+            f"give an image folder, a parquet file or a folder of them"
+        )
+    for suffix in READERS:
+        files = sorted(str(f) for f in path.rglob(f"*{suffix}"))
+        if files:
+            test = [f for f in files if is_test_file(f)]
+            return _read_splits([f for f in files if f not in test], test, spec)
+    return read_folder(path)
+
+
+def _read_patterns(spec: str) -> Splits:
+    """`train=GLOB` or `train=GLOB,test=GLOB`."""
+    given = dict(part.partition("=")[::2] for part in spec.split(","))
+    if set(given) - {"train", "test"}:
+        raise UserError(f"target {spec!r} has unknown parts; write train=GLOB or train=GLOB,test=GLOB")
+    train, test = sorted(glob(given["train"])), sorted(glob(given.get("test", "")))
+    if not train or ("test" in given and not test):
+        raise UserError(f"target {spec!r} matches no files; check the patterns")
+    return _read_splits(train, test, spec)
+
+
+def _read_splits(train_files: Sequence[str], test_files: Sequence[str], spec: str) -> Splits:
+    if not train_files:
+        raise UserError(f"target {spec!r} has test files but no training files; name one of them train*")
+    read = READERS.get(Path(train_files[0]).suffix, read_parquet)
+    train, classes = read(train_files)
+    test = read(test_files)[0] if test_files else None
+    top = max(int(images.labels.max(initial=-1)) for images in (train, test) if images is not None)
+    low = min(int(images.labels.min(initial=0)) for images in (train, test) if images is not None)
+    classes = classes or tuple(str(c) for c in range(top + 1))
+    if top >= len(classes) or low < 0:
+        raise UserError(
+            f"target {spec!r} has labels from {low} to {top}, expected 0 to {len(classes) - 1}; remove unlabelled rows"
+        )
+    return Splits(train, test, classes)
+
+
+def _download(spec: str) -> str:
+    """`hf://datasets/ORG/NAME@REVISION` -> local folder of its parquet files."""
+    from huggingface_hub import snapshot_download  # heavy: only for targets of the hub
+
+    name, _, revision = spec.removeprefix(_HUB).partition("@")
+    try:
+        return snapshot_download(
+            name, repo_type="dataset", revision=revision or None, allow_patterns=["*.parquet"]
+        )
+    except Exception as error:  # the hub library raises a dozen types, all of them "could not be had"
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"the data set {name} could not be had from the hub ({reason}); put a local copy (class folders or parquet) in "
+            f"data/{name.rsplit('/', 1)[-1].removeprefix('stanford_')} or give its path as the target"
+        ) from error

@@ -1,0 +1,81 @@
+"""Hugging Face image data sets in parquet: struct<bytes, path> and int64 labels; class names in the schema's metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from ppcore.errors import UserError
+from ppcore.storage import decode, open_table
+from ppcore.targets.pixels import decode_image
+from ppcore.targets.target import ImageSet
+
+_IMAGE_COLUMNS = ("image", "img")
+_LABEL_COLUMNS = ("label", "fine_label", "labels", "cls")
+
+
+@dataclass(frozen=True)
+class _Feature:
+    """A column as the library `datasets` describes it."""
+
+    kind: Annotated[str, Field(alias="_type")]
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Info:
+    # A nested column is described by something else than a feature.
+    features: dict[str, Annotated[_Feature | Any, Field(union_mode="left_to_right")]] = field(
+        default_factory=dict
+    )
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    info: _Info = field(default_factory=_Info)
+
+
+def read_parquet(files: Sequence[str]) -> tuple[ImageSet, tuple[str, ...]]:
+    """All images of the files, held encoded in memory; the class names are the first file's."""
+    ids: list[str] = []
+    blobs: list[bytes] = []
+    labels: list[np.ndarray] = []
+    classes: tuple[str, ...] = ()
+    for file in files:
+        try:
+            image, label, names = _columns(pq.read_schema(file), file)
+            table = open_table(file).read(columns=[image, label], use_threads=False)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise UserError(
+                f"{file} cannot be read as parquet ({error}); expected a Hugging Face image data set"
+            ) from error
+        classes = classes or names
+        column = table.column(image).combine_chunks()
+        column = column.field("bytes") if pa.types.is_struct(column.type) else column
+        ids.extend(f"{Path(file).stem}-{i:06d}" for i in range(len(table)))
+        blobs.extend(value.as_py() or b"" for value in column)
+        labels.append(table.column(label).to_numpy().astype(np.int64))
+    merged = np.concatenate(labels) if labels else np.zeros(0, dtype=np.int64)
+    return ImageSet(ids, merged, lambda p: decode_image(blobs[p], ids[p])), classes
+
+
+def _columns(schema: pa.Schema, file: str) -> tuple[str, str, tuple[str, ...]]:
+    """(image column, label column, class names or ()): as the metadata says, else by their usual names."""
+    text = (schema.metadata or {}).get(b"huggingface", b"{}")
+    features = {n: f for n, f in decode(_Metadata, text).info.features.items() if isinstance(f, _Feature)}
+    images = [n for n, f in features.items() if f.kind == "Image"]
+    images += [n for n in _IMAGE_COLUMNS if n in schema.names]
+    labels = [n for n, f in features.items() if f.kind == "ClassLabel"]
+    labels += [n for n in _LABEL_COLUMNS if n in schema.names]
+    if not images or not labels:
+        raise UserError(
+            f"{file} has columns {schema.names}, expected an image and a label column; it is no image data set"
+        )
+    return images[0], labels[0], features[labels[0]].names if labels[0] in features else ()

@@ -1,0 +1,50 @@
+"""Images of a target as arrays and tensors: decoded, fitted to a resolution, stacked."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ppcore.errors import UserError
+from ppcore.images import decode
+from ppcore.targets.target import ImageSet
+
+_SMALL_SIDE = 2  # smaller than this is no picture
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Encoded bytes -> uint8 (H, W, C), C 1 or 3. Raises UserError with the image's name."""
+    try:
+        image = decode(data)
+    except ValueError as error:
+        raise UserError(f"target image {name} is damaged ({error}); repair or remove it") from error
+    if min(image.shape[:2]) < _SMALL_SIDE:
+        raise UserError(f"target image {name} is only {image.shape[1]}x{image.shape[0]} pixels; remove it")
+    return image
+
+
+def stack(images: ImageSet, resolution: int, channels: int) -> torch.Tensor:
+    """All images as one uint8 tensor (N, C, R, R): shorter side resized to R (bicubic), centre cropped.
+
+    Raises:
+        UserError: a damaged image.
+    """
+    batch = torch.empty(len(images), channels, resolution, resolution, dtype=torch.uint8)
+    for position in range(len(images)):
+        batch[position] = fit(images.image(position), resolution, channels)
+    return batch
+
+
+def fit(image: np.ndarray, resolution: int, channels: int) -> torch.Tensor:
+    """uint8 (H, W, C) -> uint8 (C', R, R): converted to `channels`, shorter side to R (bicubic, antialiased), centre crop."""
+    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    width, height = picture.size
+    scale = resolution / min(width, height)
+    if scale != 1.0:
+        size = (max(resolution, round(width * scale)), max(resolution, round(height * scale)))
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    left, top = (picture.width - resolution) // 2, (picture.height - resolution) // 2
+    array = np.array(picture.crop((left, top, left + resolution, top + resolution)))
+    return torch.from_numpy(array.reshape(resolution, resolution, channels)).permute(2, 0, 1)

@@ -1,0 +1,63 @@
+"""What a target is, and what reads one: labelled images, their splits, and the protocol of a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Labelled images, decoded on demand.
+
+    Attributes:
+        ids: unique, stable names.
+        labels: int64 (N,), positions in the target's `classes`.
+        load: position -> uint8 (H, W, C) with C 1 or 3; raises UserError for a damaged image.
+    """
+
+    ids: list[str]
+    labels: np.ndarray
+    load: Callable[[int], np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def image(self, position: int) -> np.ndarray:
+        """uint8 (H, W, C), C 1 or 3."""
+        return self.load(position)
+
+    def select(self, positions: Sequence[int] | np.ndarray) -> ImageSet:
+        """The images at `positions`, in that order."""
+        chosen = np.asarray(positions, dtype=np.int64)
+        load = self.load
+        return ImageSet([self.ids[p] for p in chosen], self.labels[chosen], lambda p: load(int(chosen[p])))
+
+
+@dataclass(frozen=True)
+class Target:
+    """The small labelled task: its class names, its training and its test images (disjoint)."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: ImageSet
+    test: ImageSet
+
+
+class Splits(NamedTuple):
+    """A target as it lies in its files: `test` is None where nobody held one out."""
+
+    train: ImageSet
+    test: ImageSet | None
+    classes: tuple[str, ...]
+
+
+class FileReader(Protocol):
+    """Reads one layout of files; :data:`ppcore.targets.files.READERS` lists them by suffix."""
+
+    def __call__(self, files: Sequence[str]) -> tuple[ImageSet, tuple[str, ...]]:
+        """The images of one split and the class names, () where the files name none. Raises UserError."""
+        ...
