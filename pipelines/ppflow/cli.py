@@ -32,7 +32,7 @@ def run(
     from ppcore.storage import Store
     from ppflow import statistics as table
     from ppflow.recipe import recipe as recipes
-    from ppflow.report import page as report
+    from ppflow.report import make_report
     from ppflow.runner import graph, run_nodes
 
     loaded = recipes.load_recipe(recipe)
@@ -60,9 +60,7 @@ def run(
     rows = table.make_rows(results, loaded.compare)
     store = Store(root)
     store.write_atomic("results.csv", table.as_csv(rows, loaded.seeds).encode())
-    page = report.make_report(
-        loaded, rows, done, time.monotonic() - start, " ".join(["ppflow", *sys.argv[1:]])
-    )
+    page = make_report(loaded, rows, done, time.monotonic() - start, " ".join(["ppflow", *sys.argv[1:]]))
     store.write_atomic("report.html", page.encode())
     print(table.as_text(rows, loaded.compare))
     for note in loaded.notes:

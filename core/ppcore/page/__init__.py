@@ -1,22 +1,22 @@
-"""What every HTML report is made of: the page, its pictures and its plots."""
+"""What every HTML report is made of: the page, its plots and its pictures."""
 
+from ppcore.page.by_class import CLASS_STYLE, class_strips
 from ppcore.page.conditioned import PAIR_STYLE, conditioned, pairs
 from ppcore.page.html import page, table
 from ppcore.page.pictures import sheet, strip
-from ppcore.page.plots import WIDTH, colour, frame, grid_line, histogram, ticks
+from ppcore.page.plots import dot_plot, histogram, line_plot
 
 __all__ = [
+    "CLASS_STYLE",
     "PAIR_STYLE",
-    "WIDTH",
-    "colour",
+    "class_strips",
     "conditioned",
-    "frame",
-    "grid_line",
+    "dot_plot",
     "histogram",
+    "line_plot",
     "page",
     "pairs",
     "sheet",
     "strip",
     "table",
-    "ticks",
 ]

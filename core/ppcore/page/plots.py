@@ -1,89 +1,94 @@
-"""Inline SVG for the reports: the parts that every drawing is made of, and histograms."""
+"""The plots of the reports, as inline SVG: histograms, dots in rows, lines over steps."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
-from html import escape
 
-COLOURS = (
-    "#5b6470",
-    "#2f6fb0",
-    "#b3652b",
-    "#3c8a55",
-    "#8a4f9e",
-    "#a83f52",
-    "#2b8a8a",
-    "#8a7a2b",
-    "#4c52b0",
-    "#777777",
+from ppcore.page.svg import (
+    LETTER,
+    WIDTH,
+    Scale,
+    circle,
+    colour,
+    drawing,
+    polyline,
+    rect,
+    text,
+    x_grid,
+    x_labels,
+    y_grid,
 )
-WIDTH = 860
-"""Of the view box; the page scales it."""
 
 
-def colour(position: int) -> str:
-    return COLOURS[position % len(COLOURS)]
-
-
-def ticks(low: float, high: float) -> list[float]:
-    """Four to nine round numbers from low to high."""
-    raw = (high - low) / 6
-    power = 10 ** math.floor(math.log10(raw))
-    step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw)
-    first = math.ceil(low / step - 1e-9)
-    return [round(i * step, 10) for i in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def grid_line(x: float, top: float, bottom: float, label: str) -> str:
-    return (
-        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}" class="grid"/>'
-        f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{label}</text>'
-    )
-
-
-def frame(height: float, parts: Sequence[str], title: str, width: int = WIDTH) -> str:
-    return (
-        f'<svg viewBox="0 0 {width} {height:.0f}" role="img" aria-label="{escape(title)}" '
-        f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
-    )
-
-
-def histogram(
-    series: Mapping[str, Sequence[float]], edges: Sequence[float], x_label: str, width: int = WIDTH // 2
-) -> str:
-    """Bars of the share of each bin, the series side by side in it.
+def histogram(series: Mapping[str, Sequence[float]], edges: Sequence[float], x_label: str) -> str:
+    """Bars of the share of each bin, the series side by side in it; half as wide as the page.
 
     Args:
         series: label -> counts, one a bin; each is scaled to 100 percent by itself.
         edges: of the bins, ascending, one more than there are bins.
     """
-    left, right, top, plot = 44, 10, 24 if len(series) > 1 else 8, 150
+    width, left, right, top = WIDTH // 2, 44, 10, 24 if len(series) > 1 else 8
+    bottom = top + 150
     shares = {label: [100 * c / max(1, sum(counts)) for c in counts] for label, counts in series.items()}
-    high = max([1.0, *(share for values in shares.values() for share in values)])
-
-    def x(value: float) -> float:
-        return left + (value - edges[0]) / (edges[-1] - edges[0]) * (width - left - right)
-
-    parts = []
-    for tick in ticks(0, high):
-        y = top + plot * (1 - tick / high)
-        parts.append(f'<line x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>')
-        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}%</text>')
+    x = Scale(edges[0], edges[-1], left, width - right)
+    y = Scale(0, max([1.0, *(share for values in shares.values() for share in values)]), bottom, top)
+    marks = y_grid(y, left, width - right, "%")
     for number, (label, values) in enumerate(shares.items()):
-        for position, share in enumerate(values):
-            first, last = x(edges[position]), x(edges[position + 1])
-            bar = (last - first - 1) / len(shares)
-            size = plot * share / high
-            parts.append(
-                f'<rect x="{first + bar * number:.1f}" y="{top + plot - size:.1f}" width="{bar:.1f}" height="{size:.1f}" '
-                f'fill="{colour(number + 1)}"><title>{edges[position]:.3g} to {edges[position + 1]:.3g}: {share:.1f}%</title></rect>'
-            )
+        fill = colour(number + 1)
+        for first, last, share in zip(edges, edges[1:], values, strict=False):
+            bar = (x(last) - x(first) - 1) / len(shares)
+            title = f"{first:.3g} to {last:.3g}: {share:.1f}%"
+            marks.append(rect(x(first) + bar * number, y(share), (bar, bottom - y(share)), fill, title))
         if len(shares) > 1:
             start = left + number * (width - left) / len(shares)
-            parts.append(f'<rect x="{start:.0f}" y="4" width="10" height="10" fill="{colour(number + 1)}"/>')
-            parts.append(f'<text x="{start + 15:.0f}" y="13">{escape(label)}</text>')
-    for tick in ticks(edges[0], edges[-1]):
-        parts.append(f'<text x="{x(tick):.1f}" y="{top + plot + 16}" text-anchor="middle">{tick:g}</text>')
-    parts.append(f'<text x="{left}" y="{top + plot + 34}">{escape(x_label)}</text>')
-    return frame(top + plot + 42, parts, x_label, width)
+            marks += [rect(start, 4, (10, 10), fill), text(start + 15, 13, label)]
+    marks += [*x_labels(x, bottom + 16), text(left, bottom + 34, x_label)]
+    return drawing(width, bottom + 42, marks, x_label)
+
+
+def dot_plot(rows: Mapping[str, Sequence[float]], title: str) -> str:
+    """One line a row: a dot a value and a bar at their mean, on a common scale of percent.
+
+    Args:
+        rows: label -> values in percent.
+    """
+    low = math.floor(min(map(min, rows.values())) / 5) * 5
+    high = min(100, math.ceil(max(map(max, rows.values())) / 5) * 5)
+    left = max(240, LETTER * max(map(len, rows)) + 12)
+    line, top = 30, 8
+    bottom = top + line * len(rows) + 4
+    x = Scale(low if low < high else high - 5, high, left, WIDTH - 60)
+    marks = x_grid(x, top, bottom)
+    for number, (label, values) in enumerate(rows.items()):
+        y, mean = top + line * (number + 0.5), statistics.fmean(values)
+        marks.append(text(left - 12, y + 4, label, "end"))
+        marks += [circle(x(value), y, colour(number)) for value in values]
+        marks.append(rect(x(mean) - 1.5, y - 10, (3, 20), colour(number)))
+        marks.append(text(WIDTH - 4, y + 4, f"{mean:.1f}", "end"))
+    return drawing(WIDTH, bottom + 24, marks, title)
+
+
+def line_plot(series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str) -> str:
+    """Lines from x = 0 on; "" when there is no point.
+
+    Args:
+        series: label -> (x, y) points.
+    """
+    points = [point for line in series.values() for point in line]
+    if not points:
+        return ""
+    left, top, bottom = 56, 12, 272
+    right = WIDTH - max(230, LETTER * max(map(len, series)) + 42)  # of the plot; its legend stands beside it
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    x = Scale(0, max(x for x, _ in points) or 1.0, left, right)
+    y = Scale(low, high if low < high else low + 1.0, bottom, top)
+    marks = [*y_grid(y, left, right), *x_labels(x, bottom + 18)]
+    marks.append(text(left, bottom + 36, f"{x_label}; upwards: {y_label}"))
+    for number, (label, line) in enumerate(series.items()):
+        height = top + 14 + 20 * number
+        marks.append(polyline([(x(a), y(b)) for a, b in line], colour(number)))
+        marks.append(rect(right + 16, height - 9, (14, 4), colour(number)))
+        marks.append(text(right + 38, height - 3, label))
+    return drawing(WIDTH, bottom + 44, marks, f"{y_label} over {x_label}")

@@ -1,1 +1,5 @@
-"""The report of an experiment."""
+"""The report of an experiment: which tables, curves and samples go on its page."""
+
+from ppflow.report.page import make_report
+
+__all__ = ["make_report"]
