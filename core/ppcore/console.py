@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
+import yaml
+
 from ppcore.errors import UserError
 
 EXIT_FAILED = 1
@@ -38,6 +40,30 @@ def run_app(app: Callable[..., Any]) -> None:
         if terminated:
             sys.exit(128 + signal.SIGTERM)
         raise
+
+
+def parse_settings(pairs: list[str], example: str) -> dict[str, Any]:
+    """What was given with `--set`: `["steps=20", "solver=euler"]` -> `{"steps": 20, "solver": "euler"}`; values are YAML.
+
+    Args:
+        example: a setting to show to a user who wrote none.
+
+    Raises:
+        UserError: no NAME=VALUE, or a value that is no YAML.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise UserError(f"--set {pair!r} is not NAME=VALUE; write --set {example}")
+        try:
+            settings[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"--set {pair!r} has a value that cannot be read ({reason}); write --set {example}"
+            ) from error
+    return settings
 
 
 def format_duration(seconds: float) -> str:

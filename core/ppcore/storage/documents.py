@@ -14,6 +14,23 @@ T = TypeVar("T")
 _LONGEST = 500  # characters of a complaint
 
 
+class MismatchError(ValueError):
+    """A value that is not of the wanted type; the text is one line, the attributes are the first of pydantic's complaints.
+
+    Attributes:
+        place: names and positions that lead to the value.
+        problem: pydantic's word for what is wrong, such as `float_parsing`.
+        value: what was found there.
+        bounds: what was expected, where that is a number or a choice: `{"ge": 0}`.
+    """
+
+    def __init__(self, error: ValidationError) -> None:
+        super().__init__(first_problem(error))
+        found = error.errors(include_url=False)[0]
+        self.place, self.problem, self.value = found["loc"], found["type"], found["input"]
+        self.bounds: dict[str, Any] = found.get("ctx", {})
+
+
 def decode(kind: type[T], data: bytes | str) -> T:
     """JSON text as `kind`: a (frozen) dataclass, a pydantic model or any type pydantic knows; nothing is coerced.
 
@@ -46,12 +63,12 @@ def convert(kind: type[T], value: Any) -> T:
     """A plain value, from YAML say, as `kind`; numbers may stand in texts.
 
     Raises:
-        ValueError: not of that type; the text is one line.
+        MismatchError: not of that type.
     """
     try:
         return _adapter(kind).validate_python(value)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise ValueError(first_problem(error)) from None
+        raise MismatchError(error) from None
 
 
 def first_problem(error: ValidationError) -> str:

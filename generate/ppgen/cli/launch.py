@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ppcore.console import parse_settings
 from ppcore.errors import UserError
 
 if TYPE_CHECKING:
@@ -85,29 +86,18 @@ def open_source(
         require_licence(source, kit.licence, allowed)
     mapping = read_mapping(class_map) if class_map is not None else None
     spec = SourceSpec(
-        source, device, dtype, parse_settings(sampling or []), revision, trust, classifier, mapping
+        source,
+        device,
+        dtype,
+        parse_settings(sampling or [], "steps=20"),
+        revision,
+        trust,
+        classifier,
+        mapping,
     )
     generator = open_generator(spec)
     require_licence(source, generator.licence, allowed)
     return spec, generator
-
-
-def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """`["steps=20", "solver=euler"]` -> `{"steps": 20, "solver": "euler"}`; values are YAML. Raises UserError."""
-    import yaml
-
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise UserError(f"--set {pair!r} is not NAME=VALUE; write for example --set steps=20")
-        try:
-            settings[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(
-                f"--set {pair!r} has a value that cannot be read ({error}); write for example --set steps=20"
-            ) from error
-    return settings
 
 
 def run(

@@ -12,9 +12,9 @@ import pytest
 from conftest import HERE
 from rig import make_classifier, make_target, stored
 
+from ppcore.console import parse_settings
 from ppcore.errors import UserError
 from ppgen.cli.commands import app
-from ppgen.cli.launch import parse_settings
 
 SYNTH = ["synth", "--source", "dummy:build", "--device", "cpu"]
 
@@ -64,14 +64,16 @@ def test_default_directories(here: Path, capsys) -> None:
 
 
 def test_set_values_are_typed() -> None:
-    assert parse_settings(["steps=20", "guidance=1.5", "solver=euler", "interval=[0.1, 0.8]"]) == {
+    assert parse_settings(
+        ["steps=20", "guidance=1.5", "solver=euler", "interval=[0.1, 0.8]"], "steps=20"
+    ) == {
         "steps": 20,
         "guidance": 1.5,
         "solver": "euler",
         "interval": [0.1, 0.8],
     }
     with pytest.raises(UserError, match="NAME=VALUE"):
-        parse_settings(["steps"])
+        parse_settings(["steps"], "steps=20")
 
 
 @pytest.mark.parametrize(

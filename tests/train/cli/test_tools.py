@@ -24,7 +24,7 @@ from ppcore.classifiers import ClassifierSpec, build, load_classifier, save_clas
 from ppcore.errors import UserError
 from ppcore.targets import load_target
 from pptrain.cli.commands import main
-from pptrain.config.discover import newest
+from pptrain.config.defaults import newest
 from pptrain.config.load import load_config, save_config
 from pptrain.engine.run import train
 from pptrain.evaluation import export as exporter

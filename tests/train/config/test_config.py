@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ppcore.errors import UserError
-from pptrain.config.load import TrainConfig, differences, load_config, save_config
+from pptrain.config import TrainConfig, differences, load_config, save_config
 
 
 def test_command_line_beats_file_beats_preset(tmp_path: Path) -> None:

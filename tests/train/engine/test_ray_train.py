@@ -11,7 +11,7 @@ import pytest
 from plainnet import MARK
 from toyshards import ShardWriter
 
-from pptrain.config.load import TrainConfig, load_config
+from pptrain.config import TrainConfig, load_config
 from pptrain.engine.run import train
 
 ray = pytest.importorskip("ray")

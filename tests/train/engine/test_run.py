@@ -16,7 +16,7 @@ from toyshards import CLASSES, ShardWriter
 from ppcore.classifiers import ClassifierSpec, build, load_classifier, save_classifier
 from ppcore.errors import UserError
 from ppcore.targets import Target, load_target
-from pptrain.config.load import TrainConfig, load_config
+from pptrain.config import TrainConfig, load_config
 from pptrain.engine import task as task_module
 from pptrain.engine.loop import Trainer
 from pptrain.engine.run import Result, train

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ppcore.console import run_app
+from ppcore.console import parse_settings, run_app
 from ppcore.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,19 +20,6 @@ app = typer.Typer(
 
 Model = Annotated[str, typer.Argument(help="Run or model directory, kit name, or classifier spec.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-
-
-def _settings(pairs: list[str]) -> dict[str, Any]:
-    """`a.b=value` texts -> {name: value}, values read as YAML."""
-    import yaml
-
-    settings = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise UserError(f"--set {pair!r} is no setting; write --set section.name=value")
-        settings[name.strip()] = yaml.safe_load(value)
-    return settings
 
 
 @app.command()
@@ -109,7 +96,7 @@ def run(
         "loop.device": device,
     }
     overrides = {name: value for name, value in given.items() if value is not None}
-    overrides |= _settings(settings or [])
+    overrides |= parse_settings(settings or [], "section.name=value")
     from pptrain.config import default_out, default_stages, load_config
     from pptrain.engine import train
 
@@ -121,7 +108,9 @@ def run(
         return train_on_ray(stage, ray_workers, address=address)
 
     if config is None and not shards and not target:
-        for stage in default_stages(overrides, preset):
+        stages, notes = default_stages(overrides, preset)
+        print("\n".join(notes))
+        for stage in stages:
             _report(start(stage))
         return
     chosen = load_config(config, overrides, preset=preset)

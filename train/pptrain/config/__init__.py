@@ -1,21 +1,24 @@
 """The settings of a training run: typed, read, overridden, found under runs/."""
 
-from pptrain.config.discover import default_out, default_stages
-from pptrain.config.load import CONFIG_FILE, differences, load_config, save_config
-from pptrain.config.settings import DataConfig, OptimConfig, TrainConfig, ViewsConfig
-from pptrain.config.typed import from_dict, suggest
+from pptrain.config.defaults import default_out, default_stages
+from pptrain.config.load import CONFIG_FILE, differences, flatten, load_config, save_config
+from pptrain.config.parse import parse, suggest
+from pptrain.config.settings import OptimConfig, TrainConfig, ViewsConfig
+from pptrain.config.values import Amount, PositiveAmount
 
 __all__ = [
     "CONFIG_FILE",
-    "DataConfig",
+    "Amount",
     "OptimConfig",
+    "PositiveAmount",
     "TrainConfig",
     "ViewsConfig",
     "default_out",
     "default_stages",
     "differences",
-    "from_dict",
+    "flatten",
     "load_config",
+    "parse",
     "save_config",
     "suggest",
 ]

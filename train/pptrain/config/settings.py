@@ -1,9 +1,24 @@
-"""The settings of a training run, as typed dataclasses; their defaults are the program's defaults."""
+"""The settings of a training run, their types and bounds; their defaults are the program's defaults."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict
+
+from pptrain.config.values import (
+    Amount,
+    Automatic,
+    Count,
+    Integer,
+    Listed,
+    Number,
+    PositiveAmount,
+    PositiveCount,
+    Share,
+    numeric,
+)
 
 
 @dataclass(frozen=True)
@@ -34,20 +49,20 @@ class DataConfig:
     """
 
     target: str = ""
-    labels_per_class: int = 0
-    label_seed: int = -1
-    val_fraction: float | None = None
-    monitor: int = 0
-    shards: list[str] = field(default_factory=list)
-    unlabeled: list[str] = field(default_factory=list)
-    weights: list[float] = field(default_factory=list)
-    resolution: int = 0
-    channels: int = 0
-    workers: int = 0
-    lanes: int = 0
-    groups: int = 0
-    shuffle_window: int = 4096
-    resident_mb: int = 1024
+    labels_per_class: Count = 0
+    label_seed: Integer = -1
+    val_fraction: Automatic[Share] = None
+    monitor: Count = 0
+    shards: Listed[str] = field(default_factory=list)
+    unlabeled: Listed[str] = field(default_factory=list)
+    weights: Listed[Amount] = field(default_factory=list)
+    resolution: Count = 0
+    channels: Annotated[Literal[0, 1, 3], numeric] = 0
+    workers: Count = 0
+    lanes: Count = 0
+    groups: Count = 0
+    shuffle_window: PositiveCount = 4096
+    resident_mb: Count = 1024
 
 
 @dataclass(frozen=True)
@@ -78,7 +93,7 @@ class MethodConfig:
 
     name: str = "supervised"
     options: dict[str, Any] = field(default_factory=dict)
-    batch_norm: str = "joint"
+    batch_norm: Literal["joint", "labeled", "split"] = "joint"
 
 
 @dataclass(frozen=True)
@@ -97,19 +112,19 @@ class OptimConfig:
         accumulate: micro-batches a step.
     """
 
-    name: str = "adamw"
-    lr: float = 2e-3
-    weight_decay: float = 0.05
-    momentum: float = 0.9
-    batch_size: int = 64
-    steps: int = 0
-    epochs: float = 0.0
-    schedule: str = "cosine"
-    milestones: list[float] = field(default_factory=lambda: [0.3, 0.6, 0.8])
-    gamma: float = 0.1
-    warmup: int = 20
-    clip: float = 0.0
-    accumulate: int = 1
+    name: Literal["adamw", "sgd"] = "adamw"
+    lr: PositiveAmount = 2e-3
+    weight_decay: Amount = 0.05
+    momentum: Amount = 0.9
+    batch_size: PositiveCount = 64
+    steps: Count = 0
+    epochs: Amount = 0.0
+    schedule: Literal["cosine", "steps", "constant"] = "cosine"
+    milestones: Listed[Number] = field(default_factory=lambda: [0.3, 0.6, 0.8])
+    gamma: Amount = 0.1
+    warmup: Count = 20
+    clip: Amount = 0.0
+    accumulate: PositiveCount = 1
 
 
 @dataclass(frozen=True)
@@ -130,16 +145,16 @@ class ViewsConfig:
         cutout: strong view, largest side of the erased square as a share of the side.
     """
 
-    labeled: str = "strong"
-    crop: str = "auto"
-    shift: float = 0.125
-    min_area: float = 0.35
-    flip: bool | None = None
-    rotate: float = 20.0
-    shear: float = 12.0
-    zoom: float = 0.25
-    color: float = 0.4
-    cutout: float = 0.4
+    labeled: Literal["none", "weak", "strong"] = "strong"
+    crop: Literal["auto", "shift", "resized"] = "auto"
+    shift: Amount = 0.125
+    min_area: Amount = 0.35
+    flip: Automatic[bool] = None
+    rotate: Amount = 20.0
+    shear: Amount = 12.0
+    zoom: Amount = 0.25
+    color: Amount = 0.4
+    cutout: Amount = 0.4
 
 
 @dataclass(frozen=True)
@@ -159,26 +174,28 @@ class LoopConfig:
         trackers: names for accelerate's trackers (wandb, mlflow, trackio ...).
     """
 
-    ema: float = 0.99
-    eval_every: int = 0
-    checkpoint_every: int = 0
-    log_every: int = 10
-    patience: int = 0
-    amp: str = "auto"
+    ema: Share = 0.99
+    eval_every: Count = 0
+    checkpoint_every: Count = 0
+    log_every: PositiveCount = 10
+    patience: Count = 0
+    amp: Literal["auto", "no", "bf16", "fp16"] = "auto"
     channels_last: bool = True
     compile: bool = False
     device: str = "auto"
-    threads: int = 0
+    threads: Count = 0
     tensorboard: bool = True
-    trackers: list[str] = field(default_factory=list)
+    trackers: Listed[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """One training stage. `out` is its run directory; `seed` decides everything random in it."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid", coerce_numbers_to_str=True)  # of all the sections too
+
     out: str = ""
-    seed: int = 0
+    seed: Count = 0
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     method: MethodConfig = field(default_factory=MethodConfig)

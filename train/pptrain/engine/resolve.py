@@ -65,7 +65,7 @@ def resolve(
         )
     shards = pool or extra
     given = [source.spec.channels if source else 0, shards.channels if shards else 0]
-    channels = config.data.channels or next((c for c in given if c), 0) or _target_channels(target)
+    channels: int = config.data.channels or next((c for c in given if c), 0) or _target_channels(target)
     if source is not None and channels != source.spec.channels:
         raise UserError(
             f"--init {config.model.init} takes {source.spec.channels} channels, not {channels}; drop --channels"
@@ -78,7 +78,7 @@ def resolve(
     resolution = config.data.resolution or next(side for side in sides if side)
     data = replace(
         config.data,
-        channels=channels,
+        channels=channels,  # type: ignore[arg-type]  # the source's, the shards' or the images': 1 or 3
         resolution=resolution,
         lanes=config.data.lanes or max(config.data.workers, 1),
         groups=config.data.groups or ranks.world,

@@ -13,7 +13,7 @@ from ppcore.classifiers import Classifier, ClassifierSpec, load_classifier
 from ppcore.errors import UserError
 from ppcore.seeds import derive
 from ppcore.targets import ImageSet, Target, load_target, stack
-from pptrain.config import DataConfig, TrainConfig
+from pptrain.config import TrainConfig
 from pptrain.data import (
     Feed,
     Pool,
@@ -219,7 +219,7 @@ def _add_unlabeled(task: Task, extra: Pool | None, target: Target | None, share:
 
 def _pool_feed(pool: Pool, config: TrainConfig, share: Share, name: str) -> Feed:
     """Resident when it fits, streamed otherwise."""
-    data: DataConfig = config.data
+    data = config.data
     pools = pool.split() if data.weights else [pool]
     if pool.decoded_bytes <= data.resident_mb * _MB:
         images, labels, keys = load_resident(pools)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ppcore.errors import UserError
+from pptrain.config import flatten
 
 CSV_FILE = "metrics.csv"
 _COLUMNS = ["step", "epoch", "lr", "seconds", "images_per_s", "waiting"]
@@ -33,7 +34,7 @@ class Metrics:
         self._board: Any = None
         if tensorboard:
             try:
-                from torch.utils.tensorboard import SummaryWriter
+                from torch.utils.tensorboard import SummaryWriter  # optional: of the extra `train`
             except ImportError as error:
                 raise UserError(
                     "TensorBoard is not installed; pip install 'pptransfer[train]', or set loop.tensorboard=false"
@@ -89,7 +90,7 @@ def check_trackers(names: list[str]) -> None:
     if not names:
         return
     try:
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers  # optional: `train`
     except ImportError as error:
         raise UserError("trackers need the package accelerate; pip install 'pptransfer[train]'") from error
     able = [str(name) for name in get_available_trackers()]
@@ -103,20 +104,10 @@ def check_trackers(names: list[str]) -> None:
 
 
 def _start_trackers(names: list[str], run: Path, settings: dict[str, Any]) -> Any:
-    from accelerate import Accelerator
+    from accelerate import Accelerator  # optional: only for loop.trackers
 
     accelerator = Accelerator(log_with=names, project_dir=str(run), cpu=True)
-    accelerator.init_trackers("pptrain", config=flat(settings))
+    # What is no number becomes text, as every tracker takes it.
+    plain = {name: v if isinstance(v, int | float) else str(v) for name, v in flatten(settings).items()}
+    accelerator.init_trackers("pptrain", config=plain)
     return accelerator
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str | float]:
-    """Nested settings -> {"optim.lr": 0.01}; what is no number becomes text, as every tracker takes it."""
-    found: dict[str, str | float] = {}
-    for name, value in values.items():
-        path = f"{prefix}{name}"
-        if isinstance(value, dict):
-            found |= flat(value, f"{path}.")
-        else:
-            found[path] = value if isinstance(value, int | float) else str(value)
-    return found

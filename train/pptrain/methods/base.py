@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from pydantic import ConfigDict
 from torch import Tensor, nn
 
+from pptrain.config import Amount
 from pptrain.models import by_first, untracked
 
 Batch = dict[str, Tensor]
@@ -47,6 +49,8 @@ class Method(ABC):
         views: name in the batch -> kind of view (`weak` or `strong`); empty for methods without unlabelled images.
         needs_teacher: whether `Context.teacher` must be there.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     views: ClassVar[dict[str, str]] = {}
     needs_teacher: ClassVar[bool] = False
@@ -92,8 +96,8 @@ class SemiSupervised(Method):
         lambda_u: weight of the unlabelled term.
     """
 
-    mu: float = 7.0
-    lambda_u: float = 1.0
+    mu: Amount = 7.0
+    lambda_u: Amount = 1.0
 
     def forward(
         self,

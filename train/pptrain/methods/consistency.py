@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pptrain.config import Amount
 from pptrain.methods import losses
 from pptrain.methods.base import Batch, Context, Losses, SemiSupervised
 from pptrain.models import Network, average_into, untracked
@@ -23,9 +24,9 @@ class PiModel(SemiSupervised):
         ramp: share of the training over which lambda_u rises linearly.
     """
 
-    mu: float = 1.0
-    lambda_u: float = 10.0
-    ramp: float = 0.4
+    mu: Amount = 1.0
+    lambda_u: Amount = 10.0
+    ramp: Amount = 0.4
 
     views: ClassVar[dict[str, str]] = {"u_weak": "weak", "u_other": "weak"}
 
@@ -50,10 +51,10 @@ class MeanTeacher(SemiSupervised):
         ramp: share of the training over which lambda_u rises linearly.
     """
 
-    mu: float = 1.0
-    lambda_u: float = 50.0
-    teacher_decay: float = 0.999
-    ramp: float = 0.4
+    mu: Amount = 1.0
+    lambda_u: Amount = 50.0
+    teacher_decay: Amount = 0.999
+    ramp: Amount = 0.4
 
     views: ClassVar[dict[str, str]] = {"u_weak": "weak", "u_other": "weak"}
 
@@ -98,11 +99,11 @@ class Vat(SemiSupervised):
         entropy: weight of the entropy term.
     """
 
-    mu: float = 1.0
-    lambda_u: float = 0.3
-    eps: float = 6.0
-    xi: float = 0.1
-    entropy: float = 0.06
+    mu: Amount = 1.0
+    lambda_u: Amount = 0.3
+    eps: Amount = 6.0
+    xi: Amount = 0.1
+    entropy: Amount = 0.06
 
     views: ClassVar[dict[str, str]] = {"u_weak": "weak"}
 

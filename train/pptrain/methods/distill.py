@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from pptrain.config import Amount, PositiveAmount
 from pptrain.methods import losses
 from pptrain.methods.base import Batch, Losses, Method
 
@@ -30,8 +31,8 @@ class SoftTarget(Distillation):
         alpha, temperature: 0.1 and 4 are the habit on small images, 0.5 and 1 on ImageNet.
     """
 
-    alpha: float = 0.1
-    temperature: float = 4.0
+    alpha: Amount = 0.1
+    temperature: PositiveAmount = 4.0
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
         z = model(batch["x"])
@@ -49,7 +50,7 @@ class LogitMatching(Distillation):
         weight: lambda, for a mean over the batch and the classes.
     """
 
-    weight: float = 1.0
+    weight: Amount = 1.0
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
         z = model(batch["x"])

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from pptrain.config import Amount
 from pptrain.methods import losses
 from pptrain.methods.base import Batch, Losses, SemiSupervised
 
@@ -15,7 +16,7 @@ from pptrain.methods.base import Batch, Losses, SemiSupervised
 class EntMin(SemiSupervised):
     """Entropy minimisation (Grandvalet & Bengio 2004)."""
 
-    lambda_u: float = 0.1
+    lambda_u: Amount = 0.1
 
     views: ClassVar[dict[str, str]] = {"u_weak": "weak"}
 
@@ -39,9 +40,9 @@ class PseudoLabel(SemiSupervised):
         ramp: share of the training over which lambda_u rises linearly.
     """
 
-    mu: float = 1.0
-    threshold: float = 0.95
-    ramp: float = 0.4
+    mu: Amount = 1.0
+    threshold: Amount = 0.95
+    ramp: Amount = 0.4
 
     views: ClassVar[dict[str, str]] = {"u_weak": "weak"}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pptrain.config import Amount
 from pptrain.methods import losses
 from pptrain.methods.base import Batch, Losses, Method
 
@@ -21,9 +22,9 @@ class Supervised(Method):
             takes one of them by chance.
     """
 
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
+    label_smoothing: Amount = 0.0
+    mixup: Amount = 0.0
+    cutmix: Amount = 0.0
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
         x, y = batch["x"], batch["y"]

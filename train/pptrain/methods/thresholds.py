@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pptrain.config import Amount
 from pptrain.methods import losses
 from pptrain.methods.base import Batch, Context, Losses, SemiSupervised
 
@@ -23,7 +24,7 @@ class FixMatch(SemiSupervised):
         threshold: smallest confidence of a pseudo-label.
     """
 
-    threshold: float = 0.95
+    threshold: Amount = 0.95
 
     views: ClassVar[dict[str, str]] = _VIEWS
 
@@ -69,8 +70,8 @@ class FreeMatch(SemiSupervised):
         lambda_e: weight of the class-fairness term.
     """
 
-    momentum: float = 0.999
-    lambda_e: float = 0.01
+    momentum: Amount = 0.999
+    lambda_e: Amount = 0.01
 
     views: ClassVar[dict[str, str]] = _VIEWS
 
@@ -121,8 +122,8 @@ class SoftMatch(SemiSupervised):
         momentum: of the running mean and variance.
     """
 
-    n_sigma: float = 2.0
-    momentum: float = 0.999
+    n_sigma: Amount = 2.0
+    momentum: Amount = 0.999
 
     views: ClassVar[dict[str, str]] = _VIEWS
 

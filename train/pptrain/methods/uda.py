@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import nn
 
+from pptrain.config import Amount, PositiveAmount
 from pptrain.methods import losses
 from pptrain.methods.base import Batch, Losses, SemiSupervised
 
@@ -21,9 +22,9 @@ class Uda(SemiSupervised):
         tsa: training signal annealing of the labelled loss: `none`, `linear`, `log` or `exp`.
     """
 
-    threshold: float = 0.8
-    temperature: float = 0.4
-    tsa: str = "none"
+    threshold: Amount = 0.8
+    temperature: PositiveAmount = 0.4
+    tsa: Literal["none", "linear", "log", "exp"] = "none"
 
     views: ClassVar[dict[str, str]] = {"u_weak": "weak", "u_strong": "strong"}
 
