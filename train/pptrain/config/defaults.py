@@ -10,7 +10,7 @@ from typing import Any
 
 from ppcore.errors import UserError
 from ppcore.shards import INDEX, PLAN
-from ppcore.storage import decode
+from ppcore.storage import read_json
 from pptrain.config.load import identity, load_config
 from pptrain.config.settings import TrainConfig
 
@@ -91,7 +91,7 @@ def default_stages(overrides: dict[str, Any], preset: str | None) -> tuple[list[
 def _semi_supervised(pseudo: Path) -> dict[str, Any]:
     """Settings of UDA on a pseudo directory and the target that it was made for."""
     try:
-        plan = decode(_PseudoPlan, (pseudo / PLAN).read_bytes())
+        plan = read_json(pseudo / PLAN, _PseudoPlan)
     except (OSError, ValueError) as error:
         raise UserError(f"{pseudo}/{PLAN} is damaged ({error}); run ppgen verify on the directory") from error
     return {
