@@ -23,6 +23,14 @@ from ppcore.shards.layout import (
 from ppcore.shards.reader import ShardSet
 from ppcore.shards.schema import CONDITION_SCHEMA, ROW_SCHEMA, ShardRef
 from ppcore.shards.tars import RawSample, encode_soft, iter_tar
+from ppcore.shards.ustar import (
+    TAR_BLOCK,
+    build_header,
+    end_of_archive,
+    padding,
+    parse_header,
+    rename_header,
+)
 
 __all__ = [
     "CARD",
@@ -38,16 +46,22 @@ __all__ = [
     "REPORT",
     "ROW_SCHEMA",
     "SHARDS",
+    "TAR_BLOCK",
     "VERSION",
     "RawSample",
     "ShardRef",
     "ShardSet",
+    "build_header",
     "commit_path",
     "default_directory",
     "encode_soft",
+    "end_of_archive",
     "iter_tar",
     "meta_path",
     "most_bytes",
+    "padding",
+    "parse_header",
+    "rename_header",
     "sample_key",
     "tar_path",
 ]

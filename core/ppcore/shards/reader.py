@@ -12,7 +12,8 @@ import numpy as np
 from ppcore.errors import UserError
 from ppcore.shards.layout import FORMAT, INDEX, KINDS, PLAN, VERSION, meta_path, most_bytes, sample_key
 from ppcore.shards.schema import Index, PlanHeader, ShardRef
-from ppcore.shards.tars import BLOCK, RawSample, iter_tar
+from ppcore.shards.tars import RawSample, iter_tar
+from ppcore.shards.ustar import TAR_BLOCK
 from ppcore.storage import MAX_JSON_BYTES, Store, decode, read_table
 
 
@@ -141,19 +142,19 @@ class ShardSet:
             offsets = self._offsets.get(shard.index)
             if offsets is None:
                 offsets = self._offsets[shard.index] = _read_offsets(self.store.read(meta_path(shard.index)))
-            start = int(offsets[row]) - BLOCK  # the image's header
-            end = int(offsets[row + 1]) - BLOCK if row + 1 < len(offsets) else shard.bytes
+            start = int(offsets[row]) - TAR_BLOCK  # the image's header
+            end = int(offsets[row + 1]) - TAR_BLOCK if row + 1 < len(offsets) else shard.bytes
             data = self.store.read_range(shard.path, start, end - start)
         except (FileNotFoundError, ValueError, KeyError, IndexError) as error:
             raise UserError(
                 f"sample {sample!r} of {path} cannot be found ({error}); run ppgen verify on its directory"
             ) from error
-        found = next(iter_tar(io.BytesIO(data + bytes(BLOCK)), path), None)
+        found = next(iter_tar(io.BytesIO(data + bytes(TAR_BLOCK)), path), None)
         if found is None or found.key != sample_key(position):
             raise UserError(
                 f"{path} does not hold sample {sample!r} where its row says; run ppgen verify on its directory"
             )
-        return replace(found, offset=start + BLOCK)
+        return replace(found, offset=start + TAR_BLOCK)
 
     def _locate(self, position: int) -> tuple[ShardRef | None, int]:
         """Shard of a position and the row in it."""

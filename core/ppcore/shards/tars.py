@@ -15,9 +15,9 @@ import numpy as np
 
 from ppcore.errors import UserError
 from ppcore.images import SHARD_EXTENSIONS
+from ppcore.shards.ustar import TAR_BLOCK, padding, parse_header
 
 MAX_MEMBER_BYTES = 256 << 20
-BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,46 +79,37 @@ def iter_tar(stream: IO[bytes], name: str = "tar") -> Iterator[RawSample]:
 
 
 def _members(stream: IO[bytes], name: str) -> Iterator[tuple[str, int, bytes]]:
-    """(member name, data offset, data); a plain parser because tarfile costs more than decoding a small image."""
+    """(member name, data offset, data)."""
     position = 0
     while True:
-        header = stream.read(BLOCK)
-        if len(header) < BLOCK:
+        header = stream.read(TAR_BLOCK)
+        if len(header) < TAR_BLOCK:
             raise UserError(
                 f"{name} is truncated; run ppgen verify --repair on its directory, then ppgen again"
             )
-        position += BLOCK
-        if header == bytes(BLOCK):
+        position += TAR_BLOCK
+        if header == bytes(TAR_BLOCK):
             return
-        member = header[:100].rstrip(b"\0").decode("ascii", "replace")
-        if header[257:262] != b"ustar" or header[156:157] not in (b"0", b"\0") or header[345:346] != b"\0":
-            raise UserError(f"{name} holds {member!r}, which is no plain file of a ppgen shard; refused")
+        try:
+            member, size = parse_header(header)
+        except ValueError as error:
+            raise UserError(f"{name} {error}") from None
         if not member or "/" in member or "\\" in member or member.startswith("."):
             raise UserError(
                 f"{name} holds a member named {member!r}; shard members are <key>.<extension> without folders; refused"
             )
-        size, checksum = _octal(header[124:136], name), _octal(header[148:156], name)
-        if checksum != sum(header[:148]) + 8 * 32 + sum(header[156:]):
-            raise UserError(f"{name} has a damaged header at {member!r}; run ppgen verify on its directory")
         if size > MAX_MEMBER_BYTES:
             raise UserError(
                 f"{name} holds a member of {size} bytes; at most {MAX_MEMBER_BYTES} are accepted; refused"
             )
         data = stream.read(size)
-        padding = -size % BLOCK
-        if len(data) < size or len(stream.read(padding)) < padding:
+        rest = padding(size)
+        if len(data) < size or len(stream.read(rest)) < rest:
             raise UserError(
                 f"{name} is truncated in {member!r}; run ppgen verify --repair on its directory, then ppgen again"
             )
         yield member, position, data
-        position += size + padding
-
-
-def _octal(digits: bytes, name: str) -> int:
-    try:
-        return int(digits.rstrip(b"\0 ") or b"0", 8)
-    except ValueError as error:
-        raise UserError(f"{name} has a damaged header; run ppgen verify on its directory") from error
+        position += size + rest
 
 
 def _sample(key: str, parts: dict[str, bytes], offset: int, name: str) -> RawSample:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ppcore.console import format_duration
-from ppcore.shards import CONDITIONS, meta_path, tar_path
+from ppcore.shards import CONDITIONS, TAR_BLOCK, meta_path, tar_path
 from ppcore.storage import Store
 from ppgen.plan import Conditions, Plan, Segment
 from ppgen.shards.directory import pending_shards
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _SECONDS = 6.0  # of calibration, after one batch that warms up
 _BATCHES = 20  # at most
-_TAR_BLOCK = 512
 # Bytes of a pixel and channel, for natural images; letters and other flat pictures take a fraction of it.
 _ROUGH_BYTES = {"png": 0.6, "jpg": 0.3, "webp": 0.2}
 _ROUGH_ROW = 130  # parquet bytes of a sample; the sha256 in hexadecimal takes most
@@ -182,7 +181,7 @@ def estimated_bytes(plan: Plan, rate: Rate | None) -> tuple[int, int]:
         image, row = rate.bytes_per_image, rate.row_bytes
     label = 1 if plan.kind == "synth" else 128 + 4 * plan.num_classes  # <key>.cls or <key>.soft.npy
     # A member is padded to whole blocks: half a block more on average, exactly as much for the label.
-    member = 2 * _TAR_BLOCK + image + _TAR_BLOCK / 2 + -(-label // _TAR_BLOCK) * _TAR_BLOCK
+    member = 2 * TAR_BLOCK + image + TAR_BLOCK / 2 + -(-label // TAR_BLOCK) * TAR_BLOCK
     return int(plan.samples * (member + 2 * row)), int(image)  # rows: in meta/ and in the manifest
 
 
