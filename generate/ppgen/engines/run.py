@@ -12,7 +12,7 @@ from ppcore.shards import INDEX, default_directory
 from ppcore.storage import MAX_JSON_BYTES, Store, parse_json
 from ppgen.engines.base import Committed, Engine, Event, Failed, Notice, Retried, Sampled, Workers
 from ppgen.plan import Conditions, Plan
-from ppgen.shards import SMALL_SIDE, Job, create, exclusive, finalize, pending_shards, reconcile_plan, sweep
+from ppgen.shards import SMALL_SIDE, Job, claimed, finalize, pending_shards, reconcile_plan
 from ppgen.sources import choose_device
 
 _WORTH_A_PROCESS = 2000  # samples; below it starting processes costs more than they save
@@ -97,9 +97,7 @@ def run_job(job: Job, engine: Engine, conditions: Conditions | None) -> int:
         The command's exit status: 0, or 1 when shards failed.
     """
     plan, store = job.plan, Store(job.out)
-    create(store, plan, conditions)
-    with exclusive(store):
-        sweep(store)
+    with claimed(store, plan, conditions):
         pending = pending_shards(store, plan)
         if not pending:
             return _finish(store, plan, 0.0)
@@ -119,8 +117,6 @@ def run_job(job: Job, engine: Engine, conditions: Conditions | None) -> int:
                 file=sys.stderr,
             )
             raise
-        finally:
-            sweep(store)
         report.close()
         if summary.failed:
             told = "; ".join(describe_shard(plan, shard) for shard in sorted(summary.failed)[:20])

@@ -1,31 +1,23 @@
 """One shard from start to commit, and the directory it belongs to."""
 
-from ppgen.shards.directory import (
-    create,
-    exclusive,
-    pending_shards,
-    read_any_plan,
-    read_commit,
-    read_plan,
-    reconcile_plan,
-    require_commit,
-    require_empty,
-    require_writable,
-    sweep,
-)
+from ppgen.shards.commit import ShardCommit, StoredFile, read_commit, write_commit
+from ppgen.shards.directory import claimed, exclusive, require_empty, require_writable, reconcile_plan
 from ppgen.shards.estimate import calibrate, describe
 from ppgen.shards.finalize import finalize, make_index, read_rows
 from ppgen.shards.pack import Samples, describe_rows, entropy, pack, to_parquet
 from ppgen.shards.redraw import with_attempts
+from ppgen.shards.state import pending_shards, read_any_plan, read_plan
 from ppgen.shards.worker import SMALL_SIDE, Job, Worker
 
 __all__ = [
     "SMALL_SIDE",
     "Job",
     "Samples",
+    "ShardCommit",
+    "StoredFile",
     "Worker",
     "calibrate",
-    "create",
+    "claimed",
     "describe",
     "describe_rows",
     "entropy",
@@ -38,11 +30,10 @@ __all__ = [
     "read_commit",
     "read_plan",
     "read_rows",
-    "reconcile_plan",
-    "require_commit",
     "require_empty",
     "require_writable",
-    "sweep",
+    "reconcile_plan",
     "to_parquet",
     "with_attempts",
+    "write_commit",
 ]

@@ -22,38 +22,36 @@ pq.read_table("manifest.parquet")                                              #
 """
 
 
-def write_card(plan: Plan | MergedPlan, versions: list[dict[str, str]], redrawn: dict[str, int]) -> str:
+def write_card(plan: Plan | MergedPlan, versions: list[dict[str, str]], redrawn: int, below: int) -> str:
     """README.md of a shard directory, Markdown with the Hub's YAML header; no clock, host or path in it.
 
     Args:
         plan: what was made.
         versions: library versions the shards were made with, the most frequent first.
-        redrawn: {"redrawn": samples, "below": samples} where the plan draws samples again.
+        redrawn, below: samples drawn again, and samples kept below the threshold, where the plan draws any again.
     """
     if isinstance(plan, MergedPlan):
-        return _merged_card(plan, versions, redrawn)
-    facts = {**_facts(plan), **_selection(plan, redrawn), "Libraries": "; ".join(_told(v) for v in versions)}
+        return _merged_card(plan, versions, redrawn, below)
+    facts = {**_facts(plan), **_selection(plan, redrawn, below), "Libraries": "; ".join(_text(v) for v in versions)}
     return _page(plan, f"{_meaning(plan)}\n\n{_table(facts)}", _layout(plan))
 
 
-def _merged_card(merged: MergedPlan, versions: list[dict[str, str]], redrawn: dict[str, int]) -> str:
+def _merged_card(merged: MergedPlan, versions: list[dict[str, str]], redrawn: int, below: int) -> str:
     """The parts one after the other."""
     facts = {
         "Samples": merged.samples,
         "Shards": merged.num_shards,
-        "Libraries": "; ".join(_told(v) for v in versions),
+        "Libraries": "; ".join(_text(v) for v in versions),
     }
     if any(part.plan.redraw is not None for part in merged.parts):
-        facts["Drawn again"] = (
-            f"{redrawn['redrawn']} samples replaced, {redrawn['below']} still below the threshold"
-        )
+        facts["Drawn again"] = f"{redrawn} samples replaced, {below} still below the threshold"
     body = [
         f"{_meaning(merged.parts[0].plan)}\n\n{len(merged.parts)} directories were merged into this one; their samples follow each "
         f"other in the order below, under new keys.\n\n{_table(facts)}"
     ]
     for number, part in enumerate(merged.parts, start=1):
         last = part.sample + part.plan.samples - 1
-        own = {**_facts(part.plan), **({"Confidence by": _told(part.plan.score)} if part.plan.score else {})}
+        own = {**_facts(part.plan), **({"Confidence by": _text(part.plan.score)} if part.plan.score else {})}
         body.append(f"## Part {number}: samples {part.sample} to {last}\n\n{_table(own)}")
     return _page(merged, "\n\n".join(body), _layout(merged.parts[0].plan))
 
@@ -82,13 +80,13 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "Generator": source["name"],
         "Licence of the generator": source["licence"],
         "Revision": source["revision"] or "none given",
-        **{_words(key): _told(value) for key, value in source.items() if key not in _STATED and value},
+        **{_label(key): _text(value) for key, value in source.items() if key not in _STATED and value},
         **{
-            f"Sampling: {_words(key)}": _told(value)
+            f"Sampling: {_label(key)}": _text(value)
             for key, value in source.get("sampling", {}).items()
             if value is not None
         },
-        "Encoding": _told(plan.encoding),
+        "Encoding": _text(plan.encoding),
         "Seed": plan.seed,
         "Batch size": plan.batch_size,
         "Fingerprint": f"`{plan.fingerprint}`",
@@ -98,15 +96,15 @@ def _facts(plan: Plan) -> dict[str, Any]:
 _STATED = {"name", "class_names", "class_ids", "licence", "revision", "sampling"}
 
 
-def _selection(plan: Plan, redrawn: dict[str, int]) -> dict[str, str]:
+def _selection(plan: Plan, redrawn: int, below: int) -> dict[str, str]:
     """Rows on the confidence of the samples and on what was done about it."""
     if plan.score is None:
         return {}
-    facts = {"Confidence by": _told(plan.score)}
+    facts = {"Confidence by": _text(plan.score)}
     if plan.redraw is not None:
         facts["Drawn again"] = (
             f"samples of confidence below {plan.redraw['below']}, at most {plan.redraw['draws']} draws each; "
-            f"{redrawn['redrawn']} samples replaced, {redrawn['below']} of them kept below it as the best of their draws"
+            f"{redrawn} samples replaced, {below} of them kept below it as the best of their draws"
         )
     return facts
 
@@ -124,8 +122,8 @@ def _content(plan: Plan) -> dict[str, Any]:
         "Target": plan.target["name"],
         "Target images": plan.target["images"],
         "Labels a class": plan.target["labels_per_class"] or "all",
-        "Condition": _told({k: v for k, v in plan.condition.items() if k not in ("sha256", "classifier")}),
-        "Source classifier": _told(plan.condition["classifier"]),
+        "Condition": _text({k: v for k, v in plan.condition.items() if k not in ("sha256", "classifier")}),
+        "Source classifier": _text(plan.condition["classifier"]),
     }
 
 
@@ -154,11 +152,11 @@ def _layout(plan: Plan) -> str:
     )
 
 
-def _words(key: str) -> str:
+def _label(key: str) -> str:
     return key.replace("_", " ").capitalize()
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_told(inner)}" for key, inner in value.items() if inner is not None)
+        return ", ".join(f"{key} {_text(inner)}" for key, inner in value.items() if inner is not None)
     return str(value).replace("|", "/")

@@ -1,48 +1,19 @@
-"""The shard directory as a run finds it: new, ours to resume, or not ours at all; and what is left to do in it."""
+"""Whose directory it is: new, ours to resume, or not ours at all; and who may write to it now."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+
+from filelock import lock_descriptor
 
 from ppcore.errors import UserError
-from ppcore.shards import COMMITS, CONDITIONS, META, PLAN, SHARDS, commit_path, meta_path, tar_path
-from ppcore.storage import MAX_JSON_BYTES, Store, parse_json
-from ppgen.plan import (
-    Conditions,
-    MergedPlan,
-    Plan,
-    ShardPlan,
-    decode_any_plan,
-    decode_plan,
-    encode_plan,
-    plan_differences,
-)
-
-_MAX_COMMIT_BYTES = 1 << 20
-
-
-def read_plan(store: Store) -> Plan:
-    """The plan of a directory that was not merged. Raises UserError when there is none."""
-    return decode_plan(_read_plan_file(store), store.path(PLAN))
-
-
-def read_any_plan(store: Store) -> Plan | MergedPlan:
-    """The plan of a directory, merged or not. Raises UserError."""
-    return decode_any_plan(_read_plan_file(store), store.path(PLAN))
-
-
-def _read_plan_file(store: Store) -> bytes:
-    try:
-        return store.read(PLAN, MAX_JSON_BYTES)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(
-            f"{store} is no shard directory (it has no {PLAN}); make one with ppgen synth or ppgen pseudo"
-        ) from error
+from ppcore.shards import COMMITS, CONDITIONS, META, PLAN, SHARDS
+from ppcore.storage import Store
+from ppgen.plan import Conditions, Plan, encode_plan, plan_differences
+from ppgen.shards.state import read_plan
 
 
 def reconcile_plan(store: Store, request: Plan) -> Plan:
@@ -70,31 +41,35 @@ def reconcile_plan(store: Store, request: Plan) -> Plan:
     return stored
 
 
-def create(store: Store, plan: Plan, conditions: Conditions | None) -> None:
-    """Write plan.json and conditions.parquet where they are not there yet, and sweep what a killed run left."""
-    try:
+@contextmanager
+def claimed(store: Store, plan: Plan, conditions: Conditions | None) -> Iterator[None]:
+    """Make the directory of a plan where it is not there yet, and hold it (see :func:`exclusive`).
+
+    Args:
+        conditions: of a pseudo plan: the table to write where there is none.
+
+    Raises:
+        UserError: another run holds it, or it cannot be written.
+    """
+    with _writing(store):
         if not store.exists(PLAN):
             store.write_atomic(PLAN, encode_plan(plan))
+    with exclusive(store):
         if conditions is not None and not store.exists(CONDITIONS):
-            store.write_atomic(CONDITIONS, conditions.to_parquet())
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {store} ({error.strerror or error}); give a writable --out"
-        ) from error
-    sweep(store)
-
-
-def sweep(store: Store) -> int:
-    """Delete the temporary files of a killed run; returns how many."""
-    return sum(store.sweep(folder) for folder in ("", SHARDS, META, COMMITS))
+            with _writing(store):
+                store.write_atomic(CONDITIONS, conditions.to_parquet())
+        yield
 
 
 @contextmanager
 def exclusive(store: Store) -> Iterator[None]:
-    """Hold a local directory against a second run of ppgen; the lock goes with the process, however it ends.
+    """Hold a local directory against a second ppgen; the lock goes with the process, however it ends.
+
+    It lies on plan.json, which is there anyway, so nothing has to be cleaned up. Temporary files, of a killed run or of this
+    one, are deleted at the beginning and at the end: nobody else has any as long as the lock is held.
 
     Raises:
-        UserError: another run holds it, or its folders are links to elsewhere.
+        UserError: another run holds it, its folders are links to elsewhere, or its file system knows no locks.
     """
     if not store.is_local:
         yield
@@ -102,55 +77,35 @@ def exclusive(store: Store) -> Iterator[None]:
     _require_own_folders(store)
     with Path(store.path(PLAN)).open("rb") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another ppgen is writing to {store}; wait for it or stop it first") from error
+            held = lock_descriptor(handle.fileno(), blocking=False)
+        except OSError as error:
+            raise UserError(
+                f"cannot lock {store} ({error.strerror or error}); give an --out on a file system that has locks"
+            ) from error
+        if not held:
+            raise UserError(f"another ppgen is writing to {store}; wait for it or stop it first")
+        with _writing(store):
+            _sweep(store)
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # of a file system that turned read-only; the next run sweeps first
+                _sweep(store)
+
+
+def _sweep(store: Store) -> None:
+    for folder in ("", SHARDS, META, COMMITS):
+        store.sweep(folder)
+
+
+@contextmanager
+def _writing(store: Store) -> Iterator[None]:
+    try:
         yield
-
-
-def read_commit(store: Store, shard: int) -> dict[str, Any]:
-    """A shard's commit record.
-
-    Raises:
-        FileNotFoundError: not committed.
-        ValueError: damaged.
-    """
-    return require_commit(parse_json(store.read(commit_path(shard), _MAX_COMMIT_BYTES)))
-
-
-def require_commit(record: Any) -> dict[str, Any]:
-    """A commit record with all that is looked up in one, of the right types. Raises ValueError."""
-    try:
-        files = [(record[name]["bytes"], record[name]["sha256"]) for name in ("tar", "parquet")]
-        told = [record["fingerprint"], record["samples"], record["first_index"], record["versions"], *files]
-    except (KeyError, TypeError, IndexError):
-        raise ValueError("not a commit record") from None
-    kinds = [str, int, int, dict, tuple, tuple]
-    if not all(map(isinstance, told, kinds)) or not all(
-        isinstance(size, int) and isinstance(digest, str) for size, digest in files
-    ):
-        raise ValueError("not a commit record")
-    return record
-
-
-def pending_shards(store: Store, plan: ShardPlan) -> list[int]:
-    """The shards without a sound commit: no record, a record of another plan, or files of another size than recorded."""
-    recorded = set(store.list(COMMITS))
-    return [
-        shard
-        for shard in range(plan.num_shards)
-        if Path(commit_path(shard)).name not in recorded or not _is_sound(store, plan, shard)
-    ]
-
-
-def _is_sound(store: Store, plan: ShardPlan, shard: int) -> bool:
-    try:
-        record = read_commit(store, shard)
-        sizes = store.size(tar_path(shard)), store.size(meta_path(shard))
-    except (FileNotFoundError, ValueError):
-        return False
-    planned = record["fingerprint"] == plan.shard_fingerprint(shard)
-    return planned and sizes == (record["tar"]["bytes"], record["parquet"]["bytes"])
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {store} ({error.strerror or error}); give a writable --out"
+        ) from error
 
 
 def require_empty(store: Store) -> None:

@@ -6,7 +6,7 @@ import time
 import uuid
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,8 +14,9 @@ from ppcore.console import format_duration
 from ppcore.shards import CONDITIONS, TAR_BLOCK, meta_path, tar_path
 from ppcore.storage import Store
 from ppgen.plan import Conditions, Plan, Segment
-from ppgen.shards.directory import pending_shards
+from ppgen.shards.commit import ShardCommit
 from ppgen.shards.finalize import read_rows
+from ppgen.shards.state import pending_shards
 from ppgen.shards.worker import Job, Worker
 from ppgen.sources import choose_device
 
@@ -88,7 +89,7 @@ def calibrate(job: Job, generator: Generator, conditions: Conditions | None) -> 
 def _time(worker: Worker) -> tuple[float, int]:
     """(seconds, batches), each batch a shard, overlapped as the engines overlap them."""
     start, made = time.monotonic(), 0
-    pending: Future[dict[str, Any]] | None = None
+    pending: Future[ShardCommit] | None = None
     while made < _BATCHES and (made == 0 or time.monotonic() - start < _SECONDS):
         begun = worker.begin(1 + made)
         if pending is not None:

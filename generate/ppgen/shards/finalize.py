@@ -13,7 +13,7 @@ from ppcore.shards import CARD, INDEX, MANIFEST, ROW_SCHEMA, meta_path, tar_path
 from ppcore.storage import Store, read_table
 from ppgen.plan import MergedPlan, Plan, ShardPlan
 from ppgen.shards.card import write_card
-from ppgen.shards.directory import read_commit
+from ppgen.shards.commit import ShardCommit, read_commit
 
 
 def finalize(store: Store, plan: Plan | MergedPlan) -> None:
@@ -21,32 +21,32 @@ def finalize(store: Store, plan: Plan | MergedPlan) -> None:
 
     Every shard must be committed. Memory does not grow with the number of shards.
     """
-    records = [read_commit(store, shard) for shard in range(plan.num_shards)]
-    versions = Counter(json.dumps(record["versions"], sort_keys=True) for record in records)
+    commits = [read_commit(store, shard) for shard in range(plan.num_shards)]
+    versions = Counter(json.dumps(commit.versions, sort_keys=True) for commit in commits)
     _write_manifest(store, plan)
-    redrawn = {name: sum(record.get(name, 0) for record in records) for name in ("redrawn", "below")}
-    card = write_card(plan, [json.loads(text) for text, _ in versions.most_common()], redrawn)
+    redrawn, below = sum(commit.redrawn or 0 for commit in commits), sum(commit.below or 0 for commit in commits)
+    card = write_card(plan, [json.loads(text) for text, _ in versions.most_common()], redrawn, below)
     store.write_atomic(CARD, card.encode())
     store.write_atomic(
-        INDEX, json.dumps(make_index(plan, records), indent=1, ensure_ascii=False).encode() + b"\n"
+        INDEX, json.dumps(make_index(plan, commits), indent=1, ensure_ascii=False).encode() + b"\n"
     )
 
 
-def make_index(plan: ShardPlan, records: list[dict[str, Any]]) -> dict[str, Any]:
+def make_index(plan: ShardPlan, commits: list[ShardCommit]) -> dict[str, Any]:
     """The explicit shard list, in the form webdataset's index tools (wids) read.
 
     Args:
-        records: commit records of all shards, in order.
+        commits: of all shards, in order.
     """
     shardlist = [
         {
             "index": shard,
             "url": tar_path(shard),
-            "nsamples": record["samples"],
-            "filesize": record["tar"]["bytes"],
-            "sha256": record["tar"]["sha256"],
+            "nsamples": commit.samples,
+            "filesize": commit.tar.bytes,
+            "sha256": commit.tar.sha256,
         }
-        for shard, record in enumerate(records)
+        for shard, commit in enumerate(commits)
     ]
     return {
         "__kind__": "wids-shard-index-v1",

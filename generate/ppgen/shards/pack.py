@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tarfile
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ppcore.shards import ROW_SCHEMA, encode_soft, sample_key
+from ppcore.shards import ROW_SCHEMA, build_header, encode_soft, end_of_archive, padding, sample_key
 from ppgen.plan import Plan, Rows
 
 TOP_CLASSES = 10  # entries of a soft condition kept in the parquet row; the tar has all of them
-_BLOCK = 512
-
-
-def _template() -> bytes:
-    """A ustar header without name, size and checksum."""
-    header = bytearray(tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT, "ascii", "strict"))
-    header[_SIZE], header[_CHECKSUM] = bytes(12), b" " * 8  # the checksum counts itself as blanks
-    return bytes(header)
-
-
-_SIZE, _CHECKSUM = slice(124, 136), slice(148, 156)
-_TEMPLATE = _template()
-_TEMPLATE_SUM = sum(_TEMPLATE)
 
 
 class TarBuffer:
@@ -39,25 +25,18 @@ class TarBuffer:
     def add(self, name: str, data: bytes) -> int:
         """Append a regular file; returns the offset of its data.
 
-        The header is what tarfile writes, put together here because tarfile takes longer for it than encoding a small picture.
-
         Args:
             name: ASCII, at most 100 characters.
         """
-        label, size = name.encode("ascii"), b"%011o\0" % len(data)
-        checksum = b"%06o\0 " % (_TEMPLATE_SUM + sum(label) + sum(size))
-        buffer = self._buffer
-        buffer.write(label.ljust(100, b"\0") + _TEMPLATE[100 : _SIZE.start] + size)
-        buffer.write(_TEMPLATE[_SIZE.stop : _CHECKSUM.start] + checksum + _TEMPLATE[_CHECKSUM.stop :])
-        offset = buffer.tell()
-        buffer.write(data)
-        buffer.write(bytes(-len(data) % _BLOCK))
+        self._buffer.write(build_header(name, len(data)))
+        offset = self._buffer.tell()
+        self._buffer.write(data)
+        self._buffer.write(bytes(padding(len(data))))
         return offset
 
     def close(self) -> bytes:
-        """The finished archive, padded as tar(1) does."""
-        self._buffer.write(bytes(2 * _BLOCK))
-        self._buffer.write(bytes(-self._buffer.tell() % tarfile.RECORDSIZE))
+        """The finished archive."""
+        self._buffer.write(end_of_archive(self._buffer.tell()))
         return self._buffer.getvalue()
 
 

@@ -41,12 +41,13 @@ def with_attempts(rows: Rows, attempt: np.ndarray) -> Rows:
     return replace(rows, seed=np.array(seeds, dtype=np.int64))
 
 
-def count_redrawn(plan: Plan, attempt: np.ndarray | None, confidence: np.ndarray | None) -> dict[str, int]:
-    """What a commit record says of a shard's draws: samples replaced, and samples kept though still below the threshold."""
+def count_redrawn(
+    plan: Plan, attempt: np.ndarray | None, confidence: np.ndarray | None
+) -> tuple[int, int] | tuple[None, None]:
+    """For the commit record: samples replaced, and samples kept though still below the threshold."""
     if plan.redraw is None or attempt is None or confidence is None:
-        return {}
-    below = float(plan.redraw["below"])
-    return {"redrawn": int((attempt > 0).sum()), "below": int((confidence < below).sum())}
+        return None, None
+    return int((attempt > 0).sum()), int((confidence < float(plan.redraw["below"])).sum())
 
 
 def redraw(plan: Plan, rows: Rows, condition: np.ndarray, confidence: np.ndarray, sample: Sample) -> Redrawn:

@@ -153,7 +153,7 @@ def test_exact_duplicates_are_counted(tmp_path: Path) -> None:
     assert found["all"]["exact_duplicates"] > 0
     assert found["look_alikes"]["same_hash"] >= found["all"]["exact_duplicates"]
     assert "Look-alikes" in text(tmp_path / "out")
-    assert "Merged from" in text(tmp_path / "out")
+    assert "MergedPlan from" in text(tmp_path / "out")
 
 
 def test_without_classifier_the_rest_is_reported(tmp_path: Path, capsys) -> None:

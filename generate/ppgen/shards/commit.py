@@ -1,0 +1,110 @@
+"""The commit record of a shard: written last, so that a shard exists whole or not at all."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ppcore.shards import commit_path
+from ppcore.storage import MAX_OBJECT_BYTES, Store, decode
+
+_MAX_COMMIT_BYTES = 1 << 20
+_MAX_SAMPLES = 10**9
+_PACKAGES = ("pptransfer", "torch", "diffusers", "numpy", "pyarrow", "pillow", "simplejpeg")
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Samples = Annotated[int, Field(ge=0, le=_MAX_SAMPLES)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """What a file must be, byte for byte."""
+
+    bytes: Annotated[int, Field(ge=0, le=MAX_OBJECT_BYTES)]
+    sha256: Sha256
+
+    @classmethod
+    def of(cls, data: bytes) -> StoredFile:
+        """The description of a file of this content."""
+        return cls(len(data), hashlib.sha256(data).hexdigest())
+
+
+@dataclass(frozen=True)
+class Duration:
+    """Seconds a shard took: its sampling, and all of it."""
+
+    sampling: Seconds
+    total: Seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardCommit:
+    """`commits/NNNNNN.json`: what was written, and a memo of where and with what.
+
+    Attributes:
+        shard: its number.
+        fingerprint: of all that decides the shard's bytes (see :meth:`ppgen.plan.Plan.shard_fingerprint`).
+        samples, first_index: the global sample indices it holds.
+        redrawn, below: samples drawn again, and samples kept below the threshold; None where the plan keeps every draw.
+        tar, parquet: the two files.
+        host, device, threads, versions: where it was made, with which libraries.
+        merged_from: record of the original shard, in a merged directory.
+    """
+
+    shard: Annotated[int, Field(ge=0)]
+    fingerprint: Sha256
+    samples: Samples
+    first_index: Samples
+    redrawn: Samples | None = None
+    below: Samples | None = None
+    tar: StoredFile
+    parquet: StoredFile
+    seconds: Duration
+    host: str
+    device: str
+    threads: Annotated[int, Field(ge=0)]
+    versions: dict[str, str]
+    merged_from: ShardCommit | None = None
+
+    def to_json(self) -> bytes:
+        """Content of the file."""
+        return json.dumps(asdict(self, dict_factory=_given), indent=1).encode() + b"\n"
+
+
+def _given(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value for key, value in items if value is not None}
+
+
+def read_commit(store: Store, shard: int) -> ShardCommit:
+    """A shard's commit record.
+
+    Raises:
+        FileNotFoundError: not committed.
+        ValueError: damaged.
+    """
+    return decode(ShardCommit, store.read(commit_path(shard), _MAX_COMMIT_BYTES))
+
+
+def write_commit(store: Store, commit: ShardCommit) -> None:
+    """Make a shard exist, whose tar and parquet file are in place already."""
+    store.write_atomic(commit_path(commit.shard), commit.to_json())
+
+
+@functools.cache  # looking them up takes longer than packing a thousand small pictures
+def library_versions() -> dict[str, str]:
+    """Versions of what decides the bytes."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

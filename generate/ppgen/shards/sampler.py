@@ -1,0 +1,152 @@
+"""The samples of one shard: planned rows -> conditions -> images -> encoded files, in batches of the plan's size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from ppcore.classifiers import Classifier
+from ppgen.plan import Conditions, Plan, Rows, condition_rows
+from ppgen.shards.encode import make_encoder
+from ppgen.shards.pack import Samples
+from ppgen.shards.redraw import redraw, with_attempts
+from ppgen.sources import Generator
+
+_BATCHES_AHEAD = 3  # encoded behind the sampler before it has to wait
+_ENCODE_THREADS = 4
+
+OnBatch = Callable[[int], None]
+
+
+class Sampler:
+    """Samples the shards of one plan with a loaded generator; encoding runs in threads of its own.
+
+    Args:
+        conditions: the table of a pseudo plan.
+        classifier: scores the samples of a plan that asks for it.
+    """
+
+    def __init__(
+        self, plan: Plan, generator: Generator, conditions: Conditions | None, classifier: Classifier | None
+    ) -> None:
+        self._plan, self._generator = plan, generator
+        self._conditions, self._classifier = conditions, classifier
+        self._encode = make_encoder(plan.encoding)
+        self._encoders = ThreadPoolExecutor(min(_ENCODE_THREADS, os.cpu_count() or 1), "encode")
+
+    def close(self) -> None:
+        """Finish what has begun and stop the threads."""
+        self._encoders.shutdown(wait=True)
+
+    def sample(self, shard: int, on_batch: OnBatch | None = None) -> Callable[[], Samples]:
+        """Sample a shard and start its encoding; the function returned waits for that.
+
+        Args:
+            on_batch: called with the number of samples after every batch.
+
+        Raises:
+            RuntimeError: the generator broke its contract.
+        """
+        plan = self._plan
+        rows = plan.sample_rows(shard)
+        condition, label = condition_rows(plan, rows, self._conditions)
+        batches: list[Future[list[bytes]]] = []
+        scores: list[np.ndarray] = []
+        for where in plan.batches(shard):
+            images, score = self._sample_batch(rows.select(where), condition[where])
+            if len(batches) >= _BATCHES_AHEAD:
+                batches[-_BATCHES_AHEAD].result()  # bounds the raw images held in memory
+            batches.append(self._start_encoding(images))
+            if score is not None:
+                scores.append(score)
+            if on_batch is not None:
+                on_batch(where.stop - where.start)
+        confidence = np.concatenate(scores) if scores else None
+        attempt: np.ndarray | None = None
+        replaced: dict[int, Future[list[bytes]]] = {}
+        if plan.redraw is not None and confidence is not None:
+            kept = redraw(plan, rows, condition, confidence, self._sample_batch)
+            rows, attempt, confidence = with_attempts(rows, kept.attempt), kept.attempt, kept.confidence
+            replaced = {row: self._start_encoding(image[None]) for row, image in kept.images.items()}
+
+        def collect() -> Samples:
+            files = [file for batch in batches for file in batch.result()]
+            for row, batch in replaced.items():
+                files[row] = batch.result()[0]
+            ids = None
+            if rows.target is not None and self._conditions is not None:
+                ids = [self._conditions.target_ids[target] for target in rows.target]
+            return Samples(rows, condition, label, files, confidence, attempt, ids)
+
+        return collect
+
+    def resample(self, shard: int, row: int) -> tuple[list[bytes], slice]:
+        """Encoded images of the whole batch that holds row `row` of a shard, and the rows they are.
+
+        Where samples are drawn again, batches hold several rows' draws, and the whole shard is sampled.
+        """
+        plan = self._plan
+        if plan.redraw is not None:
+            return self.sample(shard)().images, slice(0, plan.locate(shard)[2])
+        rows = plan.sample_rows(shard)
+        condition, _ = condition_rows(plan, rows, self._conditions)
+        where = next(batch for batch in plan.batches(shard) if batch.start <= row < batch.stop)
+        images, _ = self._sample_batch(rows.select(where), condition[where])
+        return self._start_encoding(images).result(), where
+
+    def _sample_batch(self, rows: Rows, condition: np.ndarray) -> tuple[torch.Tensor, np.ndarray | None]:
+        """Sample one batch of the plan, padded to the plan's batch size so that every forward pass has one shape.
+
+        Args:
+            rows: n planned samples, n at most the batch size.
+            condition: float32 (n, K).
+
+        Returns:
+            uint8 (n, C, R, R) on the generator's device, and float32 (n,) confidence where the plan asks for it.
+        """
+        count, size = len(rows), self._plan.batch_size
+        padded = np.minimum(np.arange(size), count - 1)  # the last row fills a short batch
+        labels = torch.from_numpy(np.ascontiguousarray(condition[padded]))
+        seeds = torch.from_numpy(rows.seed[padded])
+        with torch.inference_mode():
+            images = self._generator.sample(labels, seeds)
+            expected = (size, self._plan.channels, self._plan.resolution, self._plan.resolution)
+            if tuple(images.shape) != expected or images.dtype != torch.uint8:
+                raise RuntimeError(
+                    f"the generator returned {images.dtype} {tuple(images.shape)}, expected torch.uint8 {expected}"
+                )
+            if self._classifier is None:
+                return images[:count], None
+            device = next(self._classifier.buffers()).device
+            probabilities = self._classifier(images.to(device)).softmax(dim=1)
+            score = (probabilities * labels.to(device)).sum(dim=1)[:count]
+        return images[:count], score.float().cpu().numpy()
+
+    def _start_encoding(self, images: torch.Tensor) -> Future[list[bytes]]:
+        """uint8 (n, C, R, R) -> n files."""
+        copy = _HostCopy(images)
+        return self._encoders.submit(lambda: [self._encode(image) for image in copy.wait()])
+
+
+class _HostCopy:
+    """Images on their way to the host: queued behind the sampler's own kernels, so that nothing that comes after overwrites
+    them and the sampler does not wait."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self._event: torch.cuda.Event | None = None
+        self._host = images
+        if images.device.type == "cuda":
+            self._host = torch.empty(images.shape, dtype=images.dtype, pin_memory=True)
+            self._host.copy_(images, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record(torch.cuda.current_stream(images.device))
+
+    def wait(self) -> np.ndarray:
+        """uint8 (n, C, R, R), once the copy has arrived."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._host.numpy()
