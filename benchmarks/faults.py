@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 from fault_rig import Grid, Run, can_mount, digests, mounted
 
 from ppcore.storage import Store
-from ppgen.shards.directory import read_plan
-from ppgen.upkeep.verification import verify
+from ppgen.shards.state import read_plan
+from ppgen.upkeep.verify import verify_directory
 
 SHARDS, PER_SHARD = 30, 40
 Breaker = Callable[["Case"], None]
@@ -230,7 +230,7 @@ def judge(case: Case, undisturbed: dict[str, str]) -> Verdict:
         lost=len(planned - set(keys)),
         duplicated=len(keys) - len(set(keys)),
         same_bytes=digests(case.out) == undisturbed,  # a file too many would differ, too
-        clean=verify(store, read_plan(store)).ok and case.exits[-1] == 0,
+        clean=verify_directory(store, read_plan(store)).ok and case.exits[-1] == 0,
     )
 
 

@@ -18,7 +18,7 @@ from ppgen.engines.run import prepare_job, run_job
 from ppgen.generators import open_generator
 from ppgen.plan.plan import Plan
 from ppgen.plan.request import PseudoRequest, Settings, build_pseudo_plan, build_synth_plan
-from ppgen.shards.directory import read_plan
+from ppgen.shards.state import read_plan
 from ppgen.shards.worker import Job, Worker
 from ppgen.sources.spec import SourceSpec
 

@@ -15,7 +15,7 @@ from ppgen.sources.spec import SourceSpec
 CONTEXT = multiprocessing.get_context(
     "forkserver"
 )  # a warm process that forks: a run starts in milliseconds (pyarrow imports pandas)
-CONTEXT.set_forkserver_preload(["victims", "ppgen.upkeep.verification", "ppgen.generators.custom", "pandas"])
+CONTEXT.set_forkserver_preload(["victims", "ppgen.upkeep.verify", "ppgen.generators.custom", "pandas"])
 
 
 def painter(delay: float) -> SourceSpec:

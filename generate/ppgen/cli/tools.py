@@ -78,11 +78,11 @@ def extend(
     from ppgen.generators import open_generator
     from ppgen.shards import Job, Worker, read_plan, require_writable
     from ppgen.sources import SourceSpec
-    from ppgen.upkeep import grow, replace_plan
+    from ppgen.upkeep import grow_plan, replace_plan
 
     store = Store(directory)
     plan = read_plan(store)
-    grown = grow(plan, per_class, per_image, count)
+    grown = grow_plan(plan, per_class, per_image, count)
     require_writable(store)
     spec = SourceSpec.from_hint(plan.load, device, source)
     generator = open_generator(spec)
@@ -103,7 +103,7 @@ def merge(
     from ppcore.shards import ShardSet
     from ppcore.storage import Store
     from ppgen.shards import read_plan
-    from ppgen.upkeep import merge as merge_directories
+    from ppgen.upkeep import merge_directories
 
     total = sum(read_plan(Store(directory)).samples for directory in directories)
     progress = Progress(total, "samples", label="merge")
@@ -133,29 +133,25 @@ def verify(
     from ppcore.storage import Store
     from ppgen.plan import MergedPlan
     from ppgen.shards import read_any_plan
-    from ppgen.upkeep import verify as verify_plain
-    from ppgen.upkeep import verify_merged
+    from ppgen.upkeep import verify_directory
 
     store = Store(directory)
     plan = read_any_plan(store)
     if isinstance(plan, MergedPlan) and regenerate:
         raise UserError(f"{directory} is merged; verify the directories it was merged from with --regenerate")
     progress = Progress(plan.samples, "samples", label="verify")
-    if isinstance(plan, MergedPlan):
-        report = verify_merged(store, plan, progress.advance)
-    else:
-        report = verify_plain(store, plan, progress.advance)
+    report = verify_directory(store, plan, progress.advance)
     progress.close()
     again = 0
     if regenerate and not isinstance(plan, MergedPlan):
         from ppgen.engines import default_threads
         from ppgen.shards import Job, Worker
         from ppgen.sources import SourceSpec
-        from ppgen.upkeep import verification as checks
+        from ppgen.upkeep import regenerate_samples
 
         spec = SourceSpec.from_hint(plan.load, device, source)
         worker = Worker(Job(plan, directory, spec, default_threads(plan)))
-        found = checks.regenerate(worker, store, regenerate, seed)
+        found = regenerate_samples(worker, store, regenerate, seed)
         worker.close()
         again = found.checked
         for shard, problems in found.shards.items():
@@ -168,9 +164,9 @@ def verify(
         bad = sorted(report.shards)
         print(f"{directory}: {len(bad)} of {plan.num_shards} shards are bad: {bad}")
         if repair:
-            from ppgen.upkeep import repair as queue_again
+            from ppgen.upkeep import requeue_shards
 
-            print(f"{queue_again(store, plan, report)}; repeat the ppgen command that made {directory}")
+            print(f"{requeue_shards(store, plan, report)}; repeat the ppgen command that made {directory}")
         raise typer.Exit(1)
     print(
         f"{directory}: {plan.num_shards} shards, {report.checked} samples, all as planned; {again} sampled again, the same"

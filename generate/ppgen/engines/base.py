@@ -7,11 +7,11 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from ppcore.errors import UserError
 from ppcore.storage import UnreachableError
-from ppgen.shards import Job
+from ppgen.shards import Job, ShardCommit
 
 MAX_ATTEMPTS = 3
 MAX_FAILED_SHARDS = 10  # a fault that hits every shard must not cost the whole plan three times
@@ -30,7 +30,7 @@ class Committed:
     """A shard is whole and recorded."""
 
     shard: int
-    record: dict[str, Any]
+    record: ShardCommit
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Queue:
         """The next shard to hand out."""
         return self._waiting.popleft()
 
-    def committed(self, shard: int, record: dict[str, Any]) -> None:
+    def committed(self, shard: int, record: ShardCommit) -> None:
         """A worker reports a commit record."""
         self.summary.committed.append(shard)
         self._on_event(Committed(shard, record))

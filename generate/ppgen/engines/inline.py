@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from ppgen.engines.base import OnEvent, Queue, Sampled, Summary, portable, refuse_hopeless, told
-from ppgen.shards import Job, Worker
+from ppgen.shards import Job, ShardCommit, Worker
 
 if TYPE_CHECKING:
     from ppgen.sources import Generator
@@ -46,7 +46,7 @@ class InlineEngine:
 
 def _run_here(job: Job, queue: Queue, on_event: OnEvent, generator: Generator | None) -> None:
     worker = Worker(job, generator)
-    pending: tuple[int, Future[dict[str, Any]]] | None = None
+    pending: tuple[int, Future[ShardCommit]] | None = None
     try:
         while queue or pending is not None:
             begun = None
@@ -64,7 +64,7 @@ def _run_here(job: Job, queue: Queue, on_event: OnEvent, generator: Generator | 
         worker.close()
 
 
-def _settle(pending: tuple[int, Future[dict[str, Any]]], queue: Queue, out: str) -> None:
+def _settle(pending: tuple[int, Future[ShardCommit]], queue: Queue, out: str) -> None:
     shard, future = pending
     try:
         record = future.result()
@@ -182,7 +182,7 @@ def _serve(job: Job, pipe: Connection) -> None:
         with lock:
             pipe.send((kind, shard, content))
 
-    def settle(shard: int, future: Future[dict[str, Any]]) -> None:
+    def settle(shard: int, future: Future[ShardCommit]) -> None:
         error = future.exception()
         if error is None:
             tell("committed", shard, future.result())

@@ -18,7 +18,7 @@ from ppcore.errors import UserError
 from ppgen.engines.base import Notice, OnEvent, Queue, Sampled, Summary, Workers, refuse_hopeless
 from ppgen.engines.cluster import Need, cluster, ray, room, settle_need
 from ppgen.engines.ray_actor import GROUPS, Hand, Trouble
-from ppgen.shards import Job
+from ppgen.shards import Job, ShardCommit
 
 _TICK_S = 1.0  # how often progress is asked for
 _REVIEW_S = 5.0  # how often nodes that joined are looked for
@@ -225,7 +225,7 @@ class _Crew:
         committed = member.actor.commit.remote(shard)
         self._expect(member, committed, lambda member, answer: self._committed(member, shard, answer))
 
-    def _committed(self, member: _Member, shard: int, answer: dict[str, Any] | Trouble) -> None:
+    def _committed(self, member: _Member, shard: int, answer: ShardCommit | Trouble) -> None:
         member.committing.remove(shard)
         if isinstance(answer, Trouble):
             self._failed(shard, answer)

@@ -15,7 +15,7 @@ from ppcore.shards import PLAN
 from ppcore.storage import Store
 from ppgen.engines.base import portable, told
 from ppgen.engines.cluster import ray
-from ppgen.shards import Job, Worker
+from ppgen.shards import Job, ShardCommit, Worker
 
 GROUPS = {"commit": 1, "progress": 1}  # threads beside the one that samples
 
@@ -45,7 +45,7 @@ class Hand:
             os.chdir(folder)
         sys.path.extend(entry for entry in path if entry not in sys.path)
         self._job = job
-        self._commits: dict[int, Future[dict[str, Any]]] = {}
+        self._commits: dict[int, Future[ShardCommit]] = {}
         self._sampled = 0
 
     def load(self) -> str | Trouble:
@@ -57,7 +57,7 @@ class Hand:
         return _caught(lambda: self._sample(shard))
 
     @ray.method(concurrency_group="commit")
-    def commit(self, shard: int) -> dict[str, Any] | Trouble:
+    def commit(self, shard: int) -> ShardCommit | Trouble:
         """Wait until a sampled shard is committed; returns its record."""
         return _caught(lambda: self._commits.pop(shard).result())
 

@@ -1,6 +1,6 @@
 """One shard from start to commit, and the directory it belongs to."""
 
-from ppgen.shards.commit import ShardCommit, StoredFile, read_commit, write_commit
+from ppgen.shards.commit import ShardCommit, read_commit, stored_file, write_commit
 from ppgen.shards.directory import claimed, exclusive, require_empty, require_writable, reconcile_plan
 from ppgen.shards.estimate import calibrate, describe
 from ppgen.shards.finalize import finalize, make_index, read_rows
@@ -14,7 +14,6 @@ __all__ = [
     "Job",
     "Samples",
     "ShardCommit",
-    "StoredFile",
     "Worker",
     "calibrate",
     "claimed",
@@ -33,6 +32,7 @@ __all__ = [
     "require_empty",
     "require_writable",
     "reconcile_plan",
+    "stored_file",
     "to_parquet",
     "with_attempts",
     "write_commit",

@@ -32,7 +32,11 @@ def write_card(plan: Plan | MergedPlan, versions: list[dict[str, str]], redrawn:
     """
     if isinstance(plan, MergedPlan):
         return _merged_card(plan, versions, redrawn, below)
-    facts = {**_facts(plan), **_selection(plan, redrawn, below), "Libraries": "; ".join(_text(v) for v in versions)}
+    facts = {
+        **_facts(plan),
+        **_selection(plan, redrawn, below),
+        "Libraries": "; ".join(_text(v) for v in versions),
+    }
     return _page(plan, f"{_meaning(plan)}\n\n{_table(facts)}", _layout(plan))
 
 

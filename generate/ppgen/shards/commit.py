@@ -31,10 +31,10 @@ class StoredFile:
     bytes: Annotated[int, Field(ge=0, le=MAX_OBJECT_BYTES)]
     sha256: Sha256
 
-    @classmethod
-    def of(cls, data: bytes) -> StoredFile:
-        """The description of a file of this content."""
-        return cls(len(data), hashlib.sha256(data).hexdigest())
+
+def stored_file(data: bytes) -> StoredFile:
+    """The description of a file of this content."""
+    return StoredFile(len(data), hashlib.sha256(data).hexdigest())
 
 
 @dataclass(frozen=True)

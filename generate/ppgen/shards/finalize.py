@@ -24,7 +24,10 @@ def finalize(store: Store, plan: Plan | MergedPlan) -> None:
     commits = [read_commit(store, shard) for shard in range(plan.num_shards)]
     versions = Counter(json.dumps(commit.versions, sort_keys=True) for commit in commits)
     _write_manifest(store, plan)
-    redrawn, below = sum(commit.redrawn or 0 for commit in commits), sum(commit.below or 0 for commit in commits)
+    redrawn, below = (
+        sum(commit.redrawn or 0 for commit in commits),
+        sum(commit.below or 0 for commit in commits),
+    )
     card = write_card(plan, [json.loads(text) for text, _ in versions.most_common()], redrawn, below)
     store.write_atomic(CARD, card.encode())
     store.write_atomic(

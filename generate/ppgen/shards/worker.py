@@ -15,7 +15,7 @@ from ppcore.shards import CONDITIONS, meta_path, tar_path
 from ppcore.storage import Store
 from ppgen.generators import open_generator
 from ppgen.plan import Conditions, Plan, canonical_json
-from ppgen.shards.commit import Duration, ShardCommit, StoredFile, library_versions, write_commit
+from ppgen.shards.commit import Duration, ShardCommit, library_versions, stored_file, write_commit
 from ppgen.shards.pack import Samples, pack
 from ppgen.shards.redraw import count_redrawn
 from ppgen.shards.sampler import OnBatch, Sampler
@@ -118,8 +118,8 @@ class Worker:
             first_index=int(samples.rows.index[0]),
             redrawn=redrawn,
             below=below,
-            tar=StoredFile.of(tar),
-            parquet=StoredFile.of(parquet),
+            tar=stored_file(tar),
+            parquet=stored_file(parquet),
             seconds=Duration(round(sampling, 3), round(time.monotonic() - start, 3)),
             host=platform.node(),
             device=str(choose_device(self.job.source.device)),

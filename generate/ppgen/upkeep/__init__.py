@@ -1,9 +1,16 @@
 """What is done to a finished directory: verify, repair, extend, merge."""
 
-from ppgen.upkeep.extend import grow, replace_plan
-from ppgen.upkeep.merging import merge
-from ppgen.upkeep.repairing import repair
-from ppgen.upkeep.verification import verify
-from ppgen.upkeep.verify_merged import verify_merged
+from ppgen.upkeep.extend import grow_plan, replace_plan
+from ppgen.upkeep.merge import merge_directories
+from ppgen.upkeep.regenerate import regenerate_samples
+from ppgen.upkeep.repair import requeue_shards
+from ppgen.upkeep.verify import verify_directory
 
-__all__ = ["grow", "merge", "repair", "replace_plan", "verify", "verify_merged"]
+__all__ = [
+    "grow_plan",
+    "merge_directories",
+    "regenerate_samples",
+    "replace_plan",
+    "requeue_shards",
+    "verify_directory",
+]

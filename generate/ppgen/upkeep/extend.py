@@ -13,7 +13,7 @@ from ppgen.plan import Plan, Segment, encode_plan
 from ppgen.shards import exclusive, read_plan
 
 
-def grow(plan: Plan, per_class: int | None, per_image: int | None, count: int | None) -> Plan:
+def grow_plan(plan: Plan, per_class: int | None, per_image: int | None, count: int | None) -> Plan:
     """The plan with the new totals; the same plan when it has them already.
 
     Args:

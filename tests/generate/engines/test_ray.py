@@ -22,7 +22,7 @@ from ppcore.errors import UserError
 from ppgen.engines.base import Committed, Event, Failed, Notice, OnEvent, Retried, Sampled, Summary, Workers
 from ppgen.plan.document import encode_plan
 from ppgen.sources.spec import SourceSpec
-from ppgen.upkeep.verification import verify
+from ppgen.upkeep.verify import verify_directory
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
@@ -113,7 +113,7 @@ def test_one_of_two_workers_is_killed(cluster: Cluster, undisturbed: dict[str, s
     assert engine.of(Retried)
     assert "was lost" in engine.of(Retried)[0].error
     assert made(tmp_path / "out") == undisturbed
-    assert verify(*stored(tmp_path / "out")).ok
+    assert verify_directory(*stored(tmp_path / "out")).ok
 
 
 def test_one_worker_on_nodes_that_come_and_go(
@@ -232,7 +232,7 @@ def test_the_driver_is_killed(cluster: Cluster, undisturbed: dict[str, str], tmp
     assert not (tmp_path / "out" / "index.json").exists()
     assert synth(tmp_path / "out", spec=painter()) == 0  # beside workers that may not yet know of the death
     assert made(tmp_path / "out") == undisturbed
-    assert verify(*stored(tmp_path / "out")).ok
+    assert verify_directory(*stored(tmp_path / "out")).ok
 
 
 def test_sigterm_stops_a_local_ray_cleanly(tmp_path: Path) -> None:

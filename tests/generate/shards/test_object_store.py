@@ -19,7 +19,7 @@ from ppgen.cli.commands import app
 from ppgen.engines.base import Committed, Event, OnEvent, Retried, Summary
 from ppgen.engines.inline import InlineEngine
 from ppgen.shards.worker import Job
-from ppgen.upkeep.verification import verify
+from ppgen.upkeep.verify import verify_directory
 
 pytestmark = pytest.mark.slow
 
@@ -123,7 +123,7 @@ def test_round_trip(bucket: str, proxy: Proxy, local: dict[str, str], tmp_path: 
     assert [sample.key for ref in shards.shards for sample in shards.read(ref)] == [
         f"{i:09d}" for i in range(75)
     ]
-    assert verify(*stored(out)).ok
+    assert verify_directory(*stored(out)).ok
     put = [request.path.split("/deep/er/")[1] for request in proxy.requests if request.method == "PUT"]
     assert len(put) == len(set(put))  # whole objects, once
     for shard in ("000000", "000001", "000002", "000003"):

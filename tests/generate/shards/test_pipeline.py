@@ -26,10 +26,10 @@ from ppgen.engines.base import Committed, Failed, Retried
 from ppgen.engines.inline import InlineEngine
 from ppgen.plan.conditions import Conditions
 from ppgen.plan.request import Settings
-from ppgen.shards.directory import pending_shards
+from ppgen.shards.state import pending_shards
 from ppgen.shards.worker import Job, Worker
 from ppgen.sources.spec import SourceSpec
-from ppgen.upkeep.verification import verify
+from ppgen.upkeep.verify import verify_directory
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +251,7 @@ def test_an_object_store_gets_the_same_bytes(made: Path) -> None:
     out = "memory://bucket/out"
     assert synth(out) == 0
     store, plan = stored(out)
-    assert verify(store, plan).ok
+    assert verify_directory(store, plan).ok
     assert store.read("manifest.parquet") == (made / "manifest.parquet").read_bytes()
     assert all(
         store.read(f"shards/{i:06d}.tar") == (made / f"shards/{i:06d}.tar").read_bytes() for i in range(4)

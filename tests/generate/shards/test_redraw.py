@@ -22,7 +22,8 @@ from ppgen.plan.request import MAX_DRAWS, Settings
 from ppgen.shards.directory import create
 from ppgen.shards.redraw import with_attempts
 from ppgen.sources.spec import SourceSpec, open_classifier
-from ppgen.upkeep.verification import regenerate, verify
+from ppgen.upkeep.regenerate import regenerate_samples
+from ppgen.upkeep.verify import verify_directory
 
 BELOW = 0.9
 
@@ -76,10 +77,10 @@ def test_classes_stay_balanced_and_images_match_their_rows(made: Path) -> None:
     shards = ShardSet.open(str(made))
     labels = [sample.label for shard in shards.shards for sample in shards.read(shard)]
     assert np.bincount(labels).tolist() == [25, 0, 25, 0, 0, 25]
-    report = verify(*stored(made))
+    report = verify_directory(*stored(made))
     assert report.ok, report
     worker = worker_of(made)
-    assert regenerate(worker, stored(made)[0], 75, seed=0).ok
+    assert regenerate_samples(worker, stored(made)[0], 75, seed=0).ok
     worker.close()
 
 
@@ -101,7 +102,7 @@ def test_the_best_draw_is_kept_when_none_is_good(tmp_path: Path, spec: SourceSpe
     assert "75 of them kept below it" in (out / "README.md").read_text()
     rows = pq.read_table(out / "manifest.parquet").to_pylist()
     assert {row["attempt"] for row in rows} == set(range(MAX_DRAWS))
-    assert verify(*stored(out)).ok
+    assert verify_directory(*stored(out)).ok
 
 
 def test_a_lying_attempt_is_found(made: Path, tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def test_a_lying_attempt_is_found(made: Path, tmp_path: Path) -> None:
         changed = pa.array(values, type=pa.int16())
         pq.write_table(table.set_column(place, table.schema.field(place), changed), path)
         recommit(out, 1)
-        assert any(problem in p for p in verify(*stored(out)).shards[1])
+        assert any(problem in p for p in verify_directory(*stored(out)).shards[1])
 
 
 @pytest.mark.parametrize("below", [0.0, 1.0, -0.5, float("nan")])

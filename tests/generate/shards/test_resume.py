@@ -11,8 +11,8 @@ from rig import fingerprints, stored, synth
 from victims import die_at, painter, run_once, start
 
 from ppcore.errors import UserError
-from ppgen.shards.directory import pending_shards
-from ppgen.upkeep.verification import verify
+from ppgen.shards.state import pending_shards
+from ppgen.upkeep.verify import verify_directory
 
 
 def check_halfway(out: Path) -> None:
@@ -21,7 +21,7 @@ def check_halfway(out: Path) -> None:
         return
     store, plan = stored(out)
     counted = set(range(plan.num_shards)) - set(pending_shards(store, plan))
-    assert not counted & set(verify(store, plan).shards)
+    assert not counted & set(verify_directory(store, plan).shards)
 
 
 def test_killed_at_every_write(tmp_path: Path) -> None:

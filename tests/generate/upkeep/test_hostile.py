@@ -30,9 +30,10 @@ from ppcore.errors import UserError
 from ppcore.shards import ShardSet
 from ppgen.plan.plan import canonical_json
 from ppgen.plan.request import Settings
-from ppgen.upkeep.merging import merge
-from ppgen.upkeep.repairing import repair
-from ppgen.upkeep.verification import Report, verify
+from ppgen.upkeep.merge import merge_directories
+from ppgen.upkeep.repair import requeue_shards
+from ppgen.upkeep.report import Report
+from ppgen.upkeep.verify import verify_directory
 from pptrain.data.pool import decode_into, open_pool
 
 BOMB = 3 << 30  # bytes that something small claims to be
@@ -107,12 +108,16 @@ def refusals(out: Path, other: Path) -> list[str]:
                 )
 
     def checked() -> None:
-        report = verify(*stored(out))
+        report = verify_directory(*stored(out))
         problems = [problem for found in report.shards.values() for problem in found] + report.general
         if problems:
             raise UserError("; ".join(problems))
 
-    for action in (checked, lambda: merge([str(out), str(other)], str(out.parent / "merged")), read_all):
+    for action in (
+        checked,
+        lambda: merge_directories([str(out), str(other)], str(out.parent / "merged")),
+        read_all,
+    ):
         try:
             with memory(BOMB // 2):
                 action()
@@ -312,9 +317,9 @@ def test_nothing_behind_a_link_is_deleted(copy: Path, tmp_path: Path) -> None:
     before = sorted(precious.iterdir())
     (copy / "shards").symlink_to(precious)
     store, plan = stored(copy)
-    assert verify(store, plan).general  # strays are named
+    assert verify_directory(store, plan).general  # strays are named
     with pytest.raises(UserError, match="symbolic link"):
-        repair(store, plan, Report())
+        requeue_shards(store, plan, Report())
     (copy / "commits/000001.json").unlink()
     with pytest.raises(UserError, match="symbolic link"):
         synth(copy)
@@ -331,4 +336,4 @@ def test_a_resumed_run_survives_hostile_files(copy: Path, sound: Path, tmp_path:
     assert synth(copy) == 0
     assert secret.read_text() == "secret"
     assert (copy / "shards/000001.tar").read_bytes() == (sound / "shards/000001.tar").read_bytes()
-    assert verify(*stored(copy)).ok
+    assert verify_directory(*stored(copy)).ok

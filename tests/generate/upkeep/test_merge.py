@@ -20,10 +20,10 @@ from ppcore.shards import ShardSet
 from ppcore.storage import Store
 from ppgen.plan.request import Settings
 from ppgen.shards.directory import read_any_plan
-from ppgen.upkeep.merging import merge
-from ppgen.upkeep.rekey import rekey
-from ppgen.upkeep.verification import Report
-from ppgen.upkeep.verify_merged import verify_merged
+from ppgen.upkeep.merge import merge_directories
+from ppgen.upkeep.renumber import renumber_tar
+from ppgen.upkeep.report import Report
+from ppgen.upkeep.verify import verify_directory
 
 
 def seeded(seed: int) -> Settings:
@@ -43,7 +43,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="module")
 def whole(parts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("merged") / "out"
-    assert merge(parts, str(out)) == 0
+    assert merge_directories(parts, str(out)) == 0
     return out
 
 
@@ -54,13 +54,13 @@ def copy(whole: Path, tmp_path: Path) -> Path:
 
 def check(out: Path) -> Report:
     store = Store(out)
-    return verify_merged(store, read_any_plan(store))  # type: ignore[arg-type]
+    return verify_directory(store, read_any_plan(store))  # type: ignore[arg-type]
 
 
-def test_rekey_changes_names_and_nothing_else(parts: list[str]) -> None:
+def test_renumbering_changes_names_and_nothing_else(parts: list[str]) -> None:
     before = Path(parts[1], "shards/000000.tar").read_bytes()
-    after = rekey(before, 123456)
-    assert rekey(after, -123456) == before
+    after = renumber_tar(before, 123456)
+    assert renumber_tar(after, -123456) == before
     with tarfile.open(fileobj=io.BytesIO(before)) as old, tarfile.open(fileobj=io.BytesIO(after)) as new:
         for one, two in zip(old, new, strict=True):
             assert int(two.name.split(".")[0]) == int(one.name.split(".")[0]) + 123456
@@ -150,7 +150,7 @@ def test_pseudo_sets_with_their_conditions(tmp_path: Path) -> None:
 
 
 def test_through_an_object_store(parts: list[str], whole: Path) -> None:
-    assert merge(parts, "memory://bucket/merged") == 0
+    assert merge_directories(parts, "memory://bucket/merged") == 0
     store = Store("memory://bucket/merged")
     assert store.read("shards/000004.tar") == (whole / "shards/000004.tar").read_bytes()
 
@@ -172,7 +172,7 @@ def unlike(base: Path) -> dict[str, list[str]]:
     shutil.copytree(a, base / "torn")
     (base / "torn/shards/000001.tar").write_bytes(b"x")
     synth(base / "b", settings=seeded(4))
-    merge([a, str(base / "b")], str(base / "merged"))
+    merge_directories([a, str(base / "b")], str(base / "merged"))
     return {
         "give at least two": [a],
         "differ in kind": [a, str(base / "pseudo")],

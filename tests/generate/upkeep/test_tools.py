@@ -18,7 +18,7 @@ from ppcore.errors import UserError
 from ppcore.shards import ShardSet
 from ppgen.plan.plan import Plan, Segment
 from ppgen.shards.estimate import estimated_bytes, expected_passes, format_bytes
-from ppgen.upkeep.verification import verify
+from ppgen.upkeep.verify import verify_directory
 
 SYNTH = [
     "--source",
@@ -167,7 +167,7 @@ def test_an_extension_leaves_every_committed_byte(copy: Path, made: Path) -> Non
     assert np.bincount(labels).tolist() == [40, 0, 40, 0, 0, 40]
     assert [s.samples for s in shards.shards] == [20, 20, 20, 15, 20, 20, 5]
     assert pq.read_table(copy / "manifest.parquet").column("index").to_pylist() == list(range(120))
-    assert verify(*stored(copy)).ok
+    assert verify_directory(*stored(copy)).ok
 
 
 def test_an_interrupted_extension_goes_on_with_the_same_command(copy: Path, tmp_path: Path, capsys) -> None:
@@ -176,10 +176,10 @@ def test_an_interrupted_extension_goes_on_with_the_same_command(copy: Path, tmp_
     from ppgen.engines.inline import InlineEngine
     from ppgen.engines.run import prepare_job
     from ppgen.sources.spec import SourceSpec
-    from ppgen.upkeep.extend import grow, replace_plan
+    from ppgen.upkeep.extend import grow_plan, replace_plan
 
     store, plan = stored(copy)
-    grown = grow(plan, 40, None, None)
+    grown = grow_plan(plan, 40, None, None)
     replace_plan(store, plan, grown)
     InlineEngine().run(
         prepare_job(str(copy), grown, source=SourceSpec("dummy:build", device="cpu")), [4], lambda event: None
@@ -205,7 +205,7 @@ def test_a_pseudo_set_grows_by_image_or_count(tmp_path: Path) -> None:
     call("extend", str(out), "--count", "100", "--device", "cpu")
     store, plan = stored(out)
     assert plan.samples == 100
-    assert verify(store, plan).ok
+    assert verify_directory(store, plan).ok
     kept = {k: v for k, v in before.items() if k.startswith(("shards", "conditions"))}
     assert {k: v for k, v in fingerprints(out).items() if k in kept} == kept
     used = pq.read_table(out / "manifest.parquet").column("target_id").value_counts().to_pylist()
@@ -368,7 +368,9 @@ def test_the_card_names_what_made_the_samples(made: Path) -> None:
     _, plan = stored(made)
     sampling = {"solver": "dpmpp", "steps": 20, "guidance": 1.5, "guidance_interval": [0.1, 2.0]}
     source = {**plan.source, "revision": "abc123", "licence": "CC-BY-NC-4.0", "sampling": sampling}
-    card = write_card(dataclasses.replace(plan, source=source), [{"torch": "2.11", "diffusers": "0.42"}], {})
+    card = write_card(
+        dataclasses.replace(plan, source=source), [{"torch": "2.11", "diffusers": "0.42"}], 0, 0
+    )
     for line in (
         'license_name: "CC-BY-NC-4.0"',
         "| Licence of the generator | CC-BY-NC-4.0 |",

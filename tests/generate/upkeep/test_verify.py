@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from rig import flip, make_classifier, make_target, pseudo, recommit, stored, synth, worker_of
 
-from ppgen.upkeep.verification import regenerate, verify
+from ppgen.upkeep.regenerate import regenerate_samples
+from ppgen.upkeep.verify import verify_directory
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def copy(sound: Path, tmp_path: Path) -> Path:
 
 
 def test_a_sound_directory_passes(sound: Path) -> None:
-    report = verify(*stored(sound))
+    report = verify_directory(*stored(sound))
     assert report.ok
     assert report.checked == 75
 
@@ -111,7 +112,7 @@ def duplicated_row(out: Path) -> None:
 )
 def test_every_damage_is_found_in_its_shard(copy: Path, tamper: Callable[[Path], None], told: str) -> None:
     tamper(copy)
-    report = verify(*stored(copy))
+    report = verify_directory(*stored(copy))
     assert 1 in report.shards
     assert told in "; ".join(report.shards[1])
     assert set(report.shards) <= {1, 2}
@@ -126,7 +127,7 @@ def test_a_lying_manifest_index_or_stray_file_is_found(copy: Path) -> None:
     index["shardlist"][0]["nsamples"] = 21
     (copy / "index.json").write_text(json.dumps(index))
     (copy / "shards/000099.tar").write_bytes(b"")
-    report = verify(*stored(copy))
+    report = verify_directory(*stored(copy))
     assert set(report.shards) == {1, 2}
     assert any("index.json does not match" in told for told in report.general)
     assert any("outside the plan" in told for told in report.general)
@@ -134,7 +135,7 @@ def test_a_lying_manifest_index_or_stray_file_is_found(copy: Path) -> None:
 
 def test_images_can_be_sampled_again(sound: Path, copy: Path) -> None:
     worker = worker_of(sound)
-    assert regenerate(worker, stored(sound)[0], 30, seed=0).ok
+    assert regenerate_samples(worker, stored(sound)[0], 30, seed=0).ok
     worker.close()
 
 
@@ -147,7 +148,7 @@ def test_a_consistent_forgery_fails_only_regeneration(copy: Path, tmp_path: Path
     forge(copy, tmp_path / "other", forged)
     store, _ = stored(forged)
     worker = worker_of(forged)
-    found = regenerate(worker, store, 75, seed=0)
+    found = regenerate_samples(worker, store, 75, seed=0)
     worker.close()
     assert set(found.shards) == {0}
     assert len(found.shards[0]) == 20
@@ -172,16 +173,16 @@ def forge(ours: Path, theirs: Path, forged: Path) -> None:
     (forged / "meta/000000.parquet").write_bytes(meta)
     recommit(forged, 0)
     finalize(store, plan)
-    assert verify(store, plan).ok
+    assert verify_directory(store, plan).ok
 
 
 def test_a_pseudo_set_with_changed_conditions_is_found(tmp_path: Path) -> None:
     target, classifier = make_target(tmp_path / "target"), make_classifier(tmp_path / "classifier")
     assert pseudo(tmp_path / "out", target, classifier) == 0
     store, plan = stored(tmp_path / "out")
-    assert verify(store, plan).ok
+    assert verify_directory(store, plan).ok
     worker = worker_of(tmp_path / "out")
-    assert regenerate(worker, store, 10, seed=1).ok
+    assert regenerate_samples(worker, store, 10, seed=1).ok
     worker.close()
     flip(tmp_path / "out/conditions.parquet", 100)
-    assert any("sha256 differs" in told for told in verify(store, plan).general)
+    assert any("sha256 differs" in told for told in verify_directory(store, plan).general)

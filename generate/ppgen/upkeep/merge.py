@@ -7,24 +7,20 @@ decoded or encoded again. Shards whose keys stay (those of the first directory) 
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from ppcore.errors import UserError
 from ppcore.shards import (
     CONDITIONS,
     MANIFEST,
     PLAN,
-    ROW_SCHEMA,
     ShardSet,
-    commit_path,
     iter_tar,
     meta_path,
     sample_key,
@@ -42,10 +38,10 @@ from ppgen.shards import (
     read_plan,
     require_empty,
     require_writable,
-    sweep,
-    to_parquet,
+    stored_file,
+    write_commit,
 )
-from ppgen.upkeep.rekey import rekey
+from ppgen.upkeep.renumber import renumber_rows, renumber_tar
 
 _ALIKE: dict[str, Callable[[Plan], Any]] = {
     "kind": lambda plan: plan.kind,
@@ -56,7 +52,9 @@ _ALIKE: dict[str, Callable[[Plan], Any]] = {
 """What must be the same in every part."""
 
 
-def merge(directories: Sequence[str], out: str, on_shard: Callable[[int], None] | None = None) -> int:
+def merge_directories(
+    directories: Sequence[str], out: str, on_shard: Callable[[int], None] | None = None
+) -> int:
     """Merge finished directories into a new one; an interrupted merge is resumed by the same call.
 
     Args:
@@ -83,7 +81,6 @@ def merge(directories: Sequence[str], out: str, on_shard: Callable[[int], None] 
     if not store.exists(PLAN):
         store.write_atomic(PLAN, encode_plan(merged))
     with exclusive(store):
-        sweep(store)
         if merged.kind == "pseudo":
             store.write_atomic(CONDITIONS, _join_conditions(stores, merged))
         pending = set(pending_shards(store, merged))
@@ -127,10 +124,10 @@ def _read_parts(stores: Sequence[Store]) -> list[Plan]:
 def _take(source: Store, store: Store, merged: MergedPlan, part: Part, own: int) -> None:
     """Bring one shard over: tar, parquet rows, and the commit record last."""
     shard, shift = part.shard + own, part.sample
-    record = read_commit(source, own)
+    original = read_commit(source, own)
     tar, meta = source.read(tar_path(own)), source.read(meta_path(own))
-    for name, data in (("tar", tar), ("parquet", meta)):
-        if hashlib.sha256(data).hexdigest() != record[name]["sha256"]:
+    for name, data, recorded in (("tar", tar, original.tar), ("parquet", meta, original.parquet)):
+        if stored_file(data) != recorded:
             raise UserError(
                 f"the {name} of shard {own} of {source} is damaged; run ppgen verify --repair on it first"
             )
@@ -142,7 +139,7 @@ def _take(source: Store, store: Store, merged: MergedPlan, part: Part, own: int)
         )
     if shift or shard != own:
         try:
-            tar, meta = rekey(tar, shift), renumber(meta, count, shift, shard - own)
+            tar, meta = renumber_tar(tar, shift), renumber_rows(meta, count, shift, shard - own)
         except ValueError as error:
             raise UserError(
                 f"the parquet of shard {own} of {source} is damaged ({error}); run ppgen verify --repair on it first"
@@ -152,16 +149,16 @@ def _take(source: Store, store: Store, merged: MergedPlan, part: Part, own: int)
     else:
         _link(source, store, tar_path(shard), tar)
         _link(source, store, meta_path(shard), meta)
-    told = {
-        **record,
-        "shard": shard,
-        "fingerprint": merged.shard_fingerprint(shard),
-        "first_index": record["first_index"] + shift,
-        "tar": _facts(tar),
-        "parquet": _facts(meta),
-        "merged_from": record,
-    }
-    store.write_atomic(commit_path(shard), json.dumps(told, indent=1).encode() + b"\n")
+    commit = replace(
+        original,
+        shard=shard,
+        fingerprint=merged.shard_fingerprint(shard),
+        first_index=original.first_index + shift,
+        tar=stored_file(tar),
+        parquet=stored_file(meta),
+        merged_from=original,
+    )
+    write_commit(store, commit)
 
 
 def _link(source: Store, store: Store, name: str, data: bytes) -> None:
@@ -176,23 +173,6 @@ def _link(source: Store, store: Store, name: str, data: bytes) -> None:
             store.publish(staged, name)
             return
     store.write_atomic(name, data)
-
-
-def renumber(meta: bytes, rows: int, samples: int, shards: int) -> bytes:
-    """The parquet rows with sample and shard numbers moved on by so many."""
-    table = read_table(meta, rows)
-    if table.schema != ROW_SCHEMA:
-        raise ValueError("other columns than ppgen writes")
-    index = table.column("index").to_numpy() + samples
-    moved = {
-        "key": pa.array([sample_key(int(i)) for i in index]),
-        "index": pa.array(index),
-        "shard": pa.array(table.column("shard").to_numpy() + np.int32(shards)),
-    }
-    for name, column in moved.items():
-        place = table.schema.get_field_index(name)
-        table = table.set_column(place, table.schema.field(place), column)
-    return to_parquet(table)
 
 
 def _join_conditions(stores: Sequence[Store], merged: MergedPlan) -> bytes:
@@ -210,7 +190,3 @@ def _repeated(store: Store) -> int:
     with store.open(MANIFEST) as handle:
         digests = read_table(handle, None, columns=["sha256"]).column("sha256").to_pylist()
     return repeated(digest_prefixes(digests))
-
-
-def _facts(data: bytes) -> dict[str, Any]:
-    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +12,10 @@ from ppcore.errors import UserError
 from ppcore.shards import CONDITIONS, meta_path, tar_path
 from ppcore.storage import MAX_OBJECT_BYTES, Store, read_table
 from ppgen.plan import Conditions, MergedPlan, Part
-from ppgen.shards import require_commit
-from ppgen.upkeep.merging import renumber
-from ppgen.upkeep.rekey import rekey
-from ppgen.upkeep.verification import Report, check_shard, verify_shards
+from ppgen.shards import ShardCommit, stored_file
+from ppgen.upkeep.renumber import renumber_rows, renumber_tar
+from ppgen.upkeep.report import Report
+from ppgen.upkeep.shard_checks import check_shard
 
 
 class _AsPart(Store):
@@ -34,46 +33,45 @@ class _AsPart(Store):
         part = self._part
         data = super().read(path(part.shard + own), limit)
         if path is tar_path:
-            return rekey(data, -part.sample)
-        return renumber(data, part.plan.locate(own)[2], -part.sample, -part.shard)
+            return renumber_tar(data, -part.sample)
+        return renumber_rows(data, part.plan.locate(own)[2], -part.sample, -part.shard)
 
 
-def verify_merged(store: Store, merged: MergedPlan, on_shard: Callable[[int], None] | None = None) -> Report:
-    """See :func:`ppgen.upkeep.verification.verify`."""
-    report = Report()
+def merged_check(store: Store, merged: MergedPlan, report: Report) -> Callable[[int, ShardCommit], list[str]]:
+    """Shard and commit record -> what is wrong with it."""
     tables = _read_conditions(store, merged, report)
     views = {id(part): _AsPart(store.root, part) for part in merged.parts}
 
-    def check(shard: int, record: dict[str, Any]) -> list[str]:
+    def check(shard: int, commit: ShardCommit) -> list[str]:
         part, own = merged.part_of(shard)
-        problems = _check_files(store, merged, shard, record)
+        problems = _check_files(store, merged, shard, commit)
         if problems or report.conditions_bad:
             return problems
+        if commit.merged_from is None:
+            return ["has no record of the shard it was merged from"]
         view = views[id(part)]
         try:
             # Rewritten rows may differ from the original file in what the parquet library puts around them.
-            meta = view.read(meta_path(own))
-            facts = {"bytes": len(meta), "sha256": hashlib.sha256(meta).hexdigest()}
-            original = require_commit({**record["merged_from"], "parquet": facts})
+            original = replace(commit.merged_from, parquet=stored_file(view.read(meta_path(own))))
             return check_shard(view, part.plan, own, original, tables.get(id(part)))
         except (ValueError, KeyError, TypeError) as error:
             return [f"cannot be given its old keys ({error})"]
 
-    return verify_shards(store, merged, check, report, on_shard)
+    return check
 
 
-def _check_files(store: Store, merged: MergedPlan, shard: int, record: dict[str, Any]) -> list[str]:
+def _check_files(store: Store, merged: MergedPlan, shard: int, commit: ShardCommit) -> list[str]:
     """The merged files against their own commit record."""
-    if record["fingerprint"] != merged.shard_fingerprint(shard):
+    if commit.fingerprint != merged.shard_fingerprint(shard):
         return ["was committed for another plan"]
-    for name, path in (("tar", tar_path(shard)), ("parquet", meta_path(shard))):
+    for path, recorded in ((tar_path(shard), commit.tar), (meta_path(shard), commit.parquet)):
         try:
             data = store.read(path)
         except FileNotFoundError:
             return [f"lacks {path}"]
         except (UserError, OSError) as error:
             return [f"cannot be read: {error}"]
-        if hashlib.sha256(data).hexdigest() != record[name]["sha256"]:
+        if stored_file(data) != recorded:
             return [f"{path} does not match its recorded sha256"]
     return []
 

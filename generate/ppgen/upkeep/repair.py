@@ -9,12 +9,12 @@ from ppcore.shards import COMMITS, CONDITIONS, INDEX, META, SHARDS, commit_path,
 from ppcore.storage import Store
 from ppgen.plan import ShardPlan
 from ppgen.shards import exclusive
-from ppgen.upkeep.verification import Report
+from ppgen.upkeep.report import Report
 
 _OURS = re.compile(r"\d{6,}\.(tar|parquet|json)")
 
 
-def repair(store: Store, plan: ShardPlan, report: Report) -> str:
+def requeue_shards(store: Store, plan: ShardPlan, report: Report) -> str:
     """Queue again what `report` found, and say what was done.
 
     The index goes too: until the shards are made again the directory is not finished, and readers are told so.
@@ -40,7 +40,7 @@ def repair(store: Store, plan: ShardPlan, report: Report) -> str:
             raise UserError(
                 f"cannot write to {store} ({error.strerror or error}); make it writable"
             ) from error
-    told = [f"{len(report.shards)} of {plan.num_shards} shards are queued again"]
-    told += [f"{removed} files outside the plan are gone"] if removed else []
-    told += [f"{CONDITIONS} is to be made again"] if report.conditions_bad else []
-    return ", ".join(told)
+    done = [f"{len(report.shards)} of {plan.num_shards} shards are queued again"]
+    done += [f"{removed} files outside the plan are gone"] if removed else []
+    done += [f"{CONDITIONS} is to be made again"] if report.conditions_bad else []
+    return ", ".join(done)
