@@ -23,7 +23,7 @@ from ppgen.engines.run import default_threads
 from ppgen.generators import open_generator
 from ppgen.plan.plan import Plan
 from ppgen.plan.request import Settings, build_synth_plan
-from ppgen.shards.directory import create
+from ppgen.shards.directory import claimed
 from ppgen.shards.worker import Job
 from ppgen.sources.spec import SourceSpec
 
@@ -84,8 +84,8 @@ def main() -> int:
         for number in range(chosen.rounds):
             for kind in list(kinds) if number % 2 == 0 else reversed(kinds):
                 job = Job(plan, str(Path(folder, f"{kind}{number}")), spec, default_threads(plan))
-                create(Store(job.out), plan, None)
-                kinds[kind](job, whole_shards(plan, chosen.shards))
+                with claimed(Store(job.out), plan, None):
+                    kinds[kind](job, whole_shards(plan, chosen.shards))
                 rates[kind].append(steady_rate(moments(job), 100))
                 print(f"round {number + 1}, {kind}: {rates[kind][-1]:.1f} images/s", flush=True)
     ratio = statistics.median(rates["Ray"]) / statistics.median(rates["apart"])

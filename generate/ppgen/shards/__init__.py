@@ -1,7 +1,7 @@
 """One shard from start to commit, and the directory it belongs to."""
 
 from ppgen.shards.commit import ShardCommit, read_commit, stored_file, write_commit
-from ppgen.shards.directory import claimed, exclusive, require_empty, require_writable, reconcile_plan
+from ppgen.shards.directory import claimed, exclusive, reconcile_plan, require_empty, require_writable
 from ppgen.shards.estimate import calibrate, describe
 from ppgen.shards.finalize import finalize, make_index, read_rows
 from ppgen.shards.pack import Samples, describe_rows, entropy, pack, to_parquet
@@ -29,9 +29,9 @@ __all__ = [
     "read_commit",
     "read_plan",
     "read_rows",
+    "reconcile_plan",
     "require_empty",
     "require_writable",
-    "reconcile_plan",
     "stored_file",
     "to_parquet",
     "with_attempts",

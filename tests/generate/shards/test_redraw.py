@@ -19,7 +19,7 @@ from ppcore.storage import Store
 from ppgen.engines.inline import InlineEngine
 from ppgen.plan.conditions import condition_rows
 from ppgen.plan.request import MAX_DRAWS, Settings
-from ppgen.shards.directory import create
+from ppgen.shards.directory import claimed
 from ppgen.shards.redraw import with_attempts
 from ppgen.sources.spec import SourceSpec, open_classifier
 from ppgen.upkeep.regenerate import regenerate_samples
@@ -87,9 +87,9 @@ def test_classes_stay_balanced_and_images_match_their_rows(made: Path) -> None:
 def test_bytes_do_not_depend_on_workers_or_order(made: Path, tmp_path: Path, spec: SourceSpec) -> None:
     """Two workers share the shards, out of order; the run that follows has only to finish the directory."""
     job = synth_job(tmp_path / "two", spec=spec, settings=settings())
-    create(Store(job.out), job.plan, None)
-    for shards in ([2, 0], [3, 1]):
-        InlineEngine().run(job, shards, lambda event: None)
+    with claimed(Store(job.out), job.plan, None):
+        for shards in ([2, 0], [3, 1]):
+            InlineEngine().run(job, shards, lambda event: None)
     assert synth(tmp_path / "two", spec=spec, settings=settings()) == 0
     assert fingerprints(tmp_path / "two") == fingerprints(made)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import time
 from pathlib import Path
 
 import pytest
-from rig import fingerprints, stored, synth
+from rig import fingerprints, stored, synth, synth_job
 from victims import die_at, painter, run_once, start
 
 from ppcore.errors import UserError
+from ppcore.storage import Store
+from ppgen.shards.directory import claimed
 from ppgen.shards.state import pending_shards
 from ppgen.upkeep.verify import verify_directory
 
@@ -57,6 +61,30 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
         check_halfway(tmp_path / "out")
     assert attempt > 0
     assert fingerprints(tmp_path / "out") == undisturbed
+
+
+def test_a_refused_run_leaves_the_first_ones_files_alone(tmp_path: Path) -> None:
+    """A file that the first run is still writing has a temporary name; only who holds the directory may delete it."""
+    job = synth_job(tmp_path / "out", spec=painter(0.0))
+    store, temporary = Store(job.out), tmp_path / "out" / "shards" / ".tmp-1-000000.tar"
+    with claimed(store, job.plan, None):
+        temporary.parent.mkdir()
+        temporary.write_bytes(b"half of a shard")
+        before = sorted((tmp_path / "out").rglob("*"))
+        with pytest.raises(UserError, match="another ppgen is writing"):
+            synth(tmp_path / "out", spec=painter(0.0))
+        assert sorted((tmp_path / "out").rglob("*")) == before
+    assert not temporary.exists()
+    assert synth(tmp_path / "out", spec=painter(0.0)) == 0
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, blocking: bool) -> bool:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("ppgen.shards.directory.lock_descriptor", refuse)
+    with pytest.raises(UserError, match=r"cannot lock .* file system that has locks"):
+        synth(tmp_path / "out", spec=painter(0.0))
 
 
 def test_a_second_run_beside_the_first_is_refused(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from ppcore.errors import UserError
 from ppcore.shards import ShardSet
 from ppcore.storage import Store
 from ppgen.plan.request import Settings
-from ppgen.shards.directory import read_any_plan
+from ppgen.shards.state import read_any_plan
 from ppgen.upkeep.merge import merge_directories
 from ppgen.upkeep.renumber import renumber_tar
 from ppgen.upkeep.report import Report
