@@ -99,22 +99,22 @@ def ours(folder: Path, side: int, batch: int, seconds: float, *, views: bool, co
     import torch
 
     from ppcore.memory import keep_freed_memory
-    from pptrain.config.settings import ViewsConfig
-    from pptrain.data.feed import Share
-    from pptrain.data.pool import open_pool
-    from pptrain.data.stream import StreamFeed
-    from pptrain.data.views import Views
+    from pptrain.config import ViewsConfig
+    from pptrain.data import BatchShare, StreamFeed, ViewKey, ViewKind, Views, open_shard_pool
 
     torch.set_num_threads(1)
     keep_freed_memory()  # as pptrain run does on a CPU
     workers = max(1, cores // 2) if views else cores
-    feed = StreamFeed([open_pool([str(folder)], "synth")], Share(batch), seed=0, name="x", workers=workers)
+    feed = StreamFeed(
+        [open_shard_pool([str(folder)], "synth")], BatchShare(batch), seed=0, name="x", workers=workers
+    )
     make = Views(ViewsConfig(), SIZES[side], 3, 0, threads=cores if side > 64 else 1)
     batches = enumerate(feed.batches(0))
     done, start = 0, 0.0
     for step, images in batches:
         if views:
-            weak, strong = make.make(images.images, "weak", step), make.make(images.images, "strong", step)
+            weak = make.make(images.images, ViewKind.WEAK, ViewKey("weak", step))
+            strong = make.make(images.images, ViewKind.STRONG, ViewKey("strong", step))
             assert weak.shape == strong.shape == (batch, 3, SIZES[side], SIZES[side])
         if step == 2 * workers:
             start, done = time.monotonic(), 0
@@ -157,8 +157,8 @@ def measure(name: str, folder: Path, side: int, options: argparse.Namespace) -> 
 
 def waiting(folder: Path, out: Path) -> float:
     """Share of the time a real training run of the `small` network spends waiting for the stream."""
-    from pptrain.config.load import load_config
-    from pptrain.engine.run import train
+    from pptrain.config import load_config
+    from pptrain.engine import train
 
     settings = {"data.shards": str(folder), "data.resident_mb": 0, "data.workers": 1, "out": str(out)}
     settings |= {"optim.steps": 60, "optim.batch_size": 128, "loop.tensorboard": False, "loop.log_every": 60}

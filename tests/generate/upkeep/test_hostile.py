@@ -34,7 +34,7 @@ from ppgen.upkeep.merge import merge_directories
 from ppgen.upkeep.repair import requeue_shards
 from ppgen.upkeep.report import Report
 from ppgen.upkeep.verify import verify_directory
-from pptrain.data.pool import decode_into, open_pool
+from pptrain.data import decode_into, open_shard_pool
 
 BOMB = 3 << 30  # bytes that something small claims to be
 
@@ -100,7 +100,7 @@ def refusals(out: Path, other: Path) -> list[str]:
     before = sorted(out.parent.rglob("*"))
 
     def read_all() -> None:
-        pool = open_pool([str(out)], "synth")
+        pool = open_shard_pool([str(out)], "synth")
         for shard in range(len(pool.refs)):
             for sample in pool.read(shard):
                 decode_into(

@@ -13,23 +13,23 @@ from toyshards import CLASSES, ShardWriter, encode, index_of
 
 from ppcore.errors import UserError
 from ppcore.images import decode
-from pptrain.data.feed import Images, Share
+from pptrain.data.decoding import read_plain_png
+from pptrain.data.feed import BatchShare, RawBatch
 from pptrain.data.order import LaneOrder, Mixture, Permuted
-from pptrain.data.png import read_plain_png
-from pptrain.data.pool import open_pool
 from pptrain.data.resident import ResidentFeed, load_resident
+from pptrain.data.shard_pool import open_shard_pool
 from pptrain.data.stream import StreamFeed
 
 COUNTS = [7, 1, 12, 5, 9, 3, 11, 6]  # 54 samples
 TOTAL = sum(COUNTS)
 
 
-def stream(root: Path, share: Share, **options: object) -> StreamFeed:
-    pool = open_pool([str(root)], "synth")
+def stream(root: Path, share: BatchShare, **options: object) -> StreamFeed:
+    pool = open_shard_pool([str(root)], "synth")
     return StreamFeed([pool], share, seed=3, name="t", **{"window": 10, **options})  # type: ignore[arg-type]
 
 
-def collect(feed: StreamFeed | ResidentFeed, batches: int, start: int = 0) -> list[Images]:
+def collect(feed: StreamFeed | ResidentFeed, batches: int, start: int = 0) -> list[RawBatch]:
     return list(islice(feed.batches(start), batches))
 
 
@@ -40,7 +40,7 @@ def test_every_sample_once_an_epoch(write_shards: ShardWriter, workers: int, wor
     epochs, batch = 4, 6  # 54 * 4 = 216 samples = 36 batches of 6
     seen: Counter[int] = Counter()
     for rank in range(world):
-        feed = stream(root, Share(batch, rank, world, world), workers=workers)
+        feed = stream(root, BatchShare(batch, rank, world, world), workers=workers)
         for images in collect(feed, TOTAL * epochs // batch):
             assert images.images.shape == (batch // world, 1, 8, 8)
             ids = images.ids.tolist()
@@ -81,7 +81,7 @@ def test_epochs_are_shuffled_anew() -> None:
 @pytest.mark.parametrize(("workers", "lanes"), [(0, 1), (0, 2), (2, 2)])
 def test_resume_continues_the_same_sequence(write_shards: ShardWriter, workers: int, lanes: int) -> None:
     root = write_shards("s", COUNTS)
-    share = Share(4)
+    share = BatchShare(4)
     whole = collect(stream(root, share, workers=workers, lanes=lanes), 40)
     for start in (1, 7, 23):
         resumed = collect(stream(root, share, workers=workers, lanes=lanes), 40 - start, start)
@@ -92,9 +92,9 @@ def test_resume_continues_the_same_sequence(write_shards: ShardWriter, workers: 
 
 def test_order_does_not_depend_on_workers_or_ranks(write_shards: ShardWriter) -> None:
     root = write_shards("s", COUNTS)
-    alone = collect(stream(root, Share(8, groups=2), lanes=2), 10)
-    with_workers = collect(stream(root, Share(8, groups=2), lanes=2, workers=2), 10)
-    ranks = [collect(stream(root, Share(8, rank, 2, 2), lanes=2), 10) for rank in range(2)]
+    alone = collect(stream(root, BatchShare(8, groups=2), lanes=2), 10)
+    with_workers = collect(stream(root, BatchShare(8, groups=2), lanes=2, workers=2), 10)
+    ranks = [collect(stream(root, BatchShare(8, rank, 2, 2), lanes=2), 10) for rank in range(2)]
     for step in range(10):
         assert torch.equal(alone[step].ids, with_workers[step].ids)
         both = torch.cat([ranks[0][step].ids, ranks[1][step].ids])
@@ -104,24 +104,24 @@ def test_order_does_not_depend_on_workers_or_ranks(write_shards: ShardWriter) ->
 def test_too_few_shards_is_one_sentence(write_shards: ShardWriter) -> None:
     root = write_shards("s", [4, 4, 4])
     with pytest.raises(UserError, match=r"3 shards for 2 workers.*2 ranks"):
-        stream(root, Share(4, 0, 2, 2), workers=2)
+        stream(root, BatchShare(4, 0, 2, 2), workers=2)
     with pytest.raises(UserError, match="cannot be shared by 2 processes"):
-        Share(5, 0, 2, 2)
+        BatchShare(5, 0, 2, 2)
 
 
 def test_resident_set_is_permuted_whole_and_split_over_ranks(write_shards: ShardWriter) -> None:
-    pool = open_pool([str(write_shards("s", COUNTS))], "synth")
+    pool = open_shard_pool([str(write_shards("s", COUNTS))], "synth")
     images, labels, keys = load_resident([pool])
     assert index_of(images) == list(range(TOTAL))
     assert len(set(keys)) == TOTAL
-    ranks = [ResidentFeed(images, labels, keys, Share(6, r, 2, 2), seed=0, name="x") for r in range(2)]
-    alone = collect(ResidentFeed(images, labels, keys, Share(6), seed=0, name="x"), 9)
+    ranks = [ResidentFeed(images, labels, keys, BatchShare(6, r, 2, 2), seed=0, name="x") for r in range(2)]
+    alone = collect(ResidentFeed(images, labels, keys, BatchShare(6), seed=0, name="x"), 9)
     parts = [collect(feed, 9) for feed in ranks]
     for step in range(9):
         both = torch.cat([parts[0][step].ids, parts[1][step].ids])
         assert torch.equal(alone[step].ids, both)
     assert sorted(torch.cat([b.ids for b in alone]).tolist()) == list(range(TOTAL))  # 9 * 6 = one epoch
-    resumed = collect(ResidentFeed(images, labels, keys, Share(6), seed=0, name="x"), 4, start=5)
+    resumed = collect(ResidentFeed(images, labels, keys, BatchShare(6), seed=0, name="x"), 4, start=5)
     assert torch.equal(resumed[0].ids, alone[5].ids)
 
 
@@ -133,15 +133,15 @@ def test_small_sets_repeat_evenly() -> None:
 
 def test_directories_are_mixed_by_weight(write_shards: ShardWriter) -> None:
     roots = [str(write_shards("a", [8] * 4)), str(write_shards("b", [8] * 4))]
-    pool = open_pool(roots, "synth")
-    feed = StreamFeed(pool.split(), Share(10), seed=0, name="x", weights=[0.8, 0.2], window=5)
+    pool = open_shard_pool(roots, "synth")
+    feed = StreamFeed(pool.split(), BatchShare(10), seed=0, name="x", weights=[0.8, 0.2], window=5)
     ids = torch.cat([images.ids for images in collect(feed, 30)])
     assert (ids < 32).float().mean().item() == pytest.approx(0.8, abs=0.02)
     tail = torch.cat([images.ids for images in collect(feed, 10, start=20)])
     assert torch.equal(ids[200:], tail)
     images, labels, keys = load_resident(pool.split())
     resident = ResidentFeed(
-        images, labels, keys, Share(10), seed=0, name="x", sizes=[32, 32], weights=[0.8, 0.2]
+        images, labels, keys, BatchShare(10), seed=0, name="x", sizes=[32, 32], weights=[0.8, 0.2]
     )
     ids = torch.cat([images.ids for images in collect(resident, 30)])
     assert (ids < 32).float().mean().item() == pytest.approx(0.8, abs=0.02)
@@ -158,7 +158,9 @@ def test_mixture_counts_agree_with_choices() -> None:
 
 
 def test_jpeg_and_colour(write_shards: ShardWriter) -> None:
-    pool = open_pool([str(write_shards("j", [6, 6], channels=3, resolution=16, extension="jpg"))], "synth")
+    pool = open_shard_pool(
+        [str(write_shards("j", [6, 6], channels=3, resolution=16, extension="jpg"))], "synth"
+    )
     images, labels, _ = load_resident([pool])
     assert images.shape == (12, 3, 16, 16)
     assert images.is_contiguous()
@@ -169,21 +171,21 @@ def test_jpeg_and_colour(write_shards: ShardWriter) -> None:
 def test_unusable_directories(write_shards: ShardWriter, tmp_path: Path) -> None:
     synth, pseudo = write_shards("s", [4]), write_shards("p", [4], kind="pseudo")
     with pytest.raises(UserError, match="pseudo samples where synth"):
-        open_pool([str(pseudo)], "synth")
+        open_shard_pool([str(pseudo)], "synth")
     with pytest.raises(UserError, match="synth samples where pseudo"):
-        open_pool([str(synth)], "pseudo")
+        open_shard_pool([str(synth)], "pseudo")
     with pytest.raises(UserError, match="empty shard"):
-        open_pool([str(write_shards("e", [4, 0]))], "synth")
+        open_shard_pool([str(write_shards("e", [4, 0]))], "synth")
     with pytest.raises(UserError, match="must agree"):
-        open_pool([str(synth), str(write_shards("c", [4], channels=3))], "synth")
+        open_shard_pool([str(synth), str(write_shards("c", [4], channels=3))], "synth")
     with pytest.raises(UserError, match="no shard directory"):
-        open_pool([str(tmp_path / "missing")], "synth")
+        open_shard_pool([str(tmp_path / "missing")], "synth")
     lying = write_shards("l", [4], plan={"resolution": 16})
     with pytest.raises(UserError, match="8x8 pixels, its plan says 16x16"):
-        load_resident([open_pool([str(lying)], "synth")])
+        load_resident([open_shard_pool([str(lying)], "synth")])
     foreign = write_shards("f", [4], plan={"classes": [0, 1]})
     with pytest.raises(UserError, match="which its plan does not hold"):
-        load_resident([open_pool([str(foreign)], "synth")])
+        load_resident([open_shard_pool([str(foreign)], "synth")])
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from pptrain.config.settings import ViewsConfig
-from pptrain.data.pixels import crop_bytes, cutout_, sample
-from pptrain.data.views import Views
+from pptrain.data.transforms import crop_bytes, cutout_, sample
+from pptrain.data.views import ViewKey, ViewKind, Views
+
+KEY = ViewKey("x", 0)
 
 
 def images(channels: int = 1, side: int = 16, count: int = 64) -> torch.Tensor:
@@ -15,27 +17,29 @@ def images(channels: int = 1, side: int = 16, count: int = 64) -> torch.Tensor:
     return torch.randint(1, 256, (count, channels, side, side), dtype=torch.uint8, generator=generator)
 
 
-@pytest.mark.parametrize("kind", ["none", "weak", "strong"])
+@pytest.mark.parametrize("kind", ViewKind)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("crop", ["shift", "resized"])
-def test_views_repeat_and_differ_by_step(kind: str, channels: int, crop: str) -> None:
+def test_views_repeat_and_differ_by_step(kind: ViewKind, channels: int, crop: str) -> None:
     views = Views(ViewsConfig(crop=crop), 16, channels, seed=5)
     u = images(channels)
-    x = views.make(u, kind, "x", 3)
+    x = views.make(u, kind, ViewKey("x", 3))
     assert x.shape == (64, channels, 16, 16)
     assert x.dtype == torch.float32
     assert x.min() >= 0.0
     assert x.max() <= 1.0
-    assert torch.equal(x, views.make(u, kind, "x", 3))
-    if kind != "none":
-        assert not torch.equal(x, views.make(u, kind, "x", 4))
-        assert not torch.equal(x, views.make(u, kind, "y", 3))
-        assert not torch.equal(x, Views(ViewsConfig(crop=crop), 16, channels, seed=6).make(u, kind, "x", 3))
+    assert torch.equal(x, views.make(u, kind, ViewKey("x", 3)))
+    if kind is not ViewKind.NONE:
+        assert not torch.equal(x, views.make(u, kind, ViewKey("x", 4)))
+        assert not torch.equal(x, views.make(u, kind, ViewKey("y", 3)))
+        assert not torch.equal(
+            x, Views(ViewsConfig(crop=crop), 16, channels, seed=6).make(u, kind, ViewKey("x", 3))
+        )
 
 
 def test_weak_view_only_shifts_and_never_mirrors_grey_images() -> None:
     u = images()
-    x = (Views(ViewsConfig(), 16, 1, 0).make(u, "weak", 0) * 255).round().to(torch.uint8)
+    x = (Views(ViewsConfig(), 16, 1, 0).make(u, ViewKind.WEAK, KEY) * 255).round().to(torch.uint8)
     padded = torch.nn.functional.pad(u, (2, 2, 2, 2))
     for before, after in zip(padded, x, strict=True):
         places = [(i, j) for i in range(5) for j in range(5)]
@@ -46,8 +50,8 @@ def test_flip_is_a_setting() -> None:
     u = images(3)
     still = ViewsConfig(shift=0.0, flip=False)
     plain = u.float() / 255
-    assert torch.equal(Views(still, 16, 3, 0).make(u, "weak", 0), plain)
-    flipped = Views(ViewsConfig(shift=0.0), 16, 3, 0).make(u, "weak", 0)  # on for colour by default
+    assert torch.equal(Views(still, 16, 3, 0).make(u, ViewKind.WEAK, KEY), plain)
+    flipped = Views(ViewsConfig(shift=0.0), 16, 3, 0).make(u, ViewKind.WEAK, KEY)  # on for colour by default
     mirrored = [not torch.equal(a, b) for a, b in zip(flipped, plain, strict=True)]
     assert 15 < sum(mirrored) < 50
     for after, before, is_mirror in zip(flipped, plain, mirrored, strict=True):
@@ -58,19 +62,19 @@ def test_strong_view_without_strength_is_the_image() -> None:
     still = ViewsConfig(shift=0, rotate=0, shear=0, zoom=0, color=0, cutout=0)
     u = images()
     torch.testing.assert_close(
-        Views(still, 16, 1, 0).make(u, "strong", 0), u.float() / 255, atol=1e-5, rtol=0
+        Views(still, 16, 1, 0).make(u, ViewKind.STRONG, KEY), u.float() / 255, atol=1e-5, rtol=0
     )
 
 
 def test_colour_map() -> None:
     still = ViewsConfig(shift=0, rotate=0, shear=0, zoom=0, cutout=0, flip=False)
     grey = torch.full((8, 3, 16, 16), 128, dtype=torch.uint8)
-    changed = Views(still, 16, 3, 0).make(grey, "strong", 0)  # hue and saturation leave grey alone
+    changed = Views(still, 16, 3, 0).make(grey, ViewKind.STRONG, KEY)  # hue and saturation leave grey alone
     torch.testing.assert_close(changed[:, 0], changed[:, 1], atol=1e-3, rtol=0)
     assert changed[:, :, 8, 8].std() > 0.01
     red = torch.zeros(8, 3, 16, 16, dtype=torch.uint8)
     red[:, 0] = 200
-    turned = Views(still, 16, 3, 0).make(red, "strong", 0)[:, :, 8, 8]
+    turned = Views(still, 16, 3, 0).make(red, ViewKind.STRONG, KEY)[:, :, 8, 8]
     assert (turned[:, 0] > turned[:, 1:].amax(1)).all()  # still red
     assert turned.std(0).min() > 0.01  # but never the same red
 
@@ -88,9 +92,9 @@ def test_cutout_erases_one_square_of_bounded_area(side: int) -> None:
 
 def test_empty_batch_and_other_sizes() -> None:
     views = Views(ViewsConfig(), 16, 1, 0)
-    for kind in ("none", "weak", "strong"):
-        assert views.make(images()[:0], kind, 0).shape == (0, 1, 16, 16)
-        assert views.make(images(side=20), kind, 0).shape == (64, 1, 16, 16)
+    for kind in ViewKind:
+        assert views.make(images()[:0], kind, KEY).shape == (0, 1, 16, 16)
+        assert views.make(images(side=20), kind, KEY).shape == (64, 1, 16, 16)
 
 
 def test_sampling_grid_is_affine_grid() -> None:
@@ -118,12 +122,12 @@ def test_crops_resized_as_bytes_agree_with_sampling() -> None:
     torch.testing.assert_close(fast[inner], sampled[inner], atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["weak", "strong"])
-def test_parts_and_threads_change_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [ViewKind.WEAK, ViewKind.STRONG])
+def test_parts_and_threads_change_nothing(kind: ViewKind, monkeypatch: pytest.MonkeyPatch) -> None:
     u, before = images(3, side=80, count=12), torch.get_num_threads()
-    whole = Views(ViewsConfig(crop="resized"), 72, 3, seed=1).make(u, kind, 0)
+    whole = Views(ViewsConfig(crop="resized"), 72, 3, seed=1).make(u, kind, KEY)
     monkeypatch.setattr("pptrain.data.views._PART_PIXELS", 5 * 72 * 72)
     for threads in (1, 3):
-        parts = Views(ViewsConfig(crop="resized"), 72, 3, seed=1, threads=threads).make(u, kind, 0)
+        parts = Views(ViewsConfig(crop="resized"), 72, 3, seed=1, threads=threads).make(u, kind, KEY)
         assert torch.equal(whole, parts)
     assert torch.get_num_threads() == before

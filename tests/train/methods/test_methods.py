@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ppcore.classifiers import ClassifierSpec
 from ppcore.errors import UserError
 from pptrain.methods import METHODS, SemiSupervised, make_method
-from pptrain.methods.base import Batch, Context
+from pptrain.methods.base import OTHER, STRONG, WEAK, Batch, Context
 from pptrain.methods.supervised import cutmix, mixup
 from pptrain.models.network import Network, untracked
 
@@ -37,9 +37,8 @@ def toy(norm: bool = True) -> Network:
 def batch(labeled: int = 6, unlabeled: int = 10) -> Batch:
     g = torch.Generator().manual_seed(1)
     x = torch.rand(labeled, 1, 8, 8, generator=g)
-    names = ("u_weak", "u_strong", "u_other")
-    extra = {name: torch.rand(unlabeled, 1, 8, 8, generator=g) for name in names}
-    return {"x": x, "y": torch.arange(labeled) % K, "u_index": torch.arange(unlabeled), **extra}
+    views = {view: torch.rand(unlabeled, 1, 8, 8, generator=g) for view in (WEAK, STRONG, OTHER)}
+    return Batch(x, torch.arange(labeled) % K, views, torch.arange(unlabeled))
 
 
 def ready(name: str, model: nn.Module, batch_norm: str = "joint", **options: object) -> SemiSupervised:
@@ -107,13 +106,13 @@ def test_empty_unlabeled_batch_is_supervised_training(name: str) -> None:
 def test_no_gradient_through_the_weak_view(name: str, batch_norm: str) -> None:
     model = toy(norm=False)
     given = batch()
-    for view in ("u_weak", "u_strong"):
-        given[view].requires_grad_(True)
+    for view in (WEAK, STRONG):
+        given.unlabeled[view].requires_grad_(True)
     options = {"threshold": 0.0} if name in ("uda", "fixmatch") else {}
     ready(name, model, batch_norm, **options).step(model, given, 0.5)["loss"].backward()
-    weak = given["u_weak"].grad
+    weak = given.unlabeled[WEAK].grad
     assert weak is None or weak.abs().sum() == 0
-    assert given["u_strong"].grad.abs().sum() > 0
+    assert given.unlabeled[STRONG].grad.abs().sum() > 0
 
 
 def test_mean_teacher_teaches_the_student_and_not_itself() -> None:
@@ -134,7 +133,7 @@ def test_vat_direction_raises_the_divergence() -> None:
     from pptrain.methods import losses
     from pptrain.methods.consistency import _unit
 
-    x = batch()["u_weak"]
+    x = batch().unlabeled[WEAK]
     with torch.no_grad(), untracked(model):
         log_p = model(x).log_softmax(1)
         noise = [
@@ -167,7 +166,7 @@ def running(model: nn.Module) -> Tensor:
 def test_batch_norm_modes() -> None:
     """labeled and split: running statistics see labelled images only; joint sees all."""
     labeled_only = toy()
-    labeled_only(batch()["x"])
+    labeled_only(batch().x)
     after = {}
     for mode in ("joint", "labeled", "split"):
         model = toy()
@@ -176,7 +175,7 @@ def test_batch_norm_modes() -> None:
     assert torch.allclose(after["labeled"], running(labeled_only))
     assert torch.allclose(after["split"], running(labeled_only))
     assert not torch.allclose(after["joint"], running(labeled_only))
-    model, x = toy(), batch()["u_weak"]
+    model, x = toy(), batch().unlabeled[WEAK]
     before = running(model)
     with untracked(model):
         by_batch = model(x)
@@ -190,17 +189,17 @@ def test_batch_norm_labeled_normalises_all_by_the_labelled_images() -> None:
     alone, frozen = copy.deepcopy(model), copy.deepcopy(model)
     frozen_layer = next(m for m in frozen.modules() if isinstance(m, nn.BatchNorm2d))
     frozen_layer.momentum = 1.0
-    frozen(given["x"])  # its running statistics are now the batch's, the variance unbiased
-    values = given["x"].numel()  # a channel
+    frozen(given.x)  # its running statistics are now the batch's, the variance unbiased
+    values = given.x.numel()  # a channel
     frozen_layer.running_var *= (values - 1) / values
     z_x, logits = ready("uda", model, "labeled").forward(model, given)
-    assert torch.allclose(z_x, alone(given["x"]), atol=1e-5)
-    assert torch.allclose(logits["u_strong"], frozen.eval()(given["u_strong"]), atol=1e-5)
+    assert torch.allclose(z_x, alone(given.x), atol=1e-5)
+    assert torch.allclose(logits[STRONG], frozen.eval()(given.unlabeled[STRONG]), atol=1e-5)
     for kept, same in zip(model.buffers(), alone.buffers(), strict=True):
         assert torch.allclose(kept, same)
     z_x, _ = ready("uda", model, "labeled").forward(model, given)
     gradient = torch.autograd.grad(z_x.square().sum(), list(model.parameters()))
-    expected = torch.autograd.grad(alone(given["x"]).square().sum(), list(alone.parameters()))
+    expected = torch.autograd.grad(alone(given.x).square().sum(), list(alone.parameters()))
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(gradient, expected, strict=True))
     assert "forward" not in vars(next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d)))
 

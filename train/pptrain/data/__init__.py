@@ -1,25 +1,29 @@
 """Where batches come from: resident, streamed and labelled images, their order and their views."""
 
-from pptrain.data.feed import Feed, Images, Share
-from pptrain.data.labeled import choose_labeled, choose_monitor, fingerprint, split_validation, val_share
-from pptrain.data.pool import Pool, open_pool
+from pptrain.data.decoding import decode_into
+from pptrain.data.feed import BatchShare, Feed, RawBatch
+from pptrain.data.labeled import choose_labeled, choose_monitored, fingerprint, split_validation, val_share
 from pptrain.data.resident import ResidentFeed, load_resident
+from pptrain.data.shard_pool import ShardPool, open_shard_pool
 from pptrain.data.stream import StreamFeed
-from pptrain.data.views import Views
+from pptrain.data.views import ViewKey, ViewKind, Views
 
 __all__ = [
+    "BatchShare",
     "Feed",
-    "Images",
-    "Pool",
+    "RawBatch",
     "ResidentFeed",
-    "Share",
+    "ShardPool",
     "StreamFeed",
+    "ViewKey",
+    "ViewKind",
     "Views",
     "choose_labeled",
-    "choose_monitor",
+    "choose_monitored",
+    "decode_into",
     "fingerprint",
     "load_resident",
-    "open_pool",
+    "open_shard_pool",
     "split_validation",
     "val_share",
 ]

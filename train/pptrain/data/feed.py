@@ -1,4 +1,4 @@
-"""What every source of batches is: a batch, a process's share of it, and an endless repeatable sequence."""
+"""What every source of batches is: a batch as stored, a process's share of it, and an endless repeatable sequence of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ from torch import Tensor
 from ppcore.errors import UserError
 
 
-class Images(NamedTuple):
-    """One batch: uint8 (B, C, H, W), int64 (B,) labels (-1 where there are none), int64 (B,) positions in the whole set."""
+class RawBatch(NamedTuple):
+    """One batch as it was stored, before any view is made of it.
+
+    Attributes:
+        images: uint8 (B, C, H, W).
+        labels: int64 (B,), -1 where there are none.
+        ids: int64 (B,), positions in the whole set.
+    """
 
     images: Tensor
     labels: Tensor
@@ -20,31 +26,31 @@ class Images(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchShare:
     """Which part of every global batch this process makes.
 
     Attributes:
         batch: images of a global batch, over all ranks.
-        rank, world: this process and how many there are.
-        groups: parts a global batch is cut into, a multiple of `world`; the order of a stream depends on it.
+        rank, world_size: this process and how many there are.
+        groups: parts a global batch is cut into, a multiple of `world_size`; the order of a stream depends on it.
     """
 
     batch: int
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
     groups: int = 1
 
     def __post_init__(self) -> None:
-        if self.groups % self.world or self.batch % self.groups:
+        if self.groups % self.world_size or self.batch % self.groups:
             raise UserError(
-                f"a batch of {self.batch} images in {self.groups} groups cannot be shared by {self.world} processes; the "
+                f"a batch of {self.batch} images in {self.groups} groups cannot be shared by {self.world_size} processes; the "
                 f"batch must be a multiple of data.groups, and that of the processes"
             )
 
     @property
     def local(self) -> int:
         """Images of a batch in this process."""
-        return self.batch // self.world
+        return self.batch // self.world_size
 
     @property
     def group(self) -> int:
@@ -52,8 +58,8 @@ class Share:
         return self.batch // self.groups
 
     @property
-    def my_groups(self) -> range:
-        each = self.groups // self.world
+    def local_groups(self) -> range:
+        each = self.groups // self.world_size
         return range(self.rank * each, (self.rank + 1) * each)
 
 
@@ -62,7 +68,7 @@ class Feed(Protocol):
 
     samples: int
 
-    def batches(self, start: int) -> Generator[Images, None, None]:
+    def batches(self, start: int) -> Generator[RawBatch, None, None]:
         """Batches number `start`, `start + 1`, ..."""
 
     def key(self, index: int) -> str:

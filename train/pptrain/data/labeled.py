@@ -20,7 +20,7 @@ def choose_labeled(target: Target, labels_per_class: int, label_seed: int) -> Im
     return target.train.select(few_shot(target.train.labels, wanted, label_seed))
 
 
-def choose_monitor(target: Target, labeled: ImageSet, count: int, label_seed: int) -> ImageSet:
+def choose_monitored(target: Target, labeled: ImageSet, count: int, label_seed: int) -> ImageSet:
     """`count` of the training images that are not labelled, to watch a run with; none of them may decide anything."""
     used = set(labeled.ids)
     unused = np.array([p for p, name in enumerate(target.train.ids) if name not in used], dtype=np.int64)

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pptrain.data.feed import Images, Share
+from pptrain.data.decoding import decode_into
+from pptrain.data.feed import BatchShare, RawBatch
 from pptrain.data.order import Mixture, Permuted
-from pptrain.data.pool import Pool, decode_into
+from pptrain.data.shard_pool import ShardPool
 
 
 class ResidentFeed:
@@ -29,7 +30,7 @@ class ResidentFeed:
         images: Tensor,
         labels: Tensor,
         keys: Sequence[str],
-        share: Share,
+        share: BatchShare,
         *,
         seed: int,
         name: str,
@@ -43,14 +44,14 @@ class ResidentFeed:
         self.bases = np.cumsum([0, *sizes])[:-1]
         self.orders = [Permuted(n, seed, f"{name}-{i}") for i, n in enumerate(sizes)]
 
-    def batches(self, start: int) -> Generator[Images, None, None]:
+    def batches(self, start: int) -> Generator[RawBatch, None, None]:
         share = self.share
         drawn = self.mixture.drawn(start * share.batch)
         while True:
             index = torch.from_numpy(self._positions(start * share.batch, drawn))
             index = index[share.rank * share.local : (share.rank + 1) * share.local]
             where = index.to(self.images.device)
-            yield Images(self.images[where], self.labels[where], index)
+            yield RawBatch(self.images[where], self.labels[where], index)
             start += 1
 
     def _positions(self, first: int, drawn: np.ndarray) -> np.ndarray:
@@ -72,7 +73,7 @@ class ResidentFeed:
         self.images, self.labels = self.images.to(device), self.labels.to(device)
 
 
-def load_resident(pools: Sequence[Pool]) -> tuple[Tensor, Tensor, list[str]]:
+def load_resident(pools: Sequence[ShardPool]) -> tuple[Tensor, Tensor, list[str]]:
     """Decode whole pools: uint8 (N, C, H, W), dense labels int64 (N,), keys."""
     total, first = sum(pool.samples for pool in pools), pools[0]
     images = np.empty((total, first.resolution, first.resolution, first.channels), dtype=np.uint8)

@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ppcore.errors import UserError
 from ppcore.shards import RawSample
-from pptrain.data.feed import Images, Share
+from pptrain.data.decoding import decode_into
+from pptrain.data.feed import BatchShare, RawBatch
 from pptrain.data.order import LaneOrder, Mixture
-from pptrain.data.pool import Pool, decode_into
+from pptrain.data.shard_pool import ShardPool
 
 _PREFETCH = 4  # batches a worker prepares ahead
 
@@ -22,7 +23,7 @@ _PREFETCH = 4  # batches a worker prepares ahead
 class _PoolReader:
     """Samples of one lane of a pool in emission order, holding at most a window and two shards of encoded images."""
 
-    def __init__(self, pool: Pool, order: LaneOrder, start: int) -> None:
+    def __init__(self, pool: ShardPool, order: LaneOrder, start: int) -> None:
         self.pool, self.order = pool, order
         epoch, skip = order.locate(start)
         self._emission = self._emit(epoch, skip)
@@ -106,8 +107,8 @@ class StreamFeed:
 
     def __init__(
         self,
-        pools: Sequence[Pool],
-        share: Share,
+        pools: Sequence[ShardPool],
+        share: BatchShare,
         *,
         seed: int,
         name: str,
@@ -142,7 +143,7 @@ class StreamFeed:
             window=self.window,
         )
 
-    def batches(self, start: int) -> Generator[Images, None, None]:
+    def batches(self, start: int) -> Generator[RawBatch, None, None]:
         loader = DataLoader(
             _Decoder(self, start),
             batch_size=None,
@@ -151,7 +152,7 @@ class StreamFeed:
             pin_memory=torch.cuda.is_available() and self.workers > 0,
         )
         for images, labels, index in loader:
-            yield Images(images.permute(0, 3, 1, 2), labels, index)
+            yield RawBatch(images.permute(0, 3, 1, 2), labels, index)
 
     def key(self, index: int) -> str:
         pool = int(np.searchsorted(self.bases, index, side="right")) - 1
@@ -178,7 +179,7 @@ class _Decoder(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
         size = share.local
         images = torch.empty(size, first.resolution, first.resolution, first.channels, dtype=torch.uint8)
         pixels, labels, index, row = images.numpy(), [0] * size, [0] * size, 0
-        for group in share.my_groups:
+        for group in share.local_groups:
             lane = group * feed.lanes + step % feed.lanes
             if lane not in lanes:
                 lanes[lane] = _Lane(feed, lane, step // feed.lanes * share.group)

@@ -1,7 +1,7 @@
 """Weak and strong views of a whole uint8 batch: a handful of tensor operations, on the CPU or the GPU.
 
-Every random number comes from one CPU generator seeded by (run seed, step, stream), so a resumed run makes the same views and a GPU
-makes the same choices as a CPU.
+Every random number comes from one CPU generator seeded by the run's seed and a :class:`ViewKey`, so a resumed run makes the same
+views and a GPU makes the same choices as a CPU.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 
 import torch
@@ -18,14 +19,36 @@ from torch.nn import functional as F
 
 from ppcore.seeds import derive
 from pptrain.config import ViewsConfig
-from pptrain.data.pixels import crop_bytes, cutout_, recolor, sample
+from pptrain.data.transforms import crop_bytes, cutout_, recolor, sample
 
-KINDS = ("none", "weak", "strong")
 _SHIFT_UP_TO = 64
 _PART_PIXELS = 1 << 19  # of a channel, rendered at once on the CPU
 # Rotation about the grey axis in the YIQ colour space (as in torchvision's adjust_hue, but linear).
 _TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _FROM_YIQ = torch.linalg.inv(_TO_YIQ)
+
+
+class ViewKind(StrEnum):
+    """How much a view may change an image."""
+
+    NONE = "none"
+    WEAK = "weak"
+    STRONG = "strong"
+
+
+@dataclass(frozen=True)
+class ViewKey:
+    """What the random numbers of a view belong to; with the run's seed and the kind of view it decides them all.
+
+    Attributes:
+        stream: name of the view among those of a step.
+        step: number of the (micro-)batch.
+        group: part of the batch (`data.groups`).
+    """
+
+    stream: str
+    step: int
+    group: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,22 +80,17 @@ class Views:
             self.config.crop == "auto" and self.resolution > _SHIFT_UP_TO
         )
 
-    def make(self, images: Tensor, kind: str, *stream: str | int) -> Tensor:
-        """One view of every image.
-
-        Args:
-            images: uint8 (B, C, H, W).
-            kind: `none`, `weak` or `strong`.
-            stream: what the random numbers belong to (a name, the step, the part of the batch).
-        """
+    def make(self, images: Tensor, kind: ViewKind, key: ViewKey) -> Tensor:
+        """One view of every image: uint8 (B, C, H, W) -> float32 (B, C, R, R) in [0, 1]; a function of the arguments alone."""
         batch = images.shape[0]
-        if kind == "none" or batch == 0:
+        if kind is ViewKind.NONE or batch == 0:
             return self.plain(images)
-        generator = torch.Generator().manual_seed(derive(self.seed, "view", kind, *stream))
-        if kind == "weak" and not self.resized:
+        seed = derive(self.seed, "view", kind.value, key.stream, key.step, key.group)
+        generator = torch.Generator().manual_seed(seed)
+        if kind is ViewKind.WEAK and not self.resized:
             return self._shifted(images, generator)
         boxes = self._resized_crop(batch, generator) if self.resized else self._shift(batch, generator)
-        if kind == "weak":
+        if kind is ViewKind.WEAK:
             return self._in_parts(self._render_weak, images, boxes)
         boxes = self._affine(boxes, generator)
         matrix, bias = self._color(batch, generator)

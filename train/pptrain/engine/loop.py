@@ -16,20 +16,20 @@ from ppcore.console import Progress
 from ppcore.errors import UserError
 from ppcore.seeds import derive
 from ppcore.targets import ImageSet
-from pptrain.data import Images, ResidentFeed, Views
+from pptrain.data import RawBatch, ResidentFeed, ViewKey, ViewKind, Views
 from pptrain.engine.checkpoint import FOLDER, LAST, save_checkpoint
 from pptrain.engine.meter import Meter
 from pptrain.engine.optimiser import make_optimizer, rate_factor, set_rate
 from pptrain.engine.ranks import Ranks
 from pptrain.engine.task import Task
 from pptrain.evaluation import Metrics, Report, load_images, predict_logits, summarize
-from pptrain.methods import Batch, Context, SemiSupervised
+from pptrain.methods import Batch, Context
 from pptrain.models import Ema, Network, Teacher, choose_layout
 
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _CHECKPOINT_EVERY_S = 60.0
 
-Batches = Generator[Images, None, None]
+Batches = Generator[RawBatch, None, None]
 
 
 class Trainer:
@@ -166,25 +166,21 @@ class Trainer:
         self.step += 1
         return waited
 
-    def _batch(self, images: Images, extra: Images | None, number: int) -> Batch:
+    def _batch(self, images: RawBatch, extra: RawBatch | None, number: int) -> Batch:
         """Views of a batch, made on the device, group by group so that they do not depend on the number of processes."""
-        batch = {
-            "x": self._view(images.images, self.config.views.labeled, "x", number),
-            "y": images.labels.to(self.device, non_blocking=True),
-        }
-        if extra is not None:
-            assert isinstance(self.method, SemiSupervised)
-            for name, kind in self.method.views.items():
-                batch[name] = self._view(extra.images, kind, name, number)
-            batch["u_index"] = extra.ids.to(self.device, non_blocking=True)
-        return batch
+        x = self._view(images.images, ViewKind(self.config.views.labeled), "x", number)
+        y = images.labels.to(self.device, non_blocking=True)
+        if extra is None:
+            return Batch(x, y)
+        views = {view: self._view(extra.images, view.kind, view, number) for view in self.method.views}
+        return Batch(x, y, views, extra.ids.to(self.device, non_blocking=True))
 
-    def _view(self, images: Tensor, kind: str, name: str, number: int) -> Tensor:
+    def _view(self, images: Tensor, kind: ViewKind, name: str, number: int) -> Tensor:
         images = images.to(self.device, non_blocking=True)
         groups = self.task.config.data.groups // self.ranks.world
         first = self.ranks.rank * groups
         parts = [
-            self.views.make(part, kind, name, number, first + group)
+            self.views.make(part, kind, ViewKey(name, number, first + group))
             for group, part in enumerate(images.chunk(groups))
         ]
         x = parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -9,7 +9,7 @@ from ppcore.classifiers import Classifier, usual_input
 from ppcore.errors import UserError
 from ppcore.targets import ImageSet, Target
 from pptrain.config import TrainConfig
-from pptrain.data import Pool, choose_labeled, split_validation, val_share
+from pptrain.data import ShardPool, choose_labeled, split_validation, val_share
 from pptrain.engine.ranks import Ranks, has_bf16
 from pptrain.methods import Method, SemiSupervised
 
@@ -53,8 +53,8 @@ def resolve(
     ranks: Ranks,
     *,
     source: Classifier | None,
-    pool: Pool | None,
-    extra: Pool | None,
+    pool: ShardPool | None,
+    extra: ShardPool | None,
     target: Target | None,
 ) -> TrainConfig:
     """Fill in what was left to be chosen."""
@@ -120,7 +120,7 @@ def _length(config: TrainConfig, samples: int) -> int:
     return min(max(math.ceil(epochs * an_epoch), low), high)
 
 
-def _label_seed(config: TrainConfig, extra: Pool | None) -> int:
+def _label_seed(config: TrainConfig, extra: ShardPool | None) -> int:
     """The labelled images must be the ones that conditioned the pseudo samples, so the pseudo plan's seed is the default."""
     if config.data.label_seed >= 0:
         return config.data.label_seed

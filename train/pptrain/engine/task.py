@@ -15,16 +15,16 @@ from ppcore.seeds import derive
 from ppcore.targets import ImageSet, Target, load_target, stack
 from pptrain.config import TrainConfig
 from pptrain.data import (
+    BatchShare,
     Feed,
-    Pool,
     ResidentFeed,
-    Share,
+    ShardPool,
     StreamFeed,
     choose_labeled,
-    choose_monitor,
+    choose_monitored,
     fingerprint,
     load_resident,
-    open_pool,
+    open_shard_pool,
 )
 from pptrain.engine.ranks import Ranks
 from pptrain.engine.resolve import REAL, check_sources, resolve, split_labeled
@@ -78,11 +78,11 @@ def open_task(config: TrainConfig, ranks: Ranks) -> Task:
     check_sources(config, method)
     data = config.data
     source = load_classifier(config.model.init) if config.model.init else None
-    pool = open_pool(data.shards, "synth") if data.shards else None
+    pool = open_shard_pool(data.shards, "synth") if data.shards else None
     target = load_target(data.target) if data.target else None
     extra = None
     if data.unlabeled and not data.unlabeled[0].startswith(REAL):
-        extra = open_pool(data.unlabeled, "pseudo")
+        extra = open_shard_pool(data.unlabeled, "pseudo")
     config = resolve(config, ranks, source=source, pool=pool, extra=extra, target=target)
     data = config.data
     if pool is not None:
@@ -95,7 +95,9 @@ def open_task(config: TrainConfig, ranks: Ranks) -> Task:
     spec = make_spec(config.model.arch, class_names, data.channels, data.resolution, source)
     torch.manual_seed(derive(config.seed, "start"))
     net, started = make_network(spec, source, config.model.init)
-    share = Share(config.optim.batch_size // config.optim.accumulate, ranks.rank, ranks.world, data.groups)
+    share = BatchShare(
+        config.optim.batch_size // config.optim.accumulate, ranks.rank, ranks.world, data.groups
+    )
     labeled: Feed
     fingerprints: dict[str, Any] = {}
     val: ImageSet | None = None
@@ -135,7 +137,7 @@ def open_task(config: TrainConfig, ranks: Ranks) -> Task:
     return task
 
 
-def _check_channels(pool: Pool | None, channels: int) -> None:
+def _check_channels(pool: ShardPool | None, channels: int) -> None:
     if pool is not None and pool.channels == 3 and channels == 1:
         raise UserError(
             f"{pool.sets[0].store} holds RGB images but the model takes 1 channel; use grey shards or a model for RGB"
@@ -154,7 +156,7 @@ def _open_teacher(config: TrainConfig, class_names: tuple[str, ...]) -> Classifi
     return teacher
 
 
-def _notes(config: TrainConfig, extra: Pool | None, target: Target | None) -> list[str]:
+def _notes(config: TrainConfig, extra: ShardPool | None, target: Target | None) -> list[str]:
     notes = []
     if extra is not None and target is not None:
         planned = extra.sets[0].plan.get("target") or {}
@@ -179,7 +181,7 @@ def _monitor(config: TrainConfig, target: Target | None) -> ImageSet | None:
     if target is None or not data.monitor:
         return None
     labeled = choose_labeled(target, data.labels_per_class, data.label_seed)
-    watched = choose_monitor(target, labeled, data.monitor, data.label_seed)
+    watched = choose_monitored(target, labeled, data.monitor, data.label_seed)
     return watched if len(watched) else None
 
 
@@ -187,7 +189,7 @@ def _image_feed(
     images: ImageSet,
     spec: ClassifierSpec,
     config: TrainConfig,
-    share: Share,
+    share: BatchShare,
     name: str,
     *,
     blind: bool = False,
@@ -198,7 +200,7 @@ def _image_feed(
     return ResidentFeed(pixels, labels, images.ids, share, seed=config.seed, name=name)
 
 
-def _add_unlabeled(task: Task, extra: Pool | None, target: Target | None, share: Share) -> None:
+def _add_unlabeled(task: Task, extra: ShardPool | None, target: Target | None, share: BatchShare) -> None:
     config = task.config
     if not isinstance(task.method, SemiSupervised):
         return
@@ -217,7 +219,7 @@ def _add_unlabeled(task: Task, extra: Pool | None, target: Target | None, share:
     task.notes.append(f"unlabelled images: {len(real)} real training images of {other.name}")
 
 
-def _pool_feed(pool: Pool, config: TrainConfig, share: Share, name: str) -> Feed:
+def _pool_feed(pool: ShardPool, config: TrainConfig, share: BatchShare, name: str) -> Feed:
     """Resident when it fits, streamed otherwise."""
     data = config.data
     pools = pool.split() if data.weights else [pool]

@@ -1,4 +1,4 @@
-"""Every training method by name."""
+"""Every training method by name: one class a method, with losses that are pure functions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from ppcore.errors import UserError
 from pptrain.config import parse, suggest
-from pptrain.methods.base import Batch, Context, Method, SemiSupervised
+from pptrain.methods.base import Batch, Context, Method, SemiSupervised, UnlabeledView
 from pptrain.methods.consistency import FeatureConsistency, MeanTeacher, PiModel, Vat
 from pptrain.methods.distill import LogitMatching, SoftTarget
 from pptrain.methods.entropy import EntMin, PseudoLabel, SoftPseudoLabel
@@ -32,7 +32,7 @@ METHODS: dict[str, type[Method]] = {
     "feature-consistency": FeatureConsistency,
 }
 
-__all__ = ["METHODS", "Batch", "Context", "Method", "SemiSupervised", "make_method"]
+__all__ = ["METHODS", "Batch", "Context", "Method", "SemiSupervised", "UnlabeledView", "make_method"]
 
 
 def make_method(name: str, options: dict[str, Any]) -> Method:

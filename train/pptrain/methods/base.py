@@ -1,11 +1,15 @@
-"""What a training method is."""
+"""What a training method is: `setup` once, then `step` turns a batch into losses and `after_step` follows the optimiser.
+
+To add one: a dataclass in a file of this room whose fields are its options, and a line in `METHODS`.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import ClassVar
 
 import torch
@@ -13,10 +17,42 @@ from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from pptrain.config import Amount
+from pptrain.data import ViewKind
 from pptrain.models import by_first, untracked
 
-Batch = dict[str, Tensor]
 Losses = dict[str, Tensor]
+
+
+class UnlabeledView(StrEnum):
+    """The views of the unlabelled images that a method can ask for; the value names the view's random stream."""
+
+    WEAK = "u_weak"
+    OTHER = "u_other"  # a second weak view
+    STRONG = "u_strong"
+
+    @property
+    def kind(self) -> ViewKind:
+        return ViewKind.STRONG if self is UnlabeledView.STRONG else ViewKind.WEAK
+
+
+WEAK, OTHER, STRONG = UnlabeledView
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step sees, on the model's device.
+
+    Attributes:
+        x: labelled images, float32 (B, C, R, R) in [0, 1].
+        y: their labels, int64 (B,).
+        unlabeled: views of one batch of unlabelled images, float32 (N, C, R, R) in [0, 1] each: those of `Method.views`.
+        index: the unlabelled images' positions in their set, int64 (N,).
+    """
+
+    x: Tensor
+    y: Tensor
+    unlabeled: dict[UnlabeledView, Tensor] = field(default_factory=dict)
+    index: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
 
 @dataclass
@@ -27,7 +63,7 @@ class Context:
         num_classes: K of the task.
         model: the model as it is before the first step, on its device.
         batch_norm: `joint`, `labeled` or `split`.
-        unlabeled_samples: size of the unlabelled set; a batch's `u_index` lies below it.
+        unlabeled_samples: size of the unlabelled set; a batch's `index` lies below it.
         teacher: images in [0, 1] -> logits (B, K), for distillation.
     """
 
@@ -42,17 +78,14 @@ class Context:
 class Method(ABC):
     """One way to turn a batch into a loss. The dataclass fields of a subclass are its options and their reference defaults.
 
-    A batch holds `x` float (B, C, R, R) in [0, 1] and `y` int64 (B,); methods with `views` also get those names as views of one
-    unlabelled batch (N, C, R, R) and `u_index` int64 (N,), the images' positions in the unlabelled set.
-
     Class attributes:
-        views: name in the batch -> kind of view (`weak` or `strong`); empty for methods without unlabelled images.
+        views: what the batch holds of the unlabelled images; empty for methods without any.
         needs_teacher: whether `Context.teacher` must be there.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    views: ClassVar[dict[str, str]] = {}
+    views: ClassVar[tuple[UnlabeledView, ...]] = ()
     needs_teacher: ClassVar[bool] = False
 
     def setup(self, context: Context) -> None:
@@ -104,30 +137,35 @@ class SemiSupervised(Method):
         model: nn.Module,
         batch: Batch,
         *,
-        fixed: tuple[str, ...] = (),
-        names: tuple[str, ...] | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits of `x` and of every view (or those of `names`), with batch norm as the run asks.
+        fixed: tuple[UnlabeledView, ...] = (),
+        views: tuple[UnlabeledView, ...] | None = None,
+    ) -> tuple[Tensor, dict[UnlabeledView, Tensor]]:
+        """Logits (B, K) of `x` and (N, K) of every view (or those of `views`), with batch norm as the run asks.
 
         Args:
             fixed: views that no gradient goes through; they are detached, and computed without a graph where they are not
                 part of the joint batch.
         """
-        x = batch["x"]
-        names = tuple(self.views) if names is None else names
+        x, u = batch.x, batch.unlabeled
+        views = self.views if views is None else views
         if self.context.batch_norm != "split":
             labeled = self.context.batch_norm == "labeled"
             with by_first(model, x.shape[0]) if labeled else nullcontext():
-                z = model(torch.cat([x, *(batch[name] for name in names)]))
-            z_x, *z_u = z.split([x.shape[0], *(batch[name].shape[0] for name in names)])
-            return z_x, {n: t.detach() if n in fixed else t for n, t in zip(names, z_u, strict=True)}
+                z = model(torch.cat([x, *(u[view] for view in views)]))
+            z_x, *z_u = z.split([x.shape[0], *(u[view].shape[0] for view in views)])
+            return z_x, {v: t.detach() if v in fixed else t for v, t in zip(views, z_u, strict=True)}
         z_x = model(x)
-        logits: dict[str, Tensor] = {}
+        logits: dict[UnlabeledView, Tensor] = {}
         with untracked(model):
             for held in (True, False):
-                group = [name for name in names if (name in fixed) == held]
+                group = [view for view in views if (view in fixed) == held]
                 if group:
                     with torch.set_grad_enabled(not held):
-                        z = model(torch.cat([batch[name] for name in group]))
+                        z = model(torch.cat([u[view] for view in group]))
                     logits.update(zip(group, z.chunk(len(group)), strict=True))
         return z_x, logits
+
+    def combine(self, labeled: Tensor, unlabeled: Tensor, share: float = 1.0, **parts: Tensor) -> Losses:
+        """The losses of a step: `labeled` + `share` * lambda_u * `unlabeled` to descend, the two, and `parts` to look at."""
+        loss = labeled + self.lambda_u * share * unlabeled
+        return {"loss": loss, "loss_labeled": labeled, "loss_unlabeled": unlabeled, **parts}

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from pptrain.config import Amount
 from pptrain.methods import losses
-from pptrain.methods.base import Batch, Context, Losses, SemiSupervised
+from pptrain.methods.base import OTHER, STRONG, WEAK, Batch, Context, Losses, SemiSupervised
 from pptrain.models import Network, average_into, untracked
 
 
@@ -28,18 +28,13 @@ class PiModel(SemiSupervised):
     lambda_u: Amount = 10.0
     ramp: Amount = 0.4
 
-    views: ClassVar[dict[str, str]] = {"u_weak": "weak", "u_other": "weak"}
+    views: ClassVar = (WEAK, OTHER)
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
         z, u = self.forward(model, batch)
-        supervised = losses.cross_entropy(z, batch["y"])
-        unlabeled = losses.consistency_mse(u["u_weak"], u["u_other"])
-        weight = self.lambda_u * losses.ramp(progress, self.ramp)
-        return {
-            "loss": supervised + weight * unlabeled,
-            "loss_labeled": supervised,
-            "loss_unlabeled": unlabeled,
-        }
+        supervised = losses.cross_entropy(z, batch.y)
+        unlabeled = losses.consistency_mse(u[WEAK], u[OTHER])
+        return self.combine(supervised, unlabeled, losses.ramp(progress, self.ramp))
 
 
 @dataclass
@@ -56,7 +51,7 @@ class MeanTeacher(SemiSupervised):
     teacher_decay: Amount = 0.999
     ramp: Amount = 0.4
 
-    views: ClassVar[dict[str, str]] = {"u_weak": "weak", "u_other": "weak"}
+    views: ClassVar = (WEAK, OTHER)
 
     def setup(self, context: Context) -> None:
         super().setup(context)
@@ -64,17 +59,12 @@ class MeanTeacher(SemiSupervised):
         self.steps = 0
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
-        z, u = self.forward(model, batch, names=("u_weak",))
+        z, u = self.forward(model, batch, views=(WEAK,))
         with torch.no_grad(), untracked(self.teacher):
-            z_teacher = self.teacher(batch["u_other"])
-        supervised = losses.cross_entropy(z, batch["y"])
-        unlabeled = losses.consistency_mse(u["u_weak"], z_teacher)
-        weight = self.lambda_u * losses.ramp(progress, self.ramp)
-        return {
-            "loss": supervised + weight * unlabeled,
-            "loss_labeled": supervised,
-            "loss_unlabeled": unlabeled,
-        }
+            z_teacher = self.teacher(batch.unlabeled[OTHER])
+        supervised = losses.cross_entropy(z, batch.y)
+        unlabeled = losses.consistency_mse(u[WEAK], z_teacher)
+        return self.combine(supervised, unlabeled, losses.ramp(progress, self.ramp))
 
     def after_step(self, model: nn.Module) -> None:
         self.steps += 1
@@ -105,19 +95,15 @@ class Vat(SemiSupervised):
     xi: Amount = 0.1
     entropy: Amount = 0.06
 
-    views: ClassVar[dict[str, str]] = {"u_weak": "weak"}
+    views: ClassVar = (WEAK,)
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
         z, u = self.forward(model, batch)
-        supervised = losses.cross_entropy(z, batch["y"])
-        adversarial = self._adversarial(model, batch["u_weak"])
-        entropy = losses.entropy_minimization(u["u_weak"])
-        return {
-            "loss": supervised + self.lambda_u * adversarial + self.entropy * entropy,
-            "loss_labeled": supervised,
-            "loss_unlabeled": adversarial,
-            "loss_entropy": entropy,
-        }
+        supervised = losses.cross_entropy(z, batch.y)
+        adversarial = self._adversarial(model, batch.unlabeled[WEAK])
+        entropy = losses.entropy_minimization(u[WEAK])
+        parts = self.combine(supervised, adversarial, loss_entropy=entropy)
+        return {**parts, "loss": parts["loss"] + self.entropy * entropy}
 
     def _adversarial(self, model: nn.Module, x: Tensor) -> Tensor:
         """KL(p(x) || p(x + r)) at the direction r of largest change, found by one power iteration in float32."""
@@ -137,22 +123,18 @@ class FeatureConsistency(SemiSupervised):
     """Synthetic images regularise the features only: weak and strong views should have the same features (after MGR,
     arXiv 2307.13899, whose meta-learned latents are not part of this)."""
 
-    views: ClassVar[dict[str, str]] = {"u_weak": "weak", "u_strong": "strong"}
+    views: ClassVar = (WEAK, STRONG)
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
         network = cast(Network, model)  # or its compiled form, which passes attributes on
-        z = model(batch["x"])
+        z = model(batch.x)
         with untracked(model):
             with torch.no_grad():
-                weak, _ = network.features(batch["u_weak"])
-            strong, _ = network.features(batch["u_strong"])
-        supervised = losses.cross_entropy(z, batch["y"])
+                weak, _ = network.features(batch.unlabeled[WEAK])
+            strong, _ = network.features(batch.unlabeled[STRONG])
+        supervised = losses.cross_entropy(z, batch.y)
         unlabeled = losses.feature_consistency(strong, weak)
-        return {
-            "loss": supervised + self.lambda_u * unlabeled,
-            "loss_labeled": supervised,
-            "loss_unlabeled": unlabeled,
-        }
+        return self.combine(supervised, unlabeled)
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -35,9 +35,9 @@ class SoftTarget(Distillation):
     temperature: PositiveAmount = 4.0
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
-        z = model(batch["x"])
-        supervised = losses.cross_entropy(z, batch["y"])
-        distilled = losses.soft_target(z, self._teach(batch["x"]), self.temperature)
+        z = model(batch.x)
+        supervised = losses.cross_entropy(z, batch.y)
+        distilled = losses.soft_target(z, self._teach(batch.x), self.temperature)
         loss = self.alpha * supervised + (1 - self.alpha) * distilled
         return {"loss": loss, "loss_labeled": supervised, "loss_distill": distilled}
 
@@ -53,9 +53,9 @@ class LogitMatching(Distillation):
     weight: Amount = 1.0
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
-        z = model(batch["x"])
-        supervised = losses.cross_entropy(z, batch["y"])
-        distilled = losses.logit_matching(z, self._teach(batch["x"]))
+        z = model(batch.x)
+        supervised = losses.cross_entropy(z, batch.y)
+        distilled = losses.logit_matching(z, self._teach(batch.x))
         return {
             "loss": supervised + self.weight * distilled,
             "loss_labeled": supervised,

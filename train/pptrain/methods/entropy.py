@@ -9,7 +9,7 @@ from torch import nn
 
 from pptrain.config import Amount
 from pptrain.methods import losses
-from pptrain.methods.base import Batch, Losses, SemiSupervised
+from pptrain.methods.base import STRONG, WEAK, Batch, Losses, SemiSupervised
 
 
 @dataclass
@@ -18,17 +18,13 @@ class EntMin(SemiSupervised):
 
     lambda_u: Amount = 0.1
 
-    views: ClassVar[dict[str, str]] = {"u_weak": "weak"}
+    views: ClassVar = (WEAK,)
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
         z, u = self.forward(model, batch)
-        supervised = losses.cross_entropy(z, batch["y"])
-        entropy = losses.entropy_minimization(u["u_weak"])
-        return {
-            "loss": supervised + self.lambda_u * entropy,
-            "loss_labeled": supervised,
-            "loss_unlabeled": entropy,
-        }
+        supervised = losses.cross_entropy(z, batch.y)
+        entropy = losses.entropy_minimization(u[WEAK])
+        return self.combine(supervised, entropy)
 
 
 @dataclass
@@ -44,32 +40,23 @@ class PseudoLabel(SemiSupervised):
     threshold: Amount = 0.95
     ramp: Amount = 0.4
 
-    views: ClassVar[dict[str, str]] = {"u_weak": "weak"}
+    views: ClassVar = (WEAK,)
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
         z, u = self.forward(model, batch)
-        supervised = losses.cross_entropy(z, batch["y"])
-        unlabeled = losses.pseudo_label(u["u_weak"], self.threshold)
-        weight = self.lambda_u * losses.ramp(progress, self.ramp)
-        return {
-            "loss": supervised + weight * unlabeled,
-            "loss_labeled": supervised,
-            "loss_unlabeled": unlabeled,
-        }
+        supervised = losses.cross_entropy(z, batch.y)
+        unlabeled = losses.pseudo_label(u[WEAK], self.threshold)
+        return self.combine(supervised, unlabeled, losses.ramp(progress, self.ramp))
 
 
 @dataclass
 class SoftPseudoLabel(SemiSupervised):
     """The weak view's probabilities teach the strong view, without threshold or sharpening."""
 
-    views: ClassVar[dict[str, str]] = {"u_weak": "weak", "u_strong": "strong"}
+    views: ClassVar = (WEAK, STRONG)
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
-        z, u = self.forward(model, batch, fixed=("u_weak",))
-        supervised = losses.cross_entropy(z, batch["y"])
-        unlabeled = losses.soft_pseudo_label(u["u_strong"], u["u_weak"])
-        return {
-            "loss": supervised + self.lambda_u * unlabeled,
-            "loss_labeled": supervised,
-            "loss_unlabeled": unlabeled,
-        }
+        z, u = self.forward(model, batch, fixed=(WEAK,))
+        supervised = losses.cross_entropy(z, batch.y)
+        unlabeled = losses.soft_pseudo_label(u[STRONG], u[WEAK])
+        return self.combine(supervised, unlabeled)

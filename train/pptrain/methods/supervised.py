@@ -27,7 +27,7 @@ class Supervised(Method):
     cutmix: Amount = 0.0
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
-        x, y = batch["x"], batch["y"]
+        x, y = batch.x, batch.y
         use_cutmix = self.cutmix > 0 and (self.mixup <= 0 or bool(torch.rand(()) < 0.5))
         if use_cutmix:
             x, y = cutmix(x, y, self.cutmix, self.context.num_classes)

@@ -11,9 +11,7 @@ from torch.nn import functional as F
 
 from pptrain.config import Amount
 from pptrain.methods import losses
-from pptrain.methods.base import Batch, Context, Losses, SemiSupervised
-
-_VIEWS = {"u_weak": "weak", "u_strong": "strong"}
+from pptrain.methods.base import STRONG, WEAK, Batch, Context, Losses, SemiSupervised
 
 
 @dataclass
@@ -26,20 +24,16 @@ class FixMatch(SemiSupervised):
 
     threshold: Amount = 0.95
 
-    views: ClassVar[dict[str, str]] = _VIEWS
+    views: ClassVar = (WEAK, STRONG)
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
-        z, u = self.forward(model, batch, fixed=("u_weak",))
-        unlabeled, kept = losses.fixmatch(u["u_strong"], u["u_weak"], self.limit(u["u_weak"], batch))
-        return self._total(losses.cross_entropy(z, batch["y"]), unlabeled, kept)
+        z, u = self.forward(model, batch, fixed=(WEAK,))
+        unlabeled, kept = losses.fixmatch(u[STRONG], u[WEAK], self.limit(u[WEAK], batch))
+        return self.combine(losses.cross_entropy(z, batch.y), unlabeled, kept=kept)
 
     def limit(self, z_w: Tensor, batch: Batch) -> float | Tensor:
         """The threshold of this step: one number, or one a class (K,)."""
         return self.threshold
-
-    def _total(self, supervised: Tensor, unlabeled: Tensor, kept: Tensor) -> Losses:
-        loss = supervised + self.lambda_u * unlabeled
-        return {"loss": loss, "loss_labeled": supervised, "loss_unlabeled": unlabeled, "kept": kept}
 
 
 @dataclass
@@ -54,7 +48,7 @@ class FlexMatch(FixMatch):
     def limit(self, z_w: Tensor, batch: Batch) -> Tensor:
         selected, classes = self.state["selected"], self.context.num_classes
         best, label = losses.confidence(z_w)
-        index = batch["u_index"]
+        index = batch.index
         selected[index] = torch.where(best >= self.threshold, label, selected[index])
         counts = torch.zeros(classes + 1, dtype=torch.int64, device=z_w.device)
         counts.index_add_(0, selected + 1, torch.ones_like(selected))
@@ -73,7 +67,7 @@ class FreeMatch(SemiSupervised):
     momentum: Amount = 0.999
     lambda_e: Amount = 0.01
 
-    views: ClassVar[dict[str, str]] = _VIEWS
+    views: ClassVar = (WEAK, STRONG)
 
     def setup(self, context: Context) -> None:
         super().setup(context)
@@ -83,8 +77,8 @@ class FreeMatch(SemiSupervised):
         self.register("class_hist", torch.full((context.num_classes,), uniform))
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
-        z, u = self.forward(model, batch, fixed=("u_weak",))
-        z_w, z_s = u["u_weak"], u["u_strong"]
+        z, u = self.forward(model, batch, fixed=(WEAK,))
+        z_w, z_s = u[WEAK], u[STRONG]
         self._observe(z_w)
         limits = losses.freematch_thresholds(self.state["threshold"], self.state["class_mean"])
         unlabeled, kept = losses.fixmatch(z_s, z_w, limits)
@@ -92,15 +86,9 @@ class FreeMatch(SemiSupervised):
         fairness = losses.freematch_fairness(
             z_s, best >= limits[label], self.state["class_mean"], self.state["class_hist"]
         )
-        supervised = losses.cross_entropy(z, batch["y"])
-        loss = supervised + self.lambda_u * unlabeled + self.lambda_e * fairness
-        return {
-            "loss": loss,
-            "loss_labeled": supervised,
-            "loss_unlabeled": unlabeled,
-            "loss_fairness": fairness,
-            "kept": kept,
-        }
+        supervised = losses.cross_entropy(z, batch.y)
+        parts = self.combine(supervised, unlabeled, loss_fairness=fairness, kept=kept)
+        return {**parts, "loss": parts["loss"] + self.lambda_e * fairness}
 
     def _observe(self, z_w: Tensor) -> None:
         """Update the running means with this batch, before it is judged by them."""
@@ -125,7 +113,7 @@ class SoftMatch(SemiSupervised):
     n_sigma: Amount = 2.0
     momentum: Amount = 0.999
 
-    views: ClassVar[dict[str, str]] = _VIEWS
+    views: ClassVar = (WEAK, STRONG)
 
     def setup(self, context: Context) -> None:
         super().setup(context)
@@ -135,16 +123,11 @@ class SoftMatch(SemiSupervised):
         self.register("class_mean", torch.full((context.num_classes,), uniform))
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
-        z, u = self.forward(model, batch, fixed=("u_weak",))
-        weights = self._weigh(u["u_weak"])
-        unlabeled = losses.softmatch(u["u_strong"], u["u_weak"], weights)
-        supervised = losses.cross_entropy(z, batch["y"])
-        return {
-            "loss": supervised + self.lambda_u * unlabeled,
-            "loss_labeled": supervised,
-            "loss_unlabeled": unlabeled,
-            "kept": losses.batch_mean(weights),
-        }
+        z, u = self.forward(model, batch, fixed=(WEAK,))
+        weights = self._weigh(u[WEAK])
+        unlabeled = losses.softmatch(u[STRONG], u[WEAK], weights)
+        supervised = losses.cross_entropy(z, batch.y)
+        return self.combine(supervised, unlabeled, kept=losses.batch_mean(weights))
 
     def _weigh(self, z_w: Tensor) -> Tensor:
         """Update the running statistics with this batch, then weigh it: (N,)."""

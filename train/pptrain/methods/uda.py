@@ -9,7 +9,7 @@ from torch import nn
 
 from pptrain.config import Amount, PositiveAmount
 from pptrain.methods import losses
-from pptrain.methods.base import Batch, Losses, SemiSupervised
+from pptrain.methods.base import STRONG, WEAK, Batch, Losses, SemiSupervised
 
 
 @dataclass
@@ -26,21 +26,16 @@ class Uda(SemiSupervised):
     temperature: PositiveAmount = 0.4
     tsa: Literal["none", "linear", "log", "exp"] = "none"
 
-    views: ClassVar[dict[str, str]] = {"u_weak": "weak", "u_strong": "strong"}
+    views: ClassVar = (WEAK, STRONG)
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
-        z, u = self.forward(model, batch, fixed=("u_weak",))
+        z, u = self.forward(model, batch, fixed=(WEAK,))
         if self.tsa == "none":
-            supervised = losses.cross_entropy(z, batch["y"])
+            supervised = losses.cross_entropy(z, batch.y)
         else:
             limit = losses.tsa_threshold(progress, self.context.num_classes, self.tsa)
-            supervised = losses.tsa_cross_entropy(z, batch["y"], limit)
+            supervised = losses.tsa_cross_entropy(z, batch.y, limit)
         unlabeled, kept = losses.uda(
-            u["u_strong"], u["u_weak"], threshold=self.threshold, temperature=self.temperature
+            u[STRONG], u[WEAK], threshold=self.threshold, temperature=self.temperature
         )
-        return {
-            "loss": supervised + self.lambda_u * unlabeled,
-            "loss_labeled": supervised,
-            "loss_unlabeled": unlabeled,
-            "kept": kept,
-        }
+        return self.combine(supervised, unlabeled, kept=kept)

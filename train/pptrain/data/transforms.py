@@ -1,4 +1,7 @@
-"""What views do to pixels: sampling, colour, erasing. Pure functions of images and choices; the choices are made in :mod:`views`."""
+"""What views do to pixels: sampling, colour, erasing.
+
+Pure functions of images and choices; the choices are made in :mod:`pptrain.data.views`.
+"""
 
 from __future__ import annotations
 

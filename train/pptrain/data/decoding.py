@@ -1,4 +1,9 @@
-"""The plain kind of PNG that ppgen writes for small images, read several times faster than Pillow opens one."""
+"""One stored image -> its place in a batch.
+
+JPEG by simplejpeg. The plain kind of PNG that ppgen writes for small images is read here, in a quarter of the time that Pillow takes
+to open one of 32x32 grey pixels (10 against 39 microseconds on an AMD EPYC) and half of it for 64x64 in colour (35 against 74).
+Everything else by Pillow.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,44 @@ import struct
 import zlib
 
 import numpy as np
+import simplejpeg
+
+from ppcore.errors import UserError
+from ppcore.images import decode
+from ppcore.shards import RawSample
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOR_TYPES = {1: 0, 3: 2}  # channels -> grey, RGB
 _HEADER_END = 33
 _CHUNK = 12  # bytes around a chunk's data: length, type, checksum
+
+
+def decode_into(sample: RawSample, out: np.ndarray, where: str) -> None:
+    """Decode one image into `out`, uint8 (H, W, C), C 1 or 3.
+
+    Raises:
+        UserError: damaged, or of another size.
+    """
+    wanted = out.shape
+    try:
+        if sample.extension == "png" and read_plain_png(sample.image, out):
+            return
+        if sample.extension == "jpg":
+            # fastupsample and fastdct stay off: they change pixels by up to a few levels.
+            image = simplejpeg.decode_jpeg(sample.image, "GRAY" if wanted[2] == 1 else "RGB", buffer=out)
+        else:
+            image = decode(sample.image, channels=wanted[2])
+    except ValueError as error:
+        raise UserError(
+            f"sample {sample.key} of {where} cannot be decoded ({error}); run ppgen verify on the directory"
+        ) from error
+    if image.shape != wanted:
+        raise UserError(
+            f"sample {sample.key} of {where} is an image of {image.shape[1]}x{image.shape[0]} pixels, its plan says "
+            f"{wanted[1]}x{wanted[0]}; run ppgen verify on the directory"
+        )
+    if sample.extension != "jpg":
+        out[:] = image
 
 
 def read_plain_png(data: bytes, out: np.ndarray) -> bool:

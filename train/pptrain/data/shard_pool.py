@@ -1,4 +1,4 @@
-"""Shard directories opened for training: their samples, their dense labels, and how to decode them."""
+"""Shard directories opened for training: their samples and their dense labels."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import simplejpeg
 
 from ppcore.errors import UserError
-from ppcore.images import decode
 from ppcore.shards import RawSample, ShardRef, ShardSet
-from pptrain.data.png import read_plain_png
 
 _NO_LABEL = -1
 
 
 @dataclass(frozen=True)
-class Pool:
+class ShardPool:
     """One or more shard directories of a kind, read as one set.
 
     Attributes:
@@ -64,10 +61,11 @@ class Pool:
     def fingerprints(self) -> list[str]:
         return [opened.fingerprint for opened in self.sets]
 
-    def split(self) -> list[Pool]:
+    def split(self) -> list[ShardPool]:
         """One pool a directory, with the dense classes of all."""
         return [
-            Pool((opened,), tuple((0, ref) for ref in opened.shards), self.classes) for opened in self.sets
+            ShardPool((opened,), tuple((0, ref) for ref in opened.shards), self.classes)
+            for opened in self.sets
         ]
 
     def read(self, shard: int) -> list[RawSample]:
@@ -104,7 +102,7 @@ class Pool:
         return f"{self.where(shard)}:{self.read(shard)[row].key}"
 
 
-def open_pool(roots: Sequence[str], kind: str) -> Pool:
+def open_shard_pool(roots: Sequence[str], kind: str) -> ShardPool:
     """Open shard directories of one kind.
 
     Raises:
@@ -125,32 +123,4 @@ def open_pool(roots: Sequence[str], kind: str) -> Pool:
                 f"{root} and {roots[0]} come from different sources; their classes must be the same"
             )
     refs = tuple((owner, ref) for owner, opened in enumerate(sets) for ref in opened.shards)
-    return Pool(sets, refs, tuple(sorted({c for opened in sets for c in opened.classes})))
-
-
-def decode_into(sample: RawSample, out: np.ndarray, where: str) -> None:
-    """Decode one image into `out`, uint8 (H, W, C), C 1 or 3.
-
-    Raises:
-        UserError: damaged, or of another size.
-    """
-    wanted = out.shape
-    try:
-        if sample.extension == "png" and read_plain_png(sample.image, out):
-            return
-        if sample.extension == "jpg":
-            # fastupsample and fastdct stay off: they change pixels by up to a few levels.
-            image = simplejpeg.decode_jpeg(sample.image, "GRAY" if wanted[2] == 1 else "RGB", buffer=out)
-        else:
-            image = decode(sample.image, channels=wanted[2])
-    except ValueError as error:
-        raise UserError(
-            f"sample {sample.key} of {where} cannot be decoded ({error}); run ppgen verify on the directory"
-        ) from error
-    if image.shape != wanted:
-        raise UserError(
-            f"sample {sample.key} of {where} is an image of {image.shape[1]}x{image.shape[0]} pixels, its plan says "
-            f"{wanted[1]}x{wanted[0]}; run ppgen verify on the directory"
-        )
-    if sample.extension != "jpg":
-        out[:] = image
+    return ShardPool(sets, refs, tuple(sorted({c for opened in sets for c in opened.classes})))
