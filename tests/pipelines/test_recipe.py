@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from ppcore.errors import UserError
-from ppflow.recipe.recipe import load_recipe, named_recipes, parse_recipe, with_seeds
+from ppflow.recipe import load_recipe, named_recipes
+from ppflow.recipe.parse import parse_recipe
 from ppflow.runner.graph import dependents, expand
 
 
@@ -30,31 +31,31 @@ def test_named_recipes_parse():
     for name in named_recipes():
         recipe = load_recipe(name)
         assert expand(recipe, root := Path("x"))
-        assert all(node.folder.is_relative_to(root) for node in expand(recipe, root).values())
+        assert all(job.folder.is_relative_to(root) for job in expand(recipe, root).values())
 
 
 def test_expansion_shares_what_seeds_share_and_orders_needs_first(tmp_path):
-    nodes = expand(parse_recipe(content(), "r"), tmp_path)
-    assert set(nodes) == {
+    jobs = expand(parse_recipe(content(), "r"), tmp_path)
+    assert set(jobs) == {
         ("letters", None), ("similar", 0), ("similar", 1), ("pretrain", 0), ("pretrain", 1),
         ("scratch", 0), ("scratch", 1), ("both", 0), ("both", 1),
     }  # fmt: skip
-    order = list(nodes)
-    for key, node in nodes.items():
-        assert all(order.index(need) < order.index(key) for need in node.needs)
-    both = nodes["both", 1]
-    assert both.settings["model.init"] == str(nodes["pretrain", 1].folder)
-    assert both.settings["data.unlabeled"] == [str(nodes["similar", 1].folder)]
+    order = list(jobs)
+    for key, job in jobs.items():
+        assert all(order.index(need) < order.index(key) for need in job.needs)
+    both = jobs["both", 1]
+    assert both.settings["model.init"] == str(jobs["pretrain", 1].folder)
+    assert both.settings["data.unlabeled"] == [str(jobs["similar", 1].folder)]
     assert both.settings["seed"] == both.settings["data.label_seed"] == 1
-    assert nodes["similar", 1].settings["label_seed"] == 1
-    assert dependents(nodes)["letters", None] == 4
-    assert dependents(nodes)["scratch", 0] == 0
+    assert jobs["similar", 1].settings["label_seed"] == 1
+    assert dependents(jobs)["letters", None] == 4
+    assert dependents(jobs)["scratch", 0] == 0
 
 
 def test_folders_follow_the_request(tmp_path):
     def folders(**changes):
         return {
-            key: node.folder for key, node in expand(parse_recipe(content(**changes), "r"), tmp_path).items()
+            key: job.folder for key, job in expand(parse_recipe(content(**changes), "r"), tmp_path).items()
         }
 
     base = folders()
@@ -67,8 +68,8 @@ def test_folders_follow_the_request(tmp_path):
 
 def test_fewer_seeds_keep_their_folders(tmp_path):
     recipe = parse_recipe(content(), "r")
-    few, many = expand(with_seeds(recipe, 1), tmp_path), expand(with_seeds(recipe, 3), tmp_path)
-    assert all(many[key].folder == node.folder for key, node in few.items())
+    few, many = expand(recipe.with_seeds(1), tmp_path), expand(recipe.with_seeds(3), tmp_path)
+    assert all(many[key].folder == job.folder for key, job in few.items())
 
 
 @pytest.mark.parametrize(
@@ -80,6 +81,8 @@ def test_fewer_seeds_keep_their_folders(tmp_path):
         ({"rows": {}, "compare": []}, "no rows"),
         ({"compare": ["scratch"]}, "did you mean Scratch"),
         ({"generate": {"x": {"kind": "sinth"}}}, "expected synth or pseudo"),
+        ({"seeds": "many"}, "seeds: input should be"),
+        ({"train": {"scratch": [1]}}, "train.scratch.*dictionary"),
         (
             {"train": {"a": {"model.init": "letters"}}, "rows": {"A": "a"}, "compare": []},
             "expected a train stage",

@@ -8,18 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ppflow.recipe import Recipe
-from ppflow.runner import Done, Key
+from ppflow.runner import FinishedJob, JobKey
 
 Curves = dict[str, list[tuple[float, float]]]
 """Row of the table -> (step, value) points."""
 _LINES = 8  # on one chart
 
 
-def mean_curves(recipe: Recipe, done: Mapping[Key, Done], column: str) -> Curves:
+def mean_curves(recipe: Recipe, done: Mapping[JobKey, FinishedJob], column: str) -> Curves:
     """Mean over seeds of a column of metrics.csv, for every row that has it; accuracies in percent."""
     curves: Curves = {}
     for label, stage in recipe.rows.items():
-        runs = [_read_column(done[stage, seed].node.folder, column) for seed in recipe.seeds]
+        runs = [_read_column(done[stage, seed].job.folder, column) for seed in recipe.seeds]
         line = _mean_curve([run for run in runs if run])
         if line:
             curves[label] = line

@@ -23,7 +23,7 @@ from ppcore.shards import ShardSet
 from ppcore.targets import load_target
 from ppflow.recipe import Recipe
 from ppflow.report.curves import legible, mean_curves
-from ppflow.runner import Done, Key
+from ppflow.runner import FinishedJob, JobKey
 from ppflow.statistics import Row, cells, header
 
 _MEASURES = {
@@ -35,7 +35,7 @@ _OF_A_CLASS, _OF_A_PAIR = 6, 9  # samples shown
 
 
 def make_report(
-    recipe: Recipe, rows: Sequence[Row], done: Mapping[Key, Done], seconds: float, command: str
+    recipe: Recipe, rows: Sequence[Row], done: Mapping[JobKey, FinishedJob], *, seconds: float, command: str
 ) -> str:
     """The page as HTML text."""
     body = [
@@ -60,7 +60,7 @@ def _table(recipe: Recipe, rows: Sequence[Row]) -> str:
     )
 
 
-def _curves(recipe: Recipe, done: Mapping[Key, Done]) -> list[str]:
+def _curves(recipe: Recipe, done: Mapping[JobKey, FinishedJob]) -> list[str]:
     """Mean over seeds of every measure that the training runs logged."""
     out = []
     for column, title in _MEASURES.items():
@@ -77,22 +77,22 @@ def _curves(recipe: Recipe, done: Mapping[Key, Done]) -> list[str]:
     return out
 
 
-def _samples(recipe: Recipe, done: Mapping[Key, Done]) -> list[str]:
+def _samples(recipe: Recipe, done: Mapping[JobKey, FinishedJob]) -> list[str]:
     """What the first seed's generation stages made."""
     out = []
-    shown = {stage: done[stage, seed].node for stage, seed in done if seed in (None, recipe.seeds[0])}
+    shown = {stage: done[stage, seed].job for stage, seed in done if seed in (None, recipe.seeds[0])}
     for stage in (name for name in recipe.stages if name in shown):
-        node = shown[stage]
-        if node.kind == "synth":
+        job = shown[stage]
+        if job.kind == "synth":
             out.append(f"<h2>Pseudo pre-training samples by class ({escape(stage)})</h2>")
-            out.append(class_strips(ShardSet.open(str(node.folder), kind="synth"), _OF_A_CLASS))
-        elif node.kind == "pseudo":
+            out.append(class_strips(ShardSet.open(str(job.folder), kind="synth"), _OF_A_CLASS))
+        elif job.kind == "pseudo":
             out.append(f"<h2>Target images and the pseudo samples they conditioned ({escape(stage)})</h2>")
             out.append(
                 '<p class="small">Left: a labelled target image. Middle: the largest entries of its soft label under the source '
                 "classifier. Right: samples of this set that carry its name.</p>"
             )
-            target = load_target(str(node.settings["target"]))
-            shards = ShardSet.open(str(node.folder), kind="pseudo")
+            target = load_target(str(job.settings["target"]))
+            shards = ShardSet.open(str(job.folder), kind="pseudo")
             out.append(pairs(conditioned(shards, target, _OF_A_PAIR)))
     return out

@@ -1,6 +1,6 @@
-"""From a recipe to finished stages: the graph of jobs, its cache, and the processes that work it off."""
+"""From a recipe to finished stages: the graph of jobs, their cached results, and the processes that work them off."""
 
-from ppflow.runner.graph import Key
-from ppflow.runner.run import Done, run_nodes
+from ppflow.runner.graph import Job, JobKey, expand
+from ppflow.runner.pool import FinishedJob, run_jobs
 
-__all__ = ["Done", "Key", "run_nodes"]
+__all__ = ["FinishedJob", "Job", "JobKey", "expand", "run_jobs"]

@@ -1,9 +1,10 @@
-"""A recipe spelled out: one node a stage and seed, addressed by the content of its request."""
+"""A recipe spelled out: one job a stage and seed, addressed by the content of its request."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,29 +12,29 @@ from typing import Any
 
 from ppflow.recipe import Recipe, Stage
 
-Key = tuple[str, int | None]
-_LABEL_SEED = {
-    "pseudo": ("label_seed",),
-    "train": ("data.label_seed",),
-}  # which images are labelled changes with the seed
+JobKey = tuple[str, int | None]
+"""Name of a stage and a seed, None for a stage that all seeds share."""
+_SEEDED = {"synth": ("seed",), "pseudo": ("seed", "label_seed"), "train": ("seed", "data.label_seed")}
+"""Settings that take the seed: also which images are labelled changes with it."""
 
 
 @dataclass(frozen=True)
-class Node:
-    """One job.
+class Job:
+    """A stage with one seed.
 
     Attributes:
-        key: stage name and seed (None for a stage that all seeds share).
         settings: of the command, references replaced by folders, seed filled in.
-        folder: where it writes; named after a hash of the request, so that a changed recipe never meets old results.
+        folder: where it writes; named after the digest, so that a changed recipe never meets old results.
         needs: jobs that must be done before.
+        digest: sha256 (hex) of the request and of the requests of all it needs.
     """
 
-    key: Key
+    key: JobKey
     kind: str
     settings: dict[str, Any]
     folder: Path
-    needs: tuple[Key, ...]
+    needs: tuple[JobKey, ...]
+    digest: str
 
     @property
     def label(self) -> str:
@@ -41,51 +42,48 @@ class Node:
         return stage if seed is None else f"{stage} (seed {seed})"
 
 
-def expand(recipe: Recipe, root: Path) -> dict[Key, Node]:
+def expand(recipe: Recipe, root: Path) -> dict[JobKey, Job]:
     """All jobs that the recipe's rows need, each after those it needs."""
-    nodes: dict[Key, Node] = {}
-    digests: dict[Key, str] = {}
+    jobs: dict[JobKey, Job] = {}
     for stage in recipe.rows.values():
         for seed in recipe.seeds:
-            _add(recipe, recipe.stages[stage], seed, root, nodes, digests)
-    return nodes
+            _add(recipe, recipe.stages[stage], seed, root, jobs)
+    return jobs
 
 
-def _add(
-    recipe: Recipe, stage: Stage, seed: int, root: Path, nodes: dict[Key, Node], digests: dict[Key, str]
-) -> Key:
-    key: Key = (stage.name, seed if stage.per_seed else None)
-    if key in nodes:
-        return key
-    settings, content = dict(stage.settings), dict(stage.settings)
-    needs: list[Key] = []
-    for setting, others in stage.references().items():
+def _add(recipe: Recipe, stage: Stage, seed: int, root: Path, jobs: dict[JobKey, Job]) -> Job:
+    """The job of a stage and seed, put into `jobs` after those it needs."""
+    key: JobKey = (stage.name, seed if stage.per_seed else None)
+    if key in jobs:
+        return jobs[key]
+    settings, request = dict(stage.settings), dict(stage.settings)
+    needs: list[JobKey] = []
+    for setting, names in stage.references().items():
         # What is no stage of the recipe is a path or the name of a kit.
-        inner = {
-            o: _add(recipe, recipe.stages[o], seed, root, nodes, digests)
-            for o in others
-            if o in recipe.stages
-        }
-        needs.extend(inner.values())
-        folders = [str(nodes[inner[o]].folder) if o in inner else o for o in others]
+        needed = {n: _add(recipe, recipe.stages[n], seed, root, jobs) for n in names if n in recipe.stages}
+        needs.extend(job.key for job in needed.values())
+        folders = [str(needed[n].folder) if n in needed else n for n in names]
         settings[setting] = folders if isinstance(stage.settings[setting], list) else folders[0]
-        content[setting] = [digests[inner[o]] if o in inner else o for o in others]
+        request[setting] = [needed[n].digest if n in needed else n for n in names]
     if stage.per_seed:
-        seeded = {"seed": seed, **dict.fromkeys(_LABEL_SEED.get(stage.kind, ()), seed)}
+        seeded = dict.fromkeys(_SEEDED[stage.kind], seed)
         settings.update(seeded)
-        content.update(seeded)
-    request = {"kind": stage.kind, "settings": content, "version": version("pptransfer")}
-    digests[key] = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+        request.update(seeded)
+    digest = _digest({"kind": stage.kind, "settings": request, "version": version("pptransfer")})
     suffix = "" if key[1] is None else f"-{seed}"
-    folder = root / "stages" / f"{stage.name}{suffix}-{digests[key][:10]}"
-    nodes[key] = Node(key, stage.kind, settings, folder, tuple(needs))
-    return key
+    folder = root / "stages" / f"{stage.name}{suffix}-{digest[:10]}"
+    jobs[key] = Job(key, stage.kind, settings, folder, tuple(needs), digest)
+    return jobs[key]
 
 
-def dependents(nodes: dict[Key, Node]) -> dict[Key, int]:
+def _digest(request: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+def dependents(jobs: Mapping[JobKey, Job]) -> dict[JobKey, int]:
     """How many jobs wait, directly or not, for each: those with most should start first."""
-    waiting: dict[Key, set[Key]] = {key: set() for key in nodes}
-    for key in reversed(list(nodes)):  # a node stands after all it needs
-        for needed in nodes[key].needs:
+    waiting: dict[JobKey, set[JobKey]] = {key: set() for key in jobs}
+    for key in reversed(list(jobs)):  # a job stands after all it needs
+        for needed in jobs[key].needs:
             waiting[needed] |= {key, *waiting[key]}
     return {key: len(others) for key, others in waiting.items()}
