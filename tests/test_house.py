@@ -107,15 +107,14 @@ def test_rooms_say_what_they_are_for() -> None:
 
 
 def test_other_rooms_are_entered_by_the_front_door() -> None:
-    """Across rooms only the names that a room's `__init__` exports are imported. What needs Ray has a door of its own."""
-    doors = ROOMS | {"ppgen.engines.cluster", "ppgen.engines.ray"}
+    """Across rooms only the names that a room's `__init__` exports are imported."""
     found = [
         f"{_shown(file, node.lineno)} imports {name}"
         for file, tree in TREES.items()
         for node in ast.walk(tree)
         for name in _imports(node)
         for room in [".".join(name.split(".")[:2])]
-        if room in ROOMS and room != _room(file) and name not in doors
+        if room in ROOMS and room != _room(file) and name not in ROOMS
     ]
     assert found == []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,6 @@ from ppcore.console import parse_settings
 from ppcore.errors import UserError
 
 if TYPE_CHECKING:
-    from ppgen.engines import Engine
     from ppgen.plan import Conditions, Plan
     from ppgen.sources import SourceSpec
 
@@ -113,7 +111,7 @@ def run(
     Raises:
         typer.Exit: shards failed.
     """
-    from ppgen.engines import default_out, default_threads, default_workers, prepare_job, run_job
+    from ppgen.engines import default_out, default_threads, default_workers, make_engine, prepare_job, run_job
 
     job = prepare_job(
         out or default_out(plan),
@@ -128,37 +126,19 @@ def run(
         rate = calibrate(job, generator, conditions) if dry.calibrate else None
         print(describe(job, place.workers or default_workers(plan, spec.device), rate, dry.price_per_hour))
         return
-    engine, told = _make_engine(place, plan, spec, generator)
-    print(f"{plan.samples} images in {plan.num_shards} shards, {told} -> {job.out}", file=sys.stderr)
-    with _connection(place):
-        status = run_job(job, engine, conditions)
+    engine = make_engine(
+        place.engine,
+        plan,
+        spec.device,
+        generator,
+        workers=place.workers,
+        cpus_per_worker=place.cpus_per_worker,
+        gpus_per_worker=place.gpus_per_worker,
+        address=place.address,
+    )
+    print(
+        f"{plan.samples} images in {plan.num_shards} shards, {engine.workers} -> {job.out}", file=sys.stderr
+    )
+    status = run_job(job, engine, conditions)
     if status:
         raise typer.Exit(status)
-
-
-def _make_engine(place: Place, plan: Plan, spec: SourceSpec, generator: Any) -> tuple[Engine, str]:
-    """The engine and its size in words."""
-    if place.engine == "ray":
-        from ppgen.engines.cluster import check_need
-        from ppgen.engines.ray import RayEngine
-
-        cpus = 1.0 if place.cpus_per_worker is None else place.cpus_per_worker
-        check_need(spec.device, cpus, place.gpus_per_worker)
-        count = f"{place.workers} workers" if place.workers else "as many workers as have room"
-        return RayEngine(place.workers, cpus, place.gpus_per_worker, place.address), f"{count} on Ray"
-    from ppgen.engines import InlineEngine, default_workers
-
-    number = place.workers if place.workers is not None else default_workers(plan, spec.device)
-    return (
-        InlineEngine(number, generator if number == 1 else None),
-        f"{number} worker{'s' if number > 1 else ''}",
-    )
-
-
-def _connection(place: Place) -> AbstractContextManager[object]:
-    """A named cluster is reached before anything is written, so that a wrong address leaves nothing behind."""
-    if place.address is None:
-        return nullcontext()
-    from ppgen.engines.cluster import cluster
-
-    return cluster(place.address)

@@ -1,21 +1,13 @@
-"""What every engine is: it schedules shards on workers. What is left to do is decided before, by `ppgen.shards.directory`."""
+"""What every engine is: it schedules shards on workers. What is left to do is decided before, by `ppgen.shards.state`."""
 
 from __future__ import annotations
 
-import errno
-import traceback
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ppcore.errors import UserError
-from ppcore.storage import UnreachableError
 from ppgen.shards import Job, ShardCommit
-
-MAX_ATTEMPTS = 3
-MAX_FAILED_SHARDS = 10  # a fault that hits every shard must not cost the whole plan three times
-_HOPELESS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True)
@@ -30,7 +22,7 @@ class Committed:
     """A shard is whole and recorded."""
 
     shard: int
-    record: ShardCommit
+    commit: ShardCommit
 
 
 @dataclass(frozen=True)
@@ -87,74 +79,18 @@ class Summary:
 
 
 class Engine(Protocol):
-    """`run` returns when every shard is committed or has failed for good; it raises UserError for what no retry mends."""
+    """Runs shards on workers.
 
-    def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Summary: ...
-
-
-class Queue:
-    """The shards still to do, with bounded attempts; every engine schedules from one of these.
-
-    Args:
-        shards: what to do, in order.
-        on_event: told of commits, retries and failures.
+    Attributes:
+        workers: how many, in words.
     """
 
-    def __init__(self, shards: Iterable[int], on_event: OnEvent) -> None:
-        self._waiting = deque(shards)
-        self._failures: Counter[int] = Counter()
-        self._on_event = on_event
-        self.summary = Summary()
+    workers: str
 
-    def __len__(self) -> int:
-        """Shards waiting to be handed out."""
-        return len(self._waiting)
+    def connected(self) -> AbstractContextManager[object]:
+        """Reach what the workers run on, for the time of a run and before anything is written. Raises UserError."""
+        ...
 
-    def take(self) -> int:
-        """The next shard to hand out."""
-        return self._waiting.popleft()
-
-    def committed(self, shard: int, record: ShardCommit) -> None:
-        """A worker reports a commit record."""
-        self.summary.committed.append(shard)
-        self._on_event(Committed(shard, record))
-
-    def failed(self, shard: int, error: str) -> None:
-        """An attempt failed: queue the shard again, or give it up after MAX_ATTEMPTS."""
-        self._failures[shard] += 1
-        if self._failures[shard] < MAX_ATTEMPTS:
-            self.summary.retried += 1
-            self._waiting.append(shard)
-            self._on_event(Retried(shard, self._failures[shard], error))
-            return
-        self.summary.failed[shard] = error
-        self._on_event(Failed(shard, error))
-        if len(self.summary.failed) >= MAX_FAILED_SHARDS:
-            self.summary.abandoned += len(self._waiting)
-            self._waiting.clear()
-
-
-def refuse_hopeless(error: BaseException, out: str) -> None:
-    """Raise UserError for what another attempt cannot mend: the user's mistake, a full or read-only disk."""
-    if isinstance(error, UserError) and not isinstance(error, UnreachableError):
-        raise error
-    if isinstance(error, OSError) and error.errno in _HOPELESS:
-        raise UserError(
-            f"cannot write to {out} ({error.strerror}); make it writable or free some space, then run the same command again "
-            f"to resume"
-        ) from error
-
-
-def told(error: BaseException) -> str:
-    """The traceback as text."""
-    return "".join(traceback.format_exception(error)).strip()
-
-
-def portable(error: BaseException) -> BaseException:
-    """An exception that is sure to pass from process to process, with what :func:`refuse_hopeless` looks at."""
-    for kind in (UnreachableError, UserError):
-        if isinstance(error, kind):
-            return kind(str(error))
-    if isinstance(error, OSError):
-        return OSError(error.errno, error.strerror)
-    return RuntimeError(str(error))
+    def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Summary:
+        """Return when every shard is committed or has failed for good. Raises UserError for what no retry mends."""
+        ...

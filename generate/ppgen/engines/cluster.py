@@ -17,18 +17,22 @@ from typing import Any, TextIO
 
 from ppcore.errors import UserError
 
-try:
-    import ray
-except ImportError as failure:
-    raise UserError(f"--engine ray needs Ray ({failure}); pip install 'pptransfer[generate]'") from failure
-
 _OBJECT_STORE_BYTES = 80 << 20  # Ray's minimum, nearly: only small records pass between processes
 _CONNECT_S = 10.0
 _UNITS = 10_000  # Ray counts resources in ten-thousandths
 
 
+def load_ray() -> Any:
+    """The module. Raises UserError where it is not installed."""
+    try:
+        import ray  # optional: only for --engine ray
+    except ImportError as error:
+        raise UserError(f"--engine ray needs Ray ({error}); pip install 'pptransfer[generate]'") from error
+    return ray
+
+
 @dataclass(frozen=True)
-class Need:
+class Reservation:
     """What one worker reserves.
 
     Attributes:
@@ -42,7 +46,7 @@ class Need:
         return f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
 
 
-def check_need(device: str, cpus: float, gpus: float | None) -> None:
+def check_reservation(device: str, cpus: float, gpus: float | None) -> None:
     """Raise UserError when the device names one GPU of one machine, or the numbers make no sense."""
     if device.startswith("cuda:"):
         raise UserError(
@@ -54,22 +58,22 @@ def check_need(device: str, cpus: float, gpus: float | None) -> None:
         raise UserError(f"--gpus-per-worker is {gpus:g}; give a whole number, or a fraction below 1")
 
 
-def settle_need(device: str, cpus: float, gpus: float | None) -> Need:
-    """What a worker needs; without a word about GPUs one each where the device asks for CUDA or the cluster has some."""
-    check_need(device, cpus, gpus)
+def make_reservation(device: str, cpus: float, gpus: float | None) -> Reservation:
+    """What a worker reserves; without a word about GPUs one each where the device asks for CUDA or the cluster has some."""
+    check_reservation(device, cpus, gpus)
     if gpus is None:
-        found = ray.cluster_resources().get("GPU", 0.0) if device == "auto" else 0.0
+        found = load_ray().cluster_resources().get("GPU", 0.0) if device == "auto" else 0.0
         gpus = 1.0 if device == "cuda" or found else 0.0
-    return Need(cpus, gpus)
+    return Reservation(cpus, gpus)
 
 
-def room(need: Need) -> int:
+def capacity(reservation: Reservation) -> int:
     """How many workers the live nodes can hold, were they free of other work."""
-    return sum(_fit(node["Resources"], need) for node in ray.nodes() if node["Alive"])
+    return sum(_fit(node["Resources"], reservation) for node in load_ray().nodes() if node["Alive"])
 
 
-def _fit(resources: dict[str, float], need: Need) -> int:
-    wanted = {name: _units(n) for name, n in (("CPU", need.cpus), ("GPU", need.gpus)) if n}
+def _fit(resources: dict[str, float], reservation: Reservation) -> int:
+    wanted = {name: _units(n) for name, n in (("CPU", reservation.cpus), ("GPU", reservation.gpus)) if n}
     return min(_units(resources.get(name, 0.0)) // units for name, units in wanted.items())
 
 
@@ -90,6 +94,7 @@ def cluster(address: str | None, cpus: float = 1.0) -> Iterator[bool]:
     Raises:
         UserError: no Ray answers at that address, or it is of another version.
     """
+    ray = load_ray()
     if ray.is_initialized():
         yield True
         return
@@ -146,7 +151,7 @@ def _connect(options: dict[str, Any]) -> None:
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        load_ray().init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except SystemExit:
         if callable(handler):  # SIGTERM met Ray's handler while it was starting
             handler(signal.SIGTERM, None)

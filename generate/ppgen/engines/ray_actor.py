@@ -1,4 +1,4 @@
-"""The Ray engine's actor: a worker on some machine of the cluster that is told what to do one call at a time."""
+"""The Ray engine's actor: a worker on some machine of the cluster."""
 
 from __future__ import annotations
 
@@ -7,32 +7,22 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 from ppcore.errors import UserError
 from ppcore.shards import PLAN
 from ppcore.storage import Store
-from ppgen.engines.base import portable, told
-from ppgen.engines.cluster import ray
+from ppgen.engines.leases import Failure
 from ppgen.shards import Job, ShardCommit, Worker
 
-GROUPS = {"commit": 1, "progress": 1}  # threads beside the one that samples
+GROUPS = {"commit": 1, "progress": 1}  # threads beside the one that samples, for the methods of these names
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """An exception on its way from a worker to the driver."""
-
-    error: BaseException
-    text: str
-
-
-class Hand:
-    """The actor: a :class:`ppgen.shards.worker.Worker` that is told what to do one call at a time.
+class WorkerActor:
+    """A :class:`ppgen.shards.worker.Worker` that does one call at a time.
 
     Sampling has one thread of its own, always the same (CUDA graphs belong to the thread that captured them); commits and
-    questions about progress have theirs.
+    requests for progress have theirs.
 
     Args:
         job: what to make.
@@ -48,20 +38,18 @@ class Hand:
         self._commits: dict[int, Future[ShardCommit]] = {}
         self._sampled = 0
 
-    def load(self) -> str | Trouble:
+    def load(self) -> str | Failure:
         """Load the generator; returns who this is."""
-        return _caught(self._load)
+        return _attempt(self._load)
 
-    def sample(self, shard: int) -> int | Trouble:
+    def sample(self, shard: int) -> int | Failure:
         """Sample a shard; its commit goes on. Returns the number of samples."""
-        return _caught(lambda: self._sample(shard))
+        return _attempt(lambda: self._sample(shard))
 
-    @ray.method(concurrency_group="commit")
-    def commit(self, shard: int) -> ShardCommit | Trouble:
-        """Wait until a sampled shard is committed; returns its record."""
-        return _caught(lambda: self._commits.pop(shard).result())
+    def commit(self, shard: int) -> ShardCommit | Failure:
+        """Wait until a sampled shard is committed; returns its commit record."""
+        return _attempt(lambda: self._commits.pop(shard).result())
 
-    @ray.method(concurrency_group="progress")
     def progress(self) -> int:
         """Samples of the present shard so far."""
         return self._sampled
@@ -87,8 +75,9 @@ class Hand:
         return self._sampled
 
 
-def _caught(action: Callable[[], Any]) -> Any:
+def _attempt(action: Callable[[], Any]) -> Any:
+    """What the action returns, or why it failed: Ray would wrap an exception and lose its type."""
     try:
         return action()
     except Exception as error:
-        return Trouble(portable(error), told(error))
+        return Failure.of(error)

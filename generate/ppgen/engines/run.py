@@ -97,7 +97,7 @@ def run_job(job: Job, engine: Engine, conditions: Conditions | None) -> int:
         The command's exit status: 0, or 1 when shards failed.
     """
     plan, store = job.plan, Store(job.out)
-    with claimed(store, plan, conditions):
+    with engine.connected(), claimed(store, plan, conditions):
         pending = pending_shards(store, plan)
         if not pending:
             return _finish(store, plan, 0.0)

@@ -20,6 +20,7 @@ from rig import fingerprints, stored, synth, synth_job
 
 from ppcore.errors import UserError
 from ppgen.engines.base import Committed, Event, Failed, Notice, OnEvent, Retried, Sampled, Summary, Workers
+from ppgen.engines.leases import Failure
 from ppgen.plan.document import encode_plan
 from ppgen.sources.spec import SourceSpec
 from ppgen.upkeep.verify import verify_directory
@@ -28,7 +29,7 @@ ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from ppgen.engines.ray import RayEngine  # noqa: E402
-from ppgen.engines.ray_actor import Hand, Trouble  # noqa: E402
+from ppgen.engines.ray_actor import WorkerActor  # noqa: E402
 from ppgen.shards.worker import Job  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -63,7 +64,7 @@ def made(out: Path) -> dict[str, str]:
 
 
 def painter(**options: Any) -> SourceSpec:
-    return SourceSpec("hands:build", device="cpu", sampling=options)
+    return SourceSpec("fragile:build", device="cpu", sampling=options)
 
 
 class Watched(RayEngine):
@@ -139,10 +140,10 @@ def test_one_worker_on_nodes_that_come_and_go(
     assert made(tmp_path / "out") == undisturbed
 
 
-def test_a_cursed_sample_is_reported_with_its_row(cluster: Cluster, tmp_path: Path, capfd) -> None:
+def test_a_failing_sample_is_reported_with_its_row(cluster: Cluster, tmp_path: Path, capfd) -> None:
     rows = synth_job(tmp_path / "out", spec=painter()).plan.sample_rows(2)
     engine = Watched(workers=2)
-    assert synth(tmp_path / "out", engine, spec=painter(cursed=int(rows.seed[3]))) == 1
+    assert synth(tmp_path / "out", engine, spec=painter(failing=int(rows.seed[3]))) == 1
     told = capfd.readouterr().err
     assert "1 of 4 shards failed: shard 2 (samples 40 to 59, seed 3)" in told
     assert "ValueError: this sample is cursed" in told
@@ -181,24 +182,24 @@ def test_only_small_records_leave_a_worker(tmp_path: Path) -> None:
     job = synth_job(tmp_path / "out", spec=painter())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "plan.json").write_bytes(encode_plan(job.plan))
-    hand = Hand(job, os.getcwd(), [])
-    answers = [hand.load(), hand.sample(1), hand.progress(), hand.commit(1), hand.sample(77)]
+    actor = WorkerActor(job, os.getcwd(), [])
+    answers = [actor.load(), actor.sample(1), actor.progress(), actor.commit(1), actor.sample(77)]
     assert answers[1:3] == [20, 20]
-    assert isinstance(answers[4], Trouble)
+    assert isinstance(answers[4], Failure)
     assert max(len(pickle.dumps(answer)) for answer in answers) < 4000
 
 
 def test_a_machine_that_does_not_share_the_directory_is_told(tmp_path: Path) -> None:
     job = synth_job(tmp_path / "out", spec=painter())
-    answer = Hand(job, os.getcwd(), []).load()
-    assert isinstance(answer, Trouble)
+    answer = WorkerActor(job, os.getcwd(), []).load()
+    assert isinstance(answer, Failure)
     assert isinstance(answer.error, UserError)
     assert "share" in str(answer.error)
 
 
 def start(out: Path, *options: str) -> subprocess.Popen[str]:
     """The same plan from the command line, on two workers; returns once a shard is committed."""
-    args = ["synth", "--source", "hands:build", "--device", "cpu", "--out", str(out), "--seed", "3"]
+    args = ["synth", "--source", "fragile:build", "--device", "cpu", "--out", str(out), "--seed", "3"]
     args += ["--classes", "0,2,5", "--per-class", "25", "--batch-size", "8", "--samples-per-shard", "20"]
     command = [
         sys.executable,
