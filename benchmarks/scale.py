@@ -220,13 +220,13 @@ def report(samples: int, workers: int, ours: dict[str, Any], bare: float, ray_da
         f"(a) webdataset.ShardWriter, {workers} loops: {bare:.0f} images/s; ours {ours['rate'] / bare:.2f} of it"
     )
     if ray_data is not None:
-        told = f"ours {ours['rate'] / ray_data:.2f} of it"
-        print(f"(b) Ray Data map_batches + write_webdataset: {ray_data:.0f} images/s; {told}")
+        share = ours["rate"] / ray_data
+        print(f"(b) Ray Data map_batches + write_webdataset: {ray_data:.0f} images/s; ours {share:.2f} of it")
     print(
         f"driver memory: {ours['growth_mb']:.1f} MB more at most after 10 % of the shards; {ours['end_mb']:.0f} MB in the end"
     )
-    told = ", ".join(f"{us:.1f}" for us in tenths)
-    print(f"microseconds a sample, tenth by tenth: {told}; last against first {drift:.1%}")
+    listed = ", ".join(f"{us:.1f}" for us in tenths)
+    print(f"microseconds a sample, tenth by tenth: {listed}; last against first {drift:.1%}")
     bars = {
         f"at least {OF_BARE} of (a)": ours["rate"] >= OF_BARE * bare,
         "ahead of (b)": ray_data is None or ours["rate"] > ray_data,

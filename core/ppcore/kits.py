@@ -123,9 +123,18 @@ def _read_kit(folder: Path, name: str) -> Kit:
         raise UserError(
             f"{folder / KIT_FILE} does not describe a kit ({error}); compare it with the embedded kit's"
         ) from error
-    inside = {
-        part: str(folder / path)
-        for part, path in (("generator", kit.generator), ("classifier", kit.classifier))
-        if path and (folder / path).exists()
-    }
-    return replace(kit, name=name or kit.name, **inside)  # type: ignore[arg-type]
+    return replace(
+        kit,
+        name=name or kit.name,
+        generator=_locate(folder, kit.generator),
+        classifier=_locate(folder, kit.classifier),
+    )
+
+
+def _locate(folder: Path, path: str) -> str:
+    """Where a part is: below the kit's folder when it is there; else it is a name, of a hub repository say."""
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        raise UserError(
+            f"{folder / KIT_FILE} names {path!r}, outside its folder; put that part into the folder"
+        )
+    return str(folder / path) if path and (folder / path).exists() else path

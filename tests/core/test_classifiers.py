@@ -82,7 +82,7 @@ def test_checkpoint_of_a_named_architecture(tmp_path):
     assert loaded(torch.zeros(1, 3, 224, 224, dtype=torch.uint8)).shape == (1, 5)
 
 
-def test_weights_that_do_not_fit_are_told_by_name(tmp_path):
+def test_weights_that_do_not_fit_are_named(tmp_path):
     torch.save(build("resnet18", 5).state_dict(), tmp_path / "w.pth")
     with pytest.raises(UserError, match="do not fit"):
         load_classifier(f"resnet34@{tmp_path / 'w.pth'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -43,7 +44,7 @@ def test_a_document_becomes_its_type() -> None:
         ('{"parts": [], "extra": {"a": ' + "[" * 5000 + "]" * 5000 + "}}", "recursion"),
     ],
 )
-def test_what_does_not_fit_is_told_in_one_line(text: str, said: str) -> None:
+def test_what_does_not_fit_is_refused_in_one_line(text: str, said: str) -> None:
     with pytest.raises(ValueError) as caught:
         decode(Whole, text)
     assert said in str(caught.value)
@@ -54,3 +55,10 @@ def test_values_of_yaml_may_be_texts() -> None:
     assert convert(Part, {"samples": "3"}) == Part(3)
     with pytest.raises(ValueError, match="samples"):
         convert(Part, {"samples": "three"})
+
+
+def test_a_hostile_key_does_not_reach_the_terminal() -> None:
+    with pytest.raises(ValueError) as caught:
+        decode(Part, json.dumps({"samples": 1, "\x1b]0;gone\x07" + "x" * 10_000: 2}))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000

@@ -59,7 +59,7 @@ def open_table(source: bytes | IO[bytes] | str) -> pq.ParquetFile:
     Raises:
         pyarrow.ArrowException, OSError: no parquet file.
     """
-    import pyarrow.parquet as pq
+    import pyarrow.parquet as pq  # heavy: JSON is read without it
 
     return pq.ParquetFile(io.BytesIO(source) if isinstance(source, bytes) else source, pre_buffer=False)
 
@@ -83,8 +83,8 @@ def read_table(
     Raises:
         ValueError: no parquet file, another number of rows, or far more bytes than such rows have.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow as pa  # heavy: JSON is read without it
+    import pyarrow.parquet as pq  # heavy: likewise
 
     try:
         file = source if isinstance(source, pq.ParquetFile) else open_table(source)

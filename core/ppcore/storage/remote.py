@@ -16,8 +16,8 @@ _SECONDS_A_BYTE = 2 / 2**20
 _PATIENCE_S = 120.0  # no further try begins so long after the first
 _FIRST_DELAY_S = 0.3
 _LAST_DELAY_S = 15.0
-_TOLD_AFTER = 4  # failures of a call
-_LOST = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, ValueError, TypeError)
+_WARN_AFTER = 4  # failures of a call
+_FINAL = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, ValueError, TypeError)
 # Of botocore and google.auth, which may not be installed.
 _NO_CREDENTIALS = {
     "NoCredentialsError",
@@ -48,7 +48,7 @@ class Remote:
     """
 
     def __init__(self, url: str) -> None:
-        import fsspec
+        import fsspec  # heavy: local directories are read without it
 
         refuse_secrets(url)
         protocol = url.split("://", 1)[0]
@@ -84,7 +84,7 @@ class Remote:
         while True:
             try:
                 return self._once(method, args, options, _CALL_S + moved * _SECONDS_A_BYTE)
-            except _LOST:
+            except _FINAL:
                 raise
             except Exception as error:
                 if isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS:
@@ -98,13 +98,13 @@ class Remote:
                         f"same command again to resume"
                     ) from error
                 failures += 1
-                if failures == _TOLD_AFTER:
+                if failures == _WARN_AFTER:
                     _log.warning("%s does not work at present (%s); still trying", self.url, _short(error))
             pause = min(_FIRST_DELAY_S * 2 ** (failures - 1), _LAST_DELAY_S)
             time.sleep(pause * random.uniform(0.5, 1.5))
 
     def _once(self, method: str, args: tuple[Any, ...], options: dict[str, Any], seconds: float) -> Any:
-        from fsspec.asyn import AsyncFileSystem, sync
+        from fsspec.asyn import AsyncFileSystem, sync  # heavy: likewise
 
         filesystem = self.filesystem
         if isinstance(filesystem, AsyncFileSystem):

@@ -28,7 +28,7 @@ TIME_SCALE = 1000.0  # the scheduler's num_train_timesteps: the network is given
 
 def build_unet(widths: tuple[int, ...] = (32, 64, 128)) -> Any:
     """The untrained network, a `UNet2DModel` of 2.6 M parameters."""
-    from diffusers import UNet2DModel
+    from diffusers import UNet2DModel  # optional: only for building the kit
 
     return UNet2DModel(
         sample_size=16,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from ppcore.classifiers import load_classifier
@@ -22,6 +23,7 @@ from ppcore.kits import EMBEDDED
 from ppcore.seeds import derive, sample_seed
 from ppflow.kits.letters import build, classifier, package
 from ppflow.kits.letters.fonts import CLASS_NAMES
+from ppgen.generators import load_generator
 
 K = len(CLASS_NAMES)
 AGREEMENT_PER_CLASS = 100
@@ -32,8 +34,6 @@ SPEED_SECONDS, SPEED_BATCH = 15.0, 64
 
 def sample(kit: str, count: int, seed: int, batch: int = 100) -> tuple[np.ndarray, np.ndarray]:
     """`count` generated letters, classes in turn: uint8 (count, 32, 32) and labels uint8 (count,)."""
-    from ppgen.generators import load_generator
-
     generator = load_generator(kit, device="cpu")
     labels = torch.arange(count) % K
     seeds = torch.tensor([sample_seed(derive(seed, "measure"), i) for i in range(count)])
@@ -75,8 +75,6 @@ def speed(kit: str, processes: int = 2) -> float:
 
 
 def _sample_for_a_while(kit: str) -> float:
-    from ppgen.generators import load_generator
-
     torch.set_num_threads(1)
     generator = load_generator(kit, device="cpu")
     condition = torch.nn.functional.one_hot(torch.arange(SPEED_BATCH) % K, K).float()
@@ -102,8 +100,6 @@ def by_family(net: nn.Module, work: Path, real: build.Pictures) -> Iterator[str]
 
 def contact_sheet(kit: str, path: Path, rows: int = 12) -> None:
     """`rows` samples of every class, one class a column."""
-    from PIL import Image
-
     x, _ = sample(kit, rows * K, seed=3)
     Image.fromarray(x.reshape(rows, K, 32, 32).transpose(0, 2, 1, 3).reshape(rows * 32, K * 32)).save(path)
 

@@ -21,7 +21,7 @@ LICENCE = "Apache-2.0"
 
 def write_generator(folder: Path, net: Any) -> None:
     """unet/, scheduler/ and model_index.json; weights in half precision (loaders upcast), so that the kit stays small."""
-    import diffusers
+    import diffusers  # optional: only for building the kit
 
     half = diffusers.UNet2DModel.from_config(net.config).half()
     half.load_state_dict(net.state_dict())
@@ -39,7 +39,7 @@ def write_generator(folder: Path, net: Any) -> None:
 
 def read_generator(folder: Path) -> nn.Module:
     """The network in float32, ready to sample."""
-    from diffusers import UNet2DModel
+    from diffusers import UNet2DModel  # optional: only for building the kit
 
     return UNet2DModel.from_pretrained(folder / "unet", torch_dtype=torch.float32).eval()
 
