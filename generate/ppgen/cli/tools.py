@@ -195,13 +195,13 @@ def report(
     """Measure a directory's quality: quality.json and report.html. Needs no download."""
     from ppcore.storage import Store
     from ppgen.plan import require_positive
-    from ppgen.quality import QUALITY, Question, assess, summary_rows, write_report
+    from ppgen.quality import QUALITY, ReportRequest, assess, summary_rows, write_report
     from ppgen.shards import require_writable
 
     require_positive("--samples", samples)
     store = Store(out or directory)
     require_writable(store)
-    findings = assess(Question(directory, reference, uniform, classifier, source, samples, seed, device))
+    findings = assess(ReportRequest(directory, reference, uniform, classifier, source, samples, seed, device))
     write_report(findings, store)
     for name, value in summary_rows(findings.figures):
         print(f"{name}: {value}")

@@ -1,6 +1,6 @@
 """From a request to the frozen plan: what every sample index means, PCS conditions."""
 
-from ppgen.plan.conditions import Conditions, condition_rows
+from ppgen.plan.conditions import Conditions, condition_rows, one_hot
 from ppgen.plan.differences import plan_differences
 from ppgen.plan.document import decode_any_plan, decode_plan, encode_plan
 from ppgen.plan.encoding import LOSSLESS_UP_TO
@@ -27,6 +27,7 @@ __all__ = [
     "decode_any_plan",
     "decode_plan",
     "encode_plan",
+    "one_hot",
     "plan_differences",
     "require_positive",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,3 +60,13 @@ def digest_prefixes(digests: list[str]) -> np.ndarray:
 def repeated(values: np.ndarray) -> int:
     """How many entries equal an earlier one."""
     return int(len(values) - len(np.unique(values)))
+
+
+def look_alikes(hashes: np.ndarray) -> dict[str, Any]:
+    """Perceptual duplicates among n images: how many repeat a hash, and how many are within a few bits of another's."""
+    return {
+        "looked_at": len(hashes),
+        "same_hash": sum(len(group) - 1 for group in groups(hashes)),
+        "near": int(near(hashes).sum()),
+        "bits": NEAR_BITS,
+    }

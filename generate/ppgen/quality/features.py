@@ -1,4 +1,4 @@
-"""What the source classifier sees in a bounded sample of a shard directory or of a target: features, probabilities, hashes."""
+"""A bounded sample of a shard directory or of a target, with what the source classifier makes of it: features, probabilities."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ppcore.images import decode
 from ppcore.seeds import numpy_rng
 from ppcore.shards import ShardSet
 from ppcore.targets import ImageSet, stack
+from ppgen.plan import one_hot
 from ppgen.quality.duplicates import dhash
 
 _BATCH = 100
@@ -22,10 +23,11 @@ OnBatch = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A sample of n images.
+class SampleSet:
+    """n images, measured.
 
     Attributes:
+        name: in words, for the report.
         position: int64 (n,), position of each in its directory or target.
         hashes: uint64 (n,), see :func:`ppgen.quality.duplicates.dhash`.
         condition: float32 (n, K), what a generated sample was conditioned on; None for target images.
@@ -33,6 +35,7 @@ class Seen:
         probabilities: float32 (n, K), None without a classifier.
     """
 
+    name: str
     position: np.ndarray
     hashes: np.ndarray
     condition: np.ndarray | None = None
@@ -42,11 +45,38 @@ class Seen:
     def __len__(self) -> int:
         return len(self.position)
 
+    def select(self, chosen: np.ndarray) -> SampleSet:
+        """The images at these places of the set, int (m,)."""
 
-def look_at_shards(
-    shards: ShardSet, classifier: Classifier | None, count: int, seed: int, on_batch: OnBatch
-) -> Seen:
-    """Look at up to `count` samples: whole shards in a random order, since every shard is a mixture of all classes.
+        def at(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[chosen]
+
+        return SampleSet(
+            self.name,
+            self.position[chosen],
+            self.hashes[chosen],
+            at(self.condition),
+            at(self.features),
+            at(self.probabilities),
+        )
+
+    def take(self, count: int, seed: int) -> SampleSet:
+        """A fixed random part of so many images; all when there are no more."""
+        if len(self) <= count:
+            return self
+        return self.select(numpy_rng(seed, "take").permutation(len(self))[:count])
+
+
+def measure_shards(
+    shards: ShardSet,
+    classifier: Classifier | None,
+    count: int,
+    seed: int,
+    on_batch: OnBatch,
+    *,
+    name: str = "",
+) -> SampleSet:
+    """Measure up to `count` samples: whole shards in a random order, since every shard is a mixture of all classes.
 
     Raises:
         UserError: a missing or damaged shard or image.
@@ -65,12 +95,12 @@ def look_at_shards(
         if waiting:
             yield _to_batch(waiting)
 
-    hashes, features, probabilities = _look(batches(), classifier, on_batch)
-    return Seen(np.array(positions), hashes, np.stack(rows), features, probabilities)
+    hashes, features, probabilities = _measure(batches(), classifier, on_batch)
+    return SampleSet(name, np.array(positions), hashes, np.stack(rows), features, probabilities)
 
 
 def _choose(shards: ShardSet, count: int, seed: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """(position, uint8 (H, W, C), float32 (K,) condition) of the samples to look at."""
+    """(position, uint8 (H, W, C), float32 (K,) condition) of the chosen samples."""
     random = numpy_rng(seed, "report")
     firsts = np.cumsum([0, *(shard.samples for shard in shards.shards)])
     left = min(count, shards.samples)
@@ -79,9 +109,9 @@ def _choose(shards: ShardSet, count: int, seed: int) -> Iterator[tuple[int, np.n
         wanted = set(random.choice(shard.samples, size=min(left, shard.samples), replace=False).tolist())
         for row, sample in enumerate(shards.read(shard)):
             if row in wanted:
-                condition = (
-                    sample.soft if sample.soft is not None else _one_hot(sample.label, shards.num_classes)
-                )
+                condition = sample.soft
+                if condition is None:
+                    condition = one_hot(np.array([sample.label or 0]), shards.num_classes)[0]
                 where = f"image {sample.key} in {shards.store.path(shard.path)}"
                 image = _decoded(sample.image, shards.resolution, shards.channels, where)
                 yield int(firsts[number]) + row, image, condition
@@ -90,10 +120,16 @@ def _choose(shards: ShardSet, count: int, seed: int) -> Iterator[tuple[int, np.n
             return
 
 
-def look_at_images(
-    images: ImageSet, classifier: Classifier | None, count: int, seed: int, on_batch: OnBatch
-) -> Seen:
-    """Look at up to `count` target images, fed to the classifier as `ppgen pseudo` does.
+def measure_images(
+    images: ImageSet,
+    classifier: Classifier | None,
+    count: int,
+    seed: int,
+    on_batch: OnBatch,
+    *,
+    name: str = "",
+) -> SampleSet:
+    """Measure up to `count` target images, fed to the classifier as `ppgen pseudo` does.
 
     Raises:
         UserError: a damaged image.
@@ -105,11 +141,11 @@ def look_at_images(
     batches = (
         stack(images.select(chosen[i : i + _BATCH]), side, channels) for i in range(0, len(chosen), _BATCH)
     )
-    hashes, features, probabilities = _look(batches, classifier, on_batch)
-    return Seen(chosen, hashes, None, features, probabilities)
+    hashes, features, probabilities = _measure(batches, classifier, on_batch)
+    return SampleSet(name, chosen, hashes, None, features, probabilities)
 
 
-def _look(
+def _measure(
     batches: Iterable[torch.Tensor], classifier: Classifier | None, on_batch: OnBatch
 ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """(hashes, features, probabilities) of uint8 (B, C, H, W) batches."""
@@ -160,9 +196,3 @@ def _decoded(data: bytes, resolution: int, channels: int, where: str) -> np.ndar
 def _to_batch(images: list[np.ndarray]) -> torch.Tensor:
     """uint8 (H, W, C) images of one size -> uint8 (B, C, H, W)."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-
-
-def _one_hot(label: int | None, num_classes: int) -> np.ndarray:
-    row = np.zeros(num_classes, dtype=np.float32)
-    row[int(label or 0)] = 1.0
-    return row

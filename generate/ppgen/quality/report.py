@@ -10,16 +10,16 @@ from ppcore.errors import UserError
 from ppcore.page import histogram, page, table
 from ppcore.shards import REPORT
 from ppcore.storage import Store
-from ppgen.quality.assessment import Findings
+from ppgen.quality.assessment import Assessment
 from ppgen.quality.sheets import STYLE, contact_sheets
 
 QUALITY = "quality.json"
 
 
-def write_report(findings: Findings, store: Store) -> None:
+def write_report(assessment: Assessment, store: Store) -> None:
     """Write quality.json and report.html. Raises UserError when the directory cannot be written."""
-    text = json.dumps(_rounded(findings.figures), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    html = make_page(findings)
+    text = json.dumps(_rounded(assessment.figures), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    html = make_page(assessment)
     try:
         store.write_atomic(QUALITY, text.encode())
         store.write_atomic(REPORT, html.encode())
@@ -27,9 +27,9 @@ def write_report(findings: Findings, store: Store) -> None:
         raise UserError(f"cannot write to {store} ({error.strerror or error}); give another --out") from error
 
 
-def make_page(findings: Findings) -> str:
+def make_page(assessment: Assessment) -> str:
     """The page as HTML text; no clock, host or path in it."""
-    figures, shards = findings.figures, findings.shards
+    figures, shards = assessment.figures, assessment.shards
     kind = "Pseudo samples" if figures["kind"] == "pseudo" else "Synthetic samples"
     title = f"{kind} from {figures['source']}"
     extractor = figures.get("extractor")
@@ -42,9 +42,9 @@ def make_page(findings: Findings) -> str:
         f'<p class="lead">{figures["all"]["samples"]} images of {size}; {part} looked at{by}.</p>',
         *(f'<p class="note">{escape(note)}</p>' for note in figures["notes"]),
         table((), summary_rows(figures)),
-        *_seen_as(figures),
+        *_agreement(figures),
         *_distances(figures),
-        *contact_sheets(findings),
+        *contact_sheets(assessment),
         *_provenance(shards.plan),
     ]
     return page(title, body, STYLE)
@@ -66,10 +66,10 @@ def summary_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
         )
     if "redraw" in known:
         rule = known["redraw"]
-        told = f"{rule['redrawn']} samples drawn again for a confidence below {rule['below']:g}"
+        text = f"{rule['redrawn']} samples drawn again for a confidence below {rule['below']:g}"
         if rule["kept_below"]:
-            told += f"; {rule['kept_below']} are still below it after {rule['draws']} draws, the best of which was kept"
-        rows.append(("Selection", told))
+            text += f"; {rule['kept_below']} are still below it after {rule['draws']} draws, the best of which was kept"
+        rows.append(("Selection", text))
     if "seen_as" in figures:
         rows += _agreement_rows(figures["seen_as"])
     alike = figures["look_alikes"]
@@ -90,10 +90,10 @@ def summary_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _agreement_rows(seen: dict[str, Any]) -> list[tuple[str, str]]:
-    told = f"{seen['agreement']:.1%} of samples are seen as the class they were made for"
+    text = f"{seen['agreement']:.1%} of samples are seen as the class they were made for"
     if not seen["soft"]:
         return [
-            ("Agreement", told),
+            ("Agreement", text),
             ("Confidence", f"{seen['confidence']['mean']:.3f} on average in that class"),
         ]
     return [
@@ -116,7 +116,7 @@ def _look_alikes(alike: dict[str, Any]) -> str:
     )
 
 
-def _seen_as(figures: dict[str, Any]) -> list[str]:
+def _agreement(figures: dict[str, Any]) -> list[str]:
     seen = figures.get("seen_as")
     if seen is None:
         return []
@@ -140,7 +140,7 @@ def _seen_as(figures: dict[str, Any]) -> list[str]:
     worst = sorted(seen["per_class"].items(), key=lambda item: (item[1]["agreement"], item[0]))[:12]
     if len(worst) > 1:
         cells = [
-            f"{escape(name)} {100 * told['agreement']:.0f}% of {told['looked_at']}" for name, told in worst
+            f"{escape(name)} {100 * found['agreement']:.0f}% of {found['looked_at']}" for name, found in worst
         ]
         out.append(f'<p class="small">Lowest agreement by class: {" · ".join(cells)}.</p>')
     return out

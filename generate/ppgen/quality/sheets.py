@@ -11,7 +11,7 @@ from ppcore.page import PAIR_STYLE, conditioned, pairs, sheet, strip
 from ppcore.seeds import numpy_rng
 from ppcore.shards import ShardSet
 from ppgen.quality import duplicates
-from ppgen.quality.assessment import Findings
+from ppgen.quality.assessment import Assessment
 
 _RANDOM, _COLUMNS = 78, 13
 _EXTREMES = 22
@@ -39,14 +39,14 @@ img.sheet { width: 100%; image-rendering: auto; } .two { display: grid; grid-tem
 )
 
 
-def contact_sheets(findings: Findings) -> list[str]:
+def contact_sheets(assessment: Assessment) -> list[str]:
     """Pieces of HTML."""
     return [
-        *_pairs(findings),
-        *_random(findings),
-        *_extremes(findings),
-        *_classes(findings),
-        *_alike(findings),
+        *_pairs(assessment),
+        *_random(assessment),
+        *_extremes(assessment),
+        *_classes(assessment),
+        *_alike(assessment),
     ]
 
 
@@ -55,18 +55,18 @@ def _image(shards: ShardSet, position: int) -> np.ndarray:
     return decode(shards.fetch(int(position)).image, max_side=shards.resolution)
 
 
-def _random(findings: Findings) -> list[str]:
-    order = numpy_rng(findings.figures["seed"], "sheet").permutation(len(findings.seen))[:_RANDOM]
-    images = [_image(findings.shards, findings.seen.position[i]) for i in order]
+def _random(assessment: Assessment) -> list[str]:
+    order = numpy_rng(assessment.figures["seed"], "sheet").permutation(len(assessment.samples))[:_RANDOM]
+    images = [_image(assessment.shards, assessment.samples.position[i]) for i in order]
     source = sheet(images, min(_COLUMNS, len(images)))
     return ["<h2>Random samples</h2>", f'<img class="sheet" alt="random samples" src="{source}">']
 
 
-def _extremes(findings: Findings) -> list[str]:
-    seen = findings.seen
-    if seen.probabilities is None or seen.condition is None:
+def _extremes(assessment: Assessment) -> list[str]:
+    samples = assessment.samples
+    if samples.probabilities is None or samples.condition is None:
         return []
-    confidence = (seen.probabilities * seen.condition).sum(axis=1)
+    confidence = (samples.probabilities * samples.condition).sum(axis=1)
     order = np.argsort(confidence, kind="stable")
     count = min(_EXTREMES, len(order) // 2)
     out = []
@@ -74,60 +74,62 @@ def _extremes(findings: Findings) -> list[str]:
         if count:
             out.append(f"<h2>{title}</h2>")
             out.append('<p class="small">Made for, seen as, and the probability of what it was made for.</p>')
-            figures = "".join(_figure(findings, int(i), float(confidence[i])) for i in chosen)
+            figures = "".join(_figure(assessment, int(i), float(confidence[i])) for i in chosen)
             out.append(f'<div class="figures">{figures}</div>')
     return out
 
 
-def _figure(findings: Findings, number: int, confidence: float) -> str:
-    seen, names = findings.seen, findings.shards.class_names
-    assert seen.condition is not None
-    assert seen.probabilities is not None
-    wanted, found = (_short(names[int(row[number].argmax())]) for row in (seen.condition, seen.probabilities))
-    image = strip([_image(findings.shards, seen.position[number])])
+def _figure(assessment: Assessment, number: int, confidence: float) -> str:
+    samples, names = assessment.samples, assessment.shards.class_names
+    assert samples.condition is not None
+    assert samples.probabilities is not None
+    wanted, found = (
+        _short(names[int(row[number].argmax())]) for row in (samples.condition, samples.probabilities)
+    )
+    image = strip([_image(assessment.shards, samples.position[number])])
     caption = f"{escape(wanted)} → {escape(found)}<br>{confidence:.3f}"
     return f'<figure><img alt="{escape(wanted)}" src="{image}"><figcaption>{caption}</figcaption></figure>'
 
 
-def _classes(findings: Findings) -> list[str]:
-    assert findings.seen.condition is not None
-    wanted = findings.seen.condition.argmax(axis=1)
+def _classes(assessment: Assessment) -> list[str]:
+    assert assessment.samples.condition is not None
+    wanted = assessment.samples.condition.argmax(axis=1)
     present = np.unique(wanted)
     shown = present
     if len(present) > _CLASSES:
         shown = present[np.linspace(0, len(present) - 1, _CLASSES).astype(int)]
     lines = []
-    names = {label: escape(_short(findings.shards.class_names[label])) for label in shown}
+    names = {label: escape(_short(assessment.shards.class_names[label])) for label in shown}
     for label, name in names.items():
         members = np.flatnonzero(wanted == label)[:_OF_A_CLASS]
-        images = [_image(findings.shards, findings.seen.position[i]) for i in members]
+        images = [_image(assessment.shards, assessment.samples.position[i]) for i in members]
         lines.append(f'<div><b>{name}</b><img alt="samples of {name}" src="{strip(images)}"></div>')
     part = "" if len(shown) == len(present) else f", {len(shown)} of {len(present)}"
     what = (
         "Classes"
-        if not findings.figures.get("seen_as", {}).get("soft")
+        if not assessment.figures.get("seen_as", {}).get("soft")
         else "By the first class of the soft label"
     )
     above = " above" if max(map(len, names.values())) > _BESIDE else ""
     return [f"<h2>{what}{part}</h2>", f'<div class="classes{above}">{"".join(lines)}</div>']
 
 
-def _alike(findings: Findings) -> list[str]:
-    found = duplicates.groups(findings.seen.hashes)[:_ALIKE]
+def _alike(assessment: Assessment) -> list[str]:
+    found = duplicates.groups(assessment.samples.hashes)[:_ALIKE]
     if not found:
         return []
     lines = []
     for group in found:
-        images = [_image(findings.shards, findings.seen.position[i]) for i in group[:_OF_A_GROUP]]
+        images = [_image(assessment.shards, assessment.samples.position[i]) for i in group[:_OF_A_GROUP]]
         lines.append(f'<img alt="{len(group)} look-alikes" src="{strip(images)}">')
-    told = "Samples with the same perceptual hash, the largest groups first; the eye decides whether they repeat each other."
-    return ["<h2>Look-alikes</h2>", f'<p class="small">{told}</p><div class="alike">{"".join(lines)}</div>']
+    text = "Samples with the same perceptual hash, the largest groups first; the eye decides whether they repeat each other."
+    return ["<h2>Look-alikes</h2>", f'<p class="small">{text}</p><div class="alike">{"".join(lines)}</div>']
 
 
-def _pairs(findings: Findings) -> list[str]:
-    if findings.target is None:
+def _pairs(assessment: Assessment) -> list[str]:
+    if assessment.target is None:
         return []
-    items = conditioned(findings.shards, findings.target, _OF_A_PAIR, classes=_PAIRS)
+    items = conditioned(assessment.shards, assessment.target, _OF_A_PAIR, classes=_PAIRS)
     if not items:
         return []
     return [

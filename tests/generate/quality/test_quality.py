@@ -7,11 +7,12 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from ppgen.quality import agreement as quality
 from ppgen.quality import duplicates
-from ppgen.quality.agreement import Sight
+from ppgen.quality.agreement import measure_agreement
+from ppgen.quality.comparison import class_spread, compare_sets
 from ppgen.quality.distances import frechet, kid, mean_distance, prdc, radii
-from ppgen.quality.features import Seen
+from ppgen.quality.features import SampleSet
+from ppgen.quality.summaries import BINS, histogram
 
 
 def standard(count: int, dimensions: int, seed: int = 0) -> np.ndarray:
@@ -164,58 +165,61 @@ def test_repeated_files() -> None:
 # ---- agreement, spread, comparison
 
 
-def seen(condition: object, probabilities: object, features: np.ndarray | None = None) -> Seen:
+def samples(condition: object, probabilities: object) -> SampleSet:
     c, p = np.array(condition, dtype=np.float32), np.array(probabilities, dtype=np.float32)
-    return Seen(np.arange(len(c)), np.arange(len(c), dtype=np.uint64), c, features, p)
+    return SampleSet("ours", np.arange(len(c)), np.arange(len(c), dtype=np.uint64), c, probabilities=p)
 
 
 def test_agreement_with_hard_conditions() -> None:
-    told = quality.agreement(
-        seen([[1, 0], [1, 0], [0, 1], [0, 1]], [[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.0, 1.0]]), ["a", "b"]
+    figures = measure_agreement(
+        samples([[1, 0], [1, 0], [0, 1], [0, 1]], [[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.0, 1.0]]),
+        ["a", "b"],
     )
-    assert told["soft"] is False
-    assert told["agreement"] == 0.75
-    assert told["per_class"] == {
+    assert figures["soft"] is False
+    assert figures["agreement"] == 0.75
+    assert figures["per_class"] == {
         "a": {"looked_at": 2, "agreement": 0.5},
         "b": {"looked_at": 2, "agreement": 1.0},
     }
-    assert told["confidence"]["mean"] == pytest.approx((0.9 + 0.2 + 0.6 + 1.0) / 4)
-    assert sum(told["confidence"]["histogram"]["counts"]) == 4
-    assert told["entropy"]["histogram"]["counts"][0] == 1
-    assert "kl" not in told
+    assert figures["confidence"]["mean"] == pytest.approx((0.9 + 0.2 + 0.6 + 1.0) / 4)
+    assert sum(figures["confidence"]["histogram"]["counts"]) == 4
+    assert figures["entropy"]["histogram"]["counts"][0] == 1
+    assert "kl" not in figures
 
 
 def test_agreement_with_soft_conditions() -> None:
     c, p = np.array([[0.5, 0.5], [0.8, 0.2]]), np.array([[0.9, 0.1], [0.8, 0.2]])
-    told = quality.agreement(seen(c, p), ["a", "b"])
-    assert told["soft"] is True
-    assert told["confidence"]["mean"] == pytest.approx((0.5 + 0.8 * 0.8 + 0.2 * 0.2) / 2)
-    assert told["echo"] == pytest.approx((0.5 + 0.68) / 2)
+    figures = measure_agreement(samples(c, p), ["a", "b"])
+    assert figures["soft"] is True
+    assert figures["confidence"]["mean"] == pytest.approx((0.5 + 0.8 * 0.8 + 0.2 * 0.2) / 2)
+    assert figures["echo"] == pytest.approx((0.5 + 0.68) / 2)
     first = 0.5 * np.log(0.5 / 0.9) + 0.5 * np.log(0.5 / 0.1)
-    assert told["kl"]["mean"] == pytest.approx(first / 2, rel=1e-5)
+    assert figures["kl"]["mean"] == pytest.approx(first / 2, rel=1e-5)
 
 
 def test_class_spread_sees_a_collapsed_class() -> None:
     random = np.random.default_rng(0)
     centres = np.repeat(np.eye(4) * 10, 50, axis=0)
     groups = np.repeat(np.arange(4), 50)
-    wide = quality.class_spread(centres + random.normal(size=(200, 4)), groups, seed=0)
-    collapsed = quality.class_spread(centres, groups, seed=0)
+    wide = class_spread(centres + random.normal(size=(200, 4)), groups, seed=0)
+    collapsed = class_spread(centres, groups, seed=0)
     assert wide is not None
     assert collapsed is not None
     assert 0.1 < wide["ratio"] < 0.3
     assert collapsed["within_class"] == pytest.approx(0, abs=1e-6)
-    assert quality.class_spread(centres[:3], np.arange(3), seed=0) is None
+    assert class_spread(centres[:3], np.arange(3), seed=0) is None
 
 
 def test_comparison_uses_equal_numbers_and_orders_the_candidates() -> None:
     random = np.random.default_rng(0)
 
-    def sight(name: str, count: int, shift: float) -> Sight:
+    def features_only(name: str, count: int, shift: float) -> SampleSet:
         features = random.normal(size=(count, 3)) + shift
-        return Sight(name, Seen(np.arange(count), np.arange(count, dtype=np.uint64), features=features))
+        return SampleSet(name, np.arange(count), np.arange(count, dtype=np.uint64), features=features)
 
-    rows = quality.compare(sight("real", 300, 0), [sight("near", 250, 0.3), sight("far", 400, 2)], seed=0)
+    rows = compare_sets(
+        features_only("real", 300, 0), [features_only("near", 250, 0.3), features_only("far", 400, 2)], seed=0
+    )
     assert [(row["of"], row["samples"]) for row in rows] == [
         ("near", [250, 300]),
         ("far", [250, 300]),
@@ -228,14 +232,14 @@ def test_comparison_uses_equal_numbers_and_orders_the_candidates() -> None:
 
 def test_tiny_sets_have_no_neighbourhoods() -> None:
     features = np.random.default_rng(0).normal(size=(4, 3))
-    few = Sight("few", Seen(np.arange(4), np.arange(4, dtype=np.uint64), features=features))
-    rows = quality.compare(few, [few], seed=0)
+    few = SampleSet("few", np.arange(4), np.arange(4, dtype=np.uint64), features=features)
+    rows = compare_sets(few, [few], seed=0)
     assert "precision" not in rows[0]
     assert rows[0]["frechet"] == pytest.approx(0, abs=1e-6)
 
 
 def test_histogram_keeps_every_value() -> None:
-    told = quality.histogram(np.array([-1e-9, 0.0, 0.5, 1.0, 1.0000001]), 0, 1)
-    assert told["counts"][0] == 2
-    assert told["counts"][-1] == 2
-    assert len(told["edges"]) == quality.BINS + 1
+    figures = histogram(np.array([-1e-9, 0.0, 0.5, 1.0, 1.0000001]), 0, 1)
+    assert figures["counts"][0] == 2
+    assert figures["counts"][-1] == 2
+    assert len(figures["edges"]) == BINS + 1

@@ -15,7 +15,7 @@ from rig import make_classifier, make_target, pseudo, synth
 from ppcore.errors import UserError
 from ppcore.shards import ShardSet
 from ppgen.plan.request import Settings
-from ppgen.quality.features import look_at_shards
+from ppgen.quality.features import measure_shards
 from ppgen.sources.spec import SourceSpec
 
 SETTINGS = Settings(seed=3, batch_size=8, samples_per_shard=20)
@@ -59,7 +59,7 @@ def test_synth_figures_are_those_of_the_classifier(here: Path, base: Path) -> No
     from ppgen.sources.spec import open_classifier
 
     classifier, shards = open_classifier(spec, build().num_classes), ShardSet.open(str(here / "synth"))
-    seen = look_at_shards(shards, classifier, 75, 0, lambda count: None)
+    seen = measure_shards(shards, classifier, 75, 0, lambda count: None)
     assert seen.probabilities is not None
     assert seen.condition is not None
     own = (seen.probabilities * seen.condition).sum(1)
@@ -121,15 +121,15 @@ def test_equal_questions_give_equal_answers(here: Path, tmp_path: Path) -> None:
 def test_a_bounded_look_is_a_fixed_random_part(base: Path) -> None:
     shards = ShardSet.open(str(base / "synth"))
     counted: list[int] = []
-    few = look_at_shards(shards, None, 33, 1, counted.append)
+    few = measure_shards(shards, None, 33, 1, counted.append)
     assert len(few) == sum(counted) == 33
     assert len(set(few.position.tolist())) == 33
-    assert few.position.tolist() == look_at_shards(shards, None, 33, 1, counted.append).position.tolist()
-    assert few.position.tolist() != look_at_shards(shards, None, 33, 2, counted.append).position.tolist()
+    assert few.position.tolist() == measure_shards(shards, None, 33, 1, counted.append).position.tolist()
+    assert few.position.tolist() != measure_shards(shards, None, 33, 2, counted.append).position.tolist()
     assert few.condition is not None
     for position, condition in zip(few.position, few.condition, strict=True):
         assert condition.argmax() == shards.fetch(int(position)).label
-    whole = look_at_shards(shards, None, 1000, 1, counted.append)
+    whole = measure_shards(shards, None, 1000, 1, counted.append)
     assert sorted(whole.position) == list(range(75))
 
 
@@ -153,7 +153,7 @@ def test_exact_duplicates_are_counted(tmp_path: Path) -> None:
     assert found["all"]["exact_duplicates"] > 0
     assert found["look_alikes"]["same_hash"] >= found["all"]["exact_duplicates"]
     assert "Look-alikes" in text(tmp_path / "out")
-    assert "MergedPlan from" in text(tmp_path / "out")
+    assert "Merged from" in text(tmp_path / "out")
 
 
 def test_without_classifier_the_rest_is_reported(tmp_path: Path, capsys) -> None:
