@@ -1,7 +1,7 @@
 """One path type for local directories and object stores, and bounded reading of what strangers wrote."""
 
 from ppcore.storage.documents import MismatchError, convert, decode, read_json
-from ppcore.storage.limits import MAX_JSON_BYTES, MAX_OBJECT_BYTES, open_table, parse_json, read_table
+from ppcore.storage.limits import MAX_JSON_BYTES, MAX_OBJECT_BYTES, open_table, read_table
 from ppcore.storage.remote import UnreachableError
 from ppcore.storage.store import Store
 
@@ -14,7 +14,6 @@ __all__ = [
     "convert",
     "decode",
     "open_table",
-    "parse_json",
     "read_json",
     "read_table",
 ]

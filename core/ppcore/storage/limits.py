@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import stat
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from ppcore.errors import UserError
 
@@ -35,16 +34,6 @@ def require_file(path: Path, limit: int | None = None) -> None:
         raise UserError(f"{path} is no regular file; refused")
     if limit is not None and found.st_size > limit:
         raise UserError(f"{path} has {found.st_size} bytes; at most {limit} are accepted; refused")
-
-
-def parse_json(data: bytes) -> Any:
-    """json.loads whose every failure is a ValueError, depth and size included."""
-    if len(data) > MAX_JSON_BYTES:
-        raise ValueError(f"{len(data)} bytes of JSON, at most {MAX_JSON_BYTES} are accepted")
-    try:
-        return json.loads(data)
-    except RecursionError:
-        raise ValueError("JSON nested too deeply") from None
 
 
 def open_table(source: bytes | IO[bytes] | str) -> pq.ParquetFile:

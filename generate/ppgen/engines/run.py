@@ -9,7 +9,7 @@ from typing import Any
 
 from ppcore.console import Progress, format_duration
 from ppcore.shards import INDEX, default_directory
-from ppcore.storage import MAX_JSON_BYTES, Store, parse_json
+from ppcore.storage import MAX_JSON_BYTES, Store, decode
 from ppgen.engines.base import Committed, Engine, Event, Failed, Notice, Retried, Sampled, Workers
 from ppgen.plan import Conditions, Plan
 from ppgen.shards import SMALL_SIDE, Job, claimed, finalize, pending_shards, reconcile_plan
@@ -151,7 +151,7 @@ def _finish(store: Store, plan: Plan, seconds: float) -> int:
 def _withdraw_index(store: Store, pending: list[int]) -> None:
     """An index that lists a shard which is missing or damaged would be a lie until the shard is made again."""
     try:
-        sound = len(parse_json(store.read(INDEX, MAX_JSON_BYTES))["shardlist"]) <= pending[0]
+        sound = len(decode(dict[str, Any], store.read(INDEX, MAX_JSON_BYTES))["shardlist"]) <= pending[0]
     except FileNotFoundError:
         return
     except (ValueError, KeyError, TypeError):

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from ppcore.errors import UserError
 from ppcore.images import MAX_SIDE
 from ppcore.shards import FORMAT, VERSION
-from ppcore.storage import decode, parse_json
+from ppcore.storage import decode
 from ppgen.plan.conditions import Mode
 from ppgen.plan.encoding import ImageFormat
 from ppgen.plan.merged_plan import MergedPlan
@@ -181,7 +181,7 @@ def decode_any_plan(data: bytes, where: str) -> Plan | MergedPlan:
         UserError: see :func:`decode_plan`.
     """
     try:
-        content = parse_json(data)
+        content = decode(dict[str, Any], data)
         header = decode(_Header, json.dumps(content))
         if header.format != FORMAT:
             raise ValueError(f"format {header.format!r}")

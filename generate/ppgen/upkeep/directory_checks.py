@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 
 from ppcore.errors import UserError
 from ppcore.shards import COMMITS, INDEX, MANIFEST, META, SHARDS, commit_path, meta_path, tar_path
-from ppcore.storage import MAX_JSON_BYTES, Store, open_table, parse_json, read_table
+from ppcore.storage import MAX_JSON_BYTES, Store, decode, open_table, read_table
 from ppgen.plan import ShardPlan
 from ppgen.shards import ShardCommit, make_index, read_rows
 from ppgen.upkeep.report import Report
@@ -25,7 +27,7 @@ def check_strays(store: Store, plan: ShardPlan, report: Report) -> None:
 
 def check_index(store: Store, plan: ShardPlan, commits: list[ShardCommit], report: Report) -> None:
     try:
-        if parse_json(store.read(INDEX, MAX_JSON_BYTES)) != make_index(plan, commits):
+        if decode(dict[str, Any], store.read(INDEX, MAX_JSON_BYTES)) != make_index(plan, commits):
             report.general.append(f"{INDEX} does not match the commit records")
     except FileNotFoundError:
         report.general.append(f"{INDEX} is missing; run the same ppgen command again to finish the directory")
