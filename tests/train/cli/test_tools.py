@@ -23,13 +23,15 @@ from toyshards import CLASSES, ShardWriter, write
 from ppcore.classifiers import ClassifierSpec, build, load_classifier, save_classifier
 from ppcore.errors import UserError
 from ppcore.targets import load_target
-from pptrain.cli.commands import main
+from pptrain.cli import main
+from pptrain.config import load_config, save_config
 from pptrain.config.defaults import newest
-from pptrain.config.load import load_config, save_config
-from pptrain.engine.run import train
-from pptrain.evaluation import export as exporter
-from pptrain.evaluation.accuracy import evaluate, summarize
-from pptrain.evaluation.predict import find_images, write_predictions
+from pptrain.engine import train
+from pptrain.evaluation import evaluate
+from pptrain.evaluation.description import write_description
+from pptrain.evaluation.exporting import export_classifier, onnx_logits, prepared_images
+from pptrain.evaluation.predictions import find_images, write_predictions
+from pptrain.evaluation.report import summarize
 from pptrain.models.network import choose_layout
 
 Settings = dict[str, Any]
@@ -68,11 +70,11 @@ def test_a_users_own_network_goes_all_the_way(
     report = evaluate(classifier, load_target(str(target_folder)).test)
     assert report.accuracy == ssl.accuracy
     for to, name in (("onnx", "m.onnx"), ("torch-export", "m.pt2")):
-        assert exporter.export(classifier, to, tmp_path / name) < 1e-3
-    images = exporter.prepared_images(classifier, load_target(str(target_folder)).test)
+        assert export_classifier(classifier, to, tmp_path / name) < 1e-3
+    images = prepared_images(classifier, load_target(str(target_folder)).test)
     labels = torch.from_numpy(load_target(str(target_folder)).test.labels)
-    assert summarize(exporter.onnx_logits(tmp_path / "m.onnx", images), labels).accuracy == ssl.accuracy
-    described = json.loads(exporter.write_description(classifier, tmp_path / "m.onnx").read_text())
+    assert summarize(onnx_logits(tmp_path / "m.onnx", images), labels).accuracy == ssl.accuracy
+    described = json.loads(write_description(classifier, tmp_path / "m.onnx").read_text())
     assert described["class_names"] == list(CLASSES)
     assert described["input"]["shape"] == ["batch", 1, 16, 16]
 
@@ -190,7 +192,7 @@ def test_sigkill_and_resume_with_worker_processes(
     arguments = [
         sys.executable,
         "-c",
-        "from pptrain.cli.commands import main; main()",
+        "from pptrain.cli import main; main()",
         "run",
         "--config",
         str(tmp_path / "config.yaml"),

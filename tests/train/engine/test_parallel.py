@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from toyshards import ShardWriter
 
-from pptrain.config.load import load_config, save_config
-from pptrain.engine.run import train
+from pptrain.config import load_config, save_config
+from pptrain.engine import train
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,7 @@ def launch(config: Path, world: int) -> None:
     command = [
         sys.executable,
         "-c",
-        "from pptrain.cli.commands import main; main()",
+        "from pptrain.cli import main; main()",
         "run",
         "--config",
         str(config),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,12 @@ from plainnet import MARK
 from toyshards import ShardWriter
 
 from pptrain.config import TrainConfig, load_config
-from pptrain.engine.run import train
+from pptrain.engine import train
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.train")
 
-from pptrain.engine.cluster import train_on_ray  # noqa: E402
+from pptrain.engine.ray_train import train_on_ray  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +35,8 @@ def mark(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cluster(mark: Path) -> Iterator[None]:
     """A Ray of this machine, whose workers find the helpers beside the tests."""
-    environment = {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", MARK: str(mark)}
+    paths = os.pathsep.join([str(HERE), *sys.path])
+    environment = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", MARK: str(mark)}
     ray.init(
         address="local",
         num_cpus=4,

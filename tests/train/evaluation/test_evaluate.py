@@ -22,8 +22,9 @@ from toyshards import CLASSES
 from ppcore.classifiers import ClassifierSpec, build, save_classifier
 from ppcore.errors import UserError
 from ppcore.targets import load_target
-from pptrain.cli.commands import main
-from pptrain.evaluation.accuracy import calibration_error, choose_split, summarize, wilson
+from pptrain.cli import main
+from pptrain.evaluation.report import calibration_error, summarize, wilson
+from pptrain.evaluation.splits import choose_split
 
 
 def test_figures_agree_with_scikit_learn() -> None:

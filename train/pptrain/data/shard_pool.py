@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +57,11 @@ class ShardPool:
     @property
     def decoded_bytes(self) -> int:
         return self.samples * self.channels * self.resolution**2
+
+    @property
+    def planned_target(self) -> dict[str, Any]:
+        """What the plan of a pseudo directory says of the target that its samples are conditioned on."""
+        return self.sets[0].plan.get("target") or {}
 
     @property
     def fingerprints(self) -> list[str]:

@@ -1,17 +1,17 @@
 """Judging a classifier, predicting with it, exporting it, and the metrics of a run."""
 
-from pptrain.evaluation.accuracy import Report, evaluate, load_images, predict_logits, summarize
-from pptrain.evaluation.metrics import Metrics, check_trackers
-from pptrain.evaluation.predict import find_images, write_predictions
+from pptrain.evaluation.commands import evaluate_model, export_model, predict_images
+from pptrain.evaluation.inference import HeldImages, evaluate
+from pptrain.evaluation.loss_averages import LossAverages
+from pptrain.evaluation.metrics import MetricsWriter, check_trackers
 
 __all__ = [
-    "Metrics",
-    "Report",
+    "HeldImages",
+    "LossAverages",
+    "MetricsWriter",
     "check_trackers",
     "evaluate",
-    "find_images",
-    "load_images",
-    "predict_logits",
-    "summarize",
-    "write_predictions",
+    "evaluate_model",
+    "export_model",
+    "predict_images",
 ]

@@ -14,7 +14,7 @@ _COLUMNS = ["step", "epoch", "lr", "seconds", "images_per_s", "waiting"]
 _COLUMNS += ["val_accuracy", "val_loss", "monitor_accuracy"]
 
 
-class Metrics:
+class MetricsWriter:
     """Writes rows of numbers.
 
     Args:

@@ -1,7 +1,9 @@
-"""The network being trained: its wrapper, its averaged weights, and where it starts."""
+"""The network being trained: its wrapper, its averaged weights, where it starts, its device and its optimiser."""
 
+from pptrain.models.device import choose_device, has_bf16
 from pptrain.models.ema import Ema, average_into
 from pptrain.models.network import Network, Teacher, by_first, choose_layout, untracked
+from pptrain.models.optimiser import learning_rate, make_optimizer, set_rate
 from pptrain.models.start import SMALL_SIDE, make_network, make_spec
 
 __all__ = [
@@ -11,8 +13,13 @@ __all__ = [
     "Teacher",
     "average_into",
     "by_first",
+    "choose_device",
     "choose_layout",
+    "has_bf16",
+    "learning_rate",
     "make_network",
+    "make_optimizer",
     "make_spec",
+    "set_rate",
     "untracked",
 ]

@@ -40,11 +40,11 @@ def make_network(spec: ClassifierSpec, source: Classifier | None, where: str) ->
         UserError: the source's weights do not fit, or the architecture does not take images of this size.
     """
     net = build(spec.arch, spec.num_classes, spec.channels)
-    told = "from scratch"
+    started = "from scratch"
     if source is not None:
-        told = _start_from(net, source, spec.class_names, where)
+        started = _start_from(net, source, spec.class_names, where)
     _try_forward(net, spec)
-    return net, told
+    return net, started
 
 
 def _start_from(net: nn.Module, source: Classifier, class_names: tuple[str, ...], where: str) -> str:

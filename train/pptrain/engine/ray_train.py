@@ -10,7 +10,10 @@ from typing import Any
 
 from ppcore.errors import UserError
 from pptrain.config import TrainConfig
-from pptrain.engine.run import RESULT_FILE, Result, finished, read_result, train
+from pptrain.engine.process_group import ProcessGroup
+from pptrain.engine.result import Result, find_result, has_result, read_result
+from pptrain.engine.run import train
+from pptrain.engine.task import open_task
 
 
 def train_on_ray(config: TrainConfig, workers: int, *, address: str = "local", retries: int = 3) -> Result:
@@ -26,19 +29,18 @@ def train_on_ray(config: TrainConfig, workers: int, *, address: str = "local", r
         UserError: Ray is not installed, or the workers refused the configuration.
     """
     try:
-        import ray
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
+        import ray  # optional: only for --ray
+        from ray.train import FailureConfig, RunConfig, ScalingConfig  # optional: only for --ray
+        from ray.train.torch import TorchTrainer  # optional: only for --ray
     except ImportError as error:
         raise UserError(
             "training on Ray needs ray[train]; pip install 'pptransfer[generate]' 'ray[train]'"
         ) from error
 
-    from pptrain.engine.ranks import Ranks
-    from pptrain.engine.task import open_task
-
-    task = open_task(config, Ranks("cpu"))  # mistakes are told here, in one sentence, and not by a worker
-    done = finished(Path(config.out), task.config)
+    task = open_task(
+        config, ProcessGroup("cpu")
+    )  # mistakes are refused here, in one sentence, and not by a worker
+    done = find_result(Path(config.out), task.config)
     if done is not None:
         return done
     out = Path(config.out).resolve()
@@ -62,7 +64,7 @@ def train_on_ray(config: TrainConfig, workers: int, *, address: str = "local", r
         ),
     )
     trainer.fit()
-    if not (out / RESULT_FILE).is_file():
+    if not has_result(out):
         raise UserError(f"the workers left no result in {out}; all nodes must share that file system")
     return replace(read_result(out), fresh=True)
 

@@ -14,7 +14,7 @@ from ppcore.classifiers import Classifier
 from ppcore.errors import UserError
 from ppcore.images import IMAGE_EXTENSIONS, decode
 from ppcore.targets import fit
-from pptrain.evaluation.accuracy import predict_logits
+from pptrain.evaluation.inference import predict_logits
 
 _BATCH = 256
 

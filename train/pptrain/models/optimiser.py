@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules by name."""
+"""The optimiser and the schedule of its learning rate."""
 
 from __future__ import annotations
 
@@ -25,10 +25,14 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimiz
     return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999), foreach=True)
 
 
-def rate_factor(config: OptimConfig, step: int, steps: int) -> float:
-    """What the learning rate is multiplied by at `step` of `steps`."""
+def learning_rate(config: OptimConfig, step: int) -> float:
+    """The learning rate of step number `step` of `config.steps`."""
+    return config.lr * _rate_factor(config, step)
+
+
+def _rate_factor(config: OptimConfig, step: int) -> float:
     warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
-    done = step / max(steps, 1)
+    done = step / max(config.steps, 1)
     if config.schedule == "cosine":
         return warm * 0.5 * (1.0 + math.cos(math.pi * done))
     if config.schedule == "steps":

@@ -1,4 +1,4 @@
-"""Accuracy and its relatives of a classifier on labelled images."""
+"""The figures of an evaluation: accuracy with its interval, per class, confusion, calibration."""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from ppcore.classifiers import Classifier, ClassifierSpec
-from ppcore.errors import UserError
-from ppcore.targets import ImageSet, Target, stack
 
 _Z95 = 1.959963984540054
 _ECE_BINS = 15
@@ -58,32 +54,6 @@ class Report:
         }
 
 
-@torch.no_grad()
-def predict_logits(classifier: Classifier, images: Tensor, *, batch: int = 256) -> Tensor:
-    """uint8 (N, C, H, W) -> float32 logits (N, K) on the CPU, classifier in eval mode."""
-    classifier.eval()
-    device = next(classifier.parameters()).device
-    parts = [classifier(part.to(device)).cpu() for part in images.split(batch)]
-    return torch.cat(parts) if parts else torch.zeros(0, classifier.spec.num_classes)
-
-
-def load_images(images: ImageSet, spec: ClassifierSpec) -> Tensor:
-    """uint8 (N, C, S, S) as the classifier's preprocessing wants them, before its centre crop."""
-    return stack(images, spec.resize or spec.resolution, spec.channels)
-
-
-def evaluate(classifier: Classifier, images: ImageSet) -> Report:
-    """Every figure of :class:`Report` for a labelled set.
-
-    Raises:
-        UserError: an empty set.
-    """
-    if not len(images):
-        raise UserError("there are no images to evaluate on; give a target with a non-empty split")
-    logits = predict_logits(classifier, load_images(images, classifier.spec))
-    return summarize(logits, torch.from_numpy(images.labels))
-
-
 def summarize(logits: Tensor, labels: Tensor) -> Report:
     """float32 (N, K) logits and int64 (N,) labels -> figures."""
     count, classes = logits.shape
@@ -123,25 +93,6 @@ def calibration_error(logits: Tensor, correct: Tensor, bins: int = _ECE_BINS) ->
     return gap.abs().sum().item() / len(correct)
 
 
-def matched_labels(spec: ClassifierSpec, target: Target) -> np.ndarray:
-    """Target class -> the model's class of the same name: int64 (classes of the target,).
-
-    The same number of classes under other names is taken to be in the same order.
-
-    Raises:
-        UserError: the model does not know the target's classes.
-    """
-    names = {name: position for position, name in enumerate(spec.class_names)}
-    if all(name in names for name in target.classes):
-        return np.array([names[name] for name in target.classes], dtype=np.int64)
-    if spec.num_classes == len(target.classes):
-        return np.arange(spec.num_classes, dtype=np.int64)
-    raise UserError(
-        f"the model has {spec.num_classes} classes, target {target.name!r} has {len(target.classes)} others; fine-tune the "
-        f"model on this target first"
-    )
-
-
 def describe(report: Report, class_names: tuple[str, ...]) -> str:
     """A few lines for a person."""
     low, high = report.interval
@@ -155,31 +106,6 @@ def describe(report: Report, class_names: tuple[str, ...]) -> str:
     order = np.argsort(mistakes, axis=None)[::-1][:5]
     pairs = [(int(p) // len(class_names), int(p) % len(class_names)) for p in order if mistakes.flat[p]]
     if pairs:
-        told = ", ".join(f"{class_names[t]} as {class_names[g]} ({mistakes[t, g]})" for t, g in pairs)
-        lines.append(f"most frequent mistakes: {told}")
+        listed = ", ".join(f"{class_names[t]} as {class_names[g]} ({mistakes[t, g]})" for t, g in pairs)
+        lines.append(f"most frequent mistakes: {listed}")
     return "\n".join(lines)
-
-
-def choose_split(target: Target, split: str, spec: ClassifierSpec) -> ImageSet:
-    """`test`, `train`, or `all` images of a target (training images first), labelled with the model's classes.
-
-    Raises:
-        UserError: unknown split, or the model does not know the classes.
-    """
-    images, labels = _split(target, split), matched_labels(spec, target)
-    return ImageSet(images.ids, labels[images.labels], images.load)
-
-
-def _split(target: Target, split: str) -> ImageSet:
-    if split == "test":
-        return target.test
-    if split == "train":
-        return target.train
-    if split != "all":
-        raise UserError(f"unknown split {split!r}; expected test, train or all")
-    train, test = target.train, target.test
-    count = len(train)
-    labels = np.concatenate([train.labels, test.labels])
-    return ImageSet(
-        train.ids + test.ids, labels, lambda i: train.load(i) if i < count else test.load(i - count)
-    )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class Meter:
+class LossAverages:
     """Sums named losses and remembers the first step whose loss was not a number.
 
     Attributes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from torch import Tensor, nn
 
 from ppcore.classifiers import Classifier
 from ppcore.errors import UserError
-from ppcore.seeds import numpy_rng
 from ppcore.storage import Store
 from ppcore.targets import ImageSet
-from pptrain.evaluation.accuracy import load_images
+from pptrain.evaluation.inference import load_images
 
 FORMATS = ("onnx", "torch-export")
 INPUT, OUTPUT = "images", "logits"
@@ -43,8 +41,8 @@ class Deployed(nn.Module):
         return self.net((images.float() - self._mean) / self._std).float()
 
 
-def export(classifier: Classifier, to: str, out: Path) -> float:
-    """Write `out` and compare it with the original.
+def export_classifier(classifier: Classifier, to: str, out: Path) -> float:
+    """Write `out`, after comparing it with the original.
 
     Args:
         to: `onnx` or `torch-export` (a program for torch.export.load).
@@ -71,91 +69,12 @@ def export(classifier: Classifier, to: str, out: Path) -> float:
     return worst
 
 
-def describe(classifier: Classifier, file: Path) -> dict[str, Any]:
-    """What a user of the file must know: written beside it as JSON."""
-    spec = classifier.spec
-    return {
-        "file": file.name,
-        "input": {
-            "name": INPUT,
-            "type": "uint8",
-            "shape": ["batch", spec.channels, spec.resolution, spec.resolution],
-        },
-        "output": {"name": OUTPUT, "type": "float32", "shape": ["batch", spec.num_classes]},
-        "preparation": {
-            "colour": "grey (ITU-R 601 luma)" if spec.channels == 1 else "RGB",
-            "shorter_side": spec.resize or spec.resolution,
-            "resample": "bicubic, antialiased",
-            "centre_crop": spec.resolution,
-            "normalisation": "built in",
-        },
-        "class_names": list(spec.class_names),
-    }
-
-
-def write_description(classifier: Classifier, file: Path) -> Path:
-    """Write :func:`describe` as `<file>.json`; returns its path."""
-    text = json.dumps(describe(classifier, file), indent=1) + "\n"
-    Store(file.parent).write_atomic(f"{file.name}.json", text.encode())
-    return file.with_name(f"{file.name}.json")
-
-
-def quantize(model: Path, out: Path, calibration: Tensor) -> None:
-    """Static int8 quantisation of an ONNX file (weights per channel, activations by their range on `calibration`).
-
-    Args:
-        calibration: uint8 (N, C, R, R), images like those the model will see.
-    """
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.batches: Iterator[Tensor] = iter(calibration.split(16))
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            batch = next(self.batches, None)
-            return None if batch is None else {INPUT: batch.numpy()}
-
-    prepared, staged = out.with_name(f".tmp-{out.name}-prepared"), out.with_name(f".tmp-{out.name}")
-    try:
-        quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
-        quantize_static(
-            str(prepared),
-            str(staged),
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            op_types_to_quantize=[
-                "Conv",
-                "Gemm",
-                "MatMul",
-                "Add",
-                "GlobalAveragePool",
-                "AveragePool",
-                "MaxPool",
-            ],
-        )
-        staged.replace(out)
-    finally:
-        prepared.unlink(missing_ok=True)
-        staged.unlink(missing_ok=True)
-
-
 def prepared_images(classifier: Classifier, images: ImageSet) -> Tensor:
     """uint8 (N, C, R, R) as the exported model takes them."""
     spec = classifier.spec
     pixels = load_images(images, spec)
     edge = (pixels.shape[-1] - spec.resolution) // 2
     return pixels[..., edge : edge + spec.resolution, edge : edge + spec.resolution].contiguous()
-
-
-def calibration_images(classifier: Classifier, images: ImageSet, count: int = 200) -> Tensor:
-    """`prepared_images` of a fixed random choice of at most `count`."""
-    chosen = numpy_rng(0, "calibration").permutation(len(images))[:count]
-    return prepared_images(classifier, images.select(chosen))
 
 
 def onnx_logits(file: Path, images: Tensor, *, batch: int = 64) -> Tensor:
@@ -173,7 +92,7 @@ def _random_images(classifier: Classifier, count: int) -> Tensor:
 
 def _to_onnx(module: Deployed, example: Tensor, classifier: Classifier) -> bytes:
     try:
-        import onnxscript  # noqa: F401
+        import onnxscript  # noqa: F401  # optional: only for --to onnx
     except ImportError as error:
         raise UserError(
             "ONNX export needs onnx, onnxscript and onnxruntime; pip install 'pptransfer[export]'"
@@ -191,9 +110,8 @@ def _to_onnx(module: Deployed, example: Tensor, classifier: Classifier) -> bytes
         )
     assert program is not None
     proto = program.model_proto
-    for name, value in (("class_names", json.dumps(classifier.spec.class_names)),):
-        entry = proto.metadata_props.add()
-        entry.key, entry.value = name, value
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = "class_names", json.dumps(classifier.spec.class_names)
     return proto.SerializeToString()
 
 
@@ -205,7 +123,7 @@ def _to_program(module: Deployed, example: Tensor) -> bytes:
 
 
 def _onnx_runner(data: bytes) -> Any:
-    import onnxruntime
+    import onnxruntime  # optional: only for --to onnx
 
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     return lambda images: session.run([OUTPUT], {INPUT: images})[0]

@@ -1,0 +1,114 @@
+"""What a run is made from: its sources checked against the method, and opened; nothing is chosen and nothing written yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ppcore.classifiers import Classifier, load_classifier
+from ppcore.errors import UserError
+from ppcore.targets import Target, load_target
+from pptrain.config import TrainConfig
+from pptrain.data import ShardPool, open_shard_pool
+from pptrain.methods import Method, SemiSupervised
+
+REAL = "target:"  # before the name of a target whose training images serve as unlabelled ones
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything a configuration names, opened.
+
+    Attributes:
+        initial: whose weights are the start.
+        teacher: for distillation; it knows the run's classes.
+        shards: to pre-train on; there is either these or `target`.
+        target: the labelled task.
+        pseudo: unlabelled samples conditioned on a target.
+        real: the target whose training images are the unlabelled ones; may be `target` itself.
+    """
+
+    initial: Classifier | None
+    teacher: Classifier | None
+    shards: ShardPool | None
+    target: Target | None
+    pseudo: ShardPool | None
+    real: Target | None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return _class_names(self.shards, self.target)
+
+
+def open_inputs(config: TrainConfig, method: Method) -> Inputs:
+    """Check which sources are named, then open them.
+
+    Raises:
+        UserError: a source that is missing, superfluous, cannot be opened, or of other classes.
+    """
+    _check_training_data(config)
+    _check_method_data(config, method)
+    data, model = config.data, config.model
+    shards = open_shard_pool(data.shards, "synth") if data.shards else None
+    target = load_target(data.target) if data.target else None
+    pseudo = real = None
+    if data.unlabeled and not data.unlabeled[0].startswith(REAL):
+        pseudo = open_shard_pool(data.unlabeled, "pseudo")
+    elif data.unlabeled:
+        name = data.unlabeled[0].removeprefix(REAL)
+        real = target if name == data.target else load_target(name)
+    return Inputs(
+        initial=load_classifier(model.init) if model.init else None,
+        teacher=_open_teacher(config, _class_names(shards, target)) if model.teacher else None,
+        shards=shards,
+        target=target,
+        pseudo=pseudo,
+        real=real,
+    )
+
+
+def _class_names(shards: ShardPool | None, target: Target | None) -> tuple[str, ...]:
+    if shards is not None:
+        return tuple(shards.class_names)
+    assert target is not None
+    return target.classes
+
+
+def _check_training_data(config: TrainConfig) -> None:
+    data = config.data
+    if data.shards and data.target:
+        raise UserError(
+            "both --shards and --target were given; pre-train on the shards first, then fine-tune with --target and --init RUN"
+        )
+    if not data.shards and not data.target:
+        raise UserError("no training data; give --target (labelled images) or --shards (a synth directory)")
+    if len(data.unlabeled) > 1 and any(entry.startswith(REAL) for entry in data.unlabeled):
+        raise UserError(
+            "unlabelled images come from shard directories or from one target:NAME, not from both"
+        )
+
+
+def _check_method_data(config: TrainConfig, method: Method) -> None:
+    data, name = config.data, config.method.name
+    semi_supervised = isinstance(method, SemiSupervised)
+    if data.unlabeled and not semi_supervised:
+        raise UserError(f"method {name} takes no unlabelled images; add --method uda")
+    if semi_supervised and not data.unlabeled:
+        raise UserError(
+            f"method {name} needs unlabelled images; give --unlabeled DIR or --unlabeled target:NAME"
+        )
+    if semi_supervised and not data.target:
+        raise UserError(f"method {name} needs labelled target images; give --target")
+    if method.needs_teacher and not config.model.teacher:
+        raise UserError(f"method {name} needs a teacher; give --teacher MODEL")
+    if config.model.teacher and not method.needs_teacher:
+        raise UserError(f"method {name} takes no teacher; drop --teacher or use --method soft-target")
+
+
+def _open_teacher(config: TrainConfig, class_names: tuple[str, ...]) -> Classifier:
+    teacher = load_classifier(config.model.teacher)
+    if teacher.spec.class_names != class_names:
+        raise UserError(
+            f"teacher {config.model.teacher} knows {teacher.spec.num_classes} other classes than the {len(class_names)} of the "
+            f"target; fine-tune it first: pptrain run --target {config.data.target} --init {config.model.teacher}"
+        )
+    return teacher

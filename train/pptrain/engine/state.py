@@ -1,0 +1,155 @@
+"""Everything the next step depends on, and the resume point it is kept in: one file that appears whole or not at all."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ppcore.classifiers import Classifier, ClassifierSpec
+from ppcore.errors import UserError
+from ppcore.storage import Store
+from pptrain.engine.task import Task
+from pptrain.methods import Context, Method
+from pptrain.models import Ema, Network, Teacher, choose_layout, make_optimizer
+
+_FOLDER, _LAST = "checkpoint", "last.pt"
+
+
+@dataclass
+class TrainState:
+    """What changes from step to step.
+
+    Attributes:
+        network: on its device, in the memory layout of the run.
+        ema: the averaged weights, which are the ones evaluated and saved.
+        step: finished optimiser steps.
+        seconds: of training, over all interruptions.
+        best: by validation: `rank` [accuracy, -loss], `step` and `weights`; empty before the first.
+        stale: validations since the best.
+    """
+
+    network: Network
+    ema: Ema
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    method: Method
+    step: int = 0
+    seconds: float = 0.0
+    best: dict[str, Any] = field(default_factory=dict)
+    stale: int = 0
+
+    def classifier(self, spec: ClassifierSpec) -> Classifier:
+        """The averaged weights as a classifier in eval mode."""
+        assert isinstance(self.ema.model, Network)
+        net = self.ema.model.net
+        return Classifier(net, spec).to(next(net.parameters()).device).eval()
+
+    def keep_if_best(self, accuracy: float, loss: float) -> None:
+        """Remember the averaged weights when no validation was better: of higher accuracy, or of equal one and lower loss."""
+        rank = [accuracy, -loss]
+        if self.best and rank <= self.best["rank"]:
+            self.stale += 1
+            return
+        weights = {n: t.detach().cpu().clone() for n, t in self.ema.model.state_dict().items()}
+        self.best = {"rank": rank, "step": self.step, "weights": weights}
+        self.stale = 0
+
+    def take_best(self) -> int:
+        """Put the best weights by validation into the average; returns the step they are from."""
+        if not self.best:
+            return self.step
+        self.ema.model.load_state_dict(self.best["weights"])
+        return int(self.best["step"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers, strings, lists and dicts of them."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.network.state_dict(),
+            "ema": self.ema.model.state_dict() if self.ema.decay else {},
+            "ema_steps": self.ema.steps,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "method": self.method.state_dict(),
+            "best": self.best,
+            "stale": self.stale,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave."""
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        self.network.load_state_dict(state["model"])
+        if self.ema.decay:
+            self.ema.model.load_state_dict(state["ema"])
+        self.ema.steps = int(state["ema_steps"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.method.load_state_dict(state["method"])
+        self.best, self.stale = state["best"], int(state["stale"])
+
+
+def make_state(task: Task, device: torch.device) -> TrainState:
+    """The state before the first step."""
+    config = task.config
+    layout = choose_layout(task.net, device, config.loop.channels_last)
+    network = Network(task.net, task.spec).to(device, memory_format=layout)  # type: ignore[call-overload]
+    task.method.setup(
+        Context(
+            num_classes=task.spec.num_classes,
+            model=network,
+            batch_norm=config.method.batch_norm,
+            unlabeled_samples=task.unlabeled.samples if task.unlabeled else 0,
+            teacher=Teacher(task.teacher).to(device) if task.teacher else None,
+        )
+    )
+    return TrainState(
+        network=network,
+        ema=Ema(network, config.loop.ema),
+        optimizer=make_optimizer(network, config.optim),
+        scaler=torch.amp.GradScaler(device.type, enabled=config.loop.amp == "fp16"),
+        method=task.method,
+    )
+
+
+def checkpoint_path(run: Path) -> Path:
+    """Where a run's resume point is."""
+    return run / _FOLDER / _LAST
+
+
+def save_checkpoint(run: Path, state: TrainState) -> None:
+    """Write `state` as the run's resume point."""
+    buffer = io.BytesIO()
+    torch.save(state.state_dict(), buffer)
+    Store(run / _FOLDER).write_atomic(_LAST, buffer.getvalue())
+
+
+def load_checkpoint(run: Path, state: TrainState) -> bool:
+    """Continue from the run's resume point; False when there is none.
+
+    Raises:
+        UserError: damaged.
+    """
+    path = checkpoint_path(run)
+    if not path.exists():
+        return False
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many types for a damaged file
+        raise UserError(
+            f"the resume point {path} cannot be read ({str(error).splitlines()[0]}); delete it to start again"
+        ) from error
+    state.load_state_dict(saved)
+    return True
+
+
+def drop_checkpoint(run: Path) -> None:
+    """Remove the resume point of a finished run."""
+    Store(run).delete(f"{_FOLDER}/{_LAST}")
+    folder = run / _FOLDER
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

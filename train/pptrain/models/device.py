@@ -1,0 +1,31 @@
+"""The device a network runs on, and what it can do."""
+
+from __future__ import annotations
+
+import torch
+
+from ppcore.errors import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `auto`, `cpu`, `cuda` or `cuda:N`; auto is CUDA where there is one.
+
+    Raises:
+        UserError: another name, or CUDA asked for and not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {name} was asked for but no CUDA device is there; use --device cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:N") from error
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16 by itself; emulated, it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
