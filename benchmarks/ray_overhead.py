@@ -21,8 +21,8 @@ from ppgen.engines.inline import InlineEngine
 from ppgen.engines.ray import RayEngine
 from ppgen.engines.run import default_threads
 from ppgen.generators import open_generator
+from ppgen.plan import Settings, SynthRequest, build_synth_plan
 from ppgen.plan.plan import Plan
-from ppgen.plan.request import Settings, build_synth_plan
 from ppgen.shards.directory import claimed
 from ppgen.shards.worker import Job
 from ppgen.sources.spec import SourceSpec
@@ -76,7 +76,9 @@ def main() -> int:
     spec = SourceSpec(chosen.source, device="cpu")
     generator = open_generator(spec)
     per_class = -(-chosen.shards * 100 // generator.num_classes)
-    plan = build_synth_plan(generator, spec, None, per_class, Settings(batch_size=100, samples_per_shard=100))
+    plan = build_synth_plan(
+        generator, spec, SynthRequest(None, per_class), Settings(batch_size=100, samples_per_shard=100)
+    )
     del generator
     rates: dict[str, list[float]] = {"Ray": [], "apart": []}
     kinds: dict[str, Callable[[Job, Sequence[int]], None]] = {"Ray": on_ray, "apart": apart}

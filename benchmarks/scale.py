@@ -31,8 +31,8 @@ import torch
 from ppgen.engines.base import Committed, Event, OnEvent, Summary
 from ppgen.engines.run import cores, prepare_job, run_job
 from ppgen.generators import open_generator
+from ppgen.plan import Settings, SynthRequest, build_synth_plan
 from ppgen.plan.conditions import one_hot
-from ppgen.plan.request import Settings, build_synth_plan
 from ppgen.shards.encode import make_encoder
 from ppgen.shards.worker import Job
 from ppgen.sources.spec import SourceSpec
@@ -78,7 +78,7 @@ def measure_ours(samples: int, workers: int, folder: Path) -> dict[str, Any]:
     moments: list[float] = []
     memory: list[float] = []
     settings = Settings(batch_size=BATCH, samples_per_shard=PER_SHARD)
-    plan = build_synth_plan(open_generator(SPEC), SPEC, None, samples // CLASSES, settings)
+    plan = build_synth_plan(open_generator(SPEC), SPEC, SynthRequest(None, samples // CLASSES), settings)
     job = prepare_job(str(folder / "ours"), plan, source=SPEC)
     gc.collect()
     start = time.monotonic()

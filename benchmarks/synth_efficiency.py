@@ -23,7 +23,7 @@ from ppgen.engines.base import Committed, Event, Sampled
 from ppgen.engines.inline import InlineEngine
 from ppgen.engines.run import cores, default_threads, prepare_job, run_job
 from ppgen.generators import open_generator
-from ppgen.plan.request import Settings, build_synth_plan
+from ppgen.plan import Settings, SynthRequest, build_synth_plan
 from ppgen.shards.worker import Job
 from ppgen.sources.spec import SourceSpec
 
@@ -109,7 +109,9 @@ def main() -> None:
     spec = SourceSpec(args.source, device=args.device)
     generator = open_generator(spec)
     per_class = max(1, args.images // generator.num_classes)
-    plan = build_synth_plan(generator, spec, None, per_class, Settings(batch_size=args.batch_size))
+    plan = build_synth_plan(
+        generator, spec, SynthRequest(None, per_class), Settings(batch_size=args.batch_size)
+    )
     threads = default_threads(plan)
     bare: list[float] = []
     ours: list[float] = []

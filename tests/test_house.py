@@ -80,7 +80,6 @@ def test_folders_hold_few_modules() -> None:
     assert {folder: n for folder, n in count.items() if n > MOST_MODULES} == {}
 
 
-@pytest.mark.xfail(strict=True, reason="the redesign is under way")
 def test_no_ten_lines_stand_twice() -> None:
     seen: dict[bytes, str] = {}
     found = []

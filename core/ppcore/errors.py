@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The one exception that means "the user can mend this", and the check that raises it most."""
 
 
 class UserError(Exception):
@@ -7,3 +7,9 @@ class UserError(Exception):
     The message is one sentence: what was wrong, what was expected, what to do. Commands print it without a
     traceback and exit with status 2 (see :func:`ppcore.console.run_app`).
     """
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise UserError unless `value` is a finite number above zero; `name` is the option it was given with."""
+    if not 0 < value < float("inf"):
+        raise UserError(f"{name} is {value}; give a number above zero")

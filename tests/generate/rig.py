@@ -16,11 +16,26 @@ from ppgen.engines.base import Engine
 from ppgen.engines.inline import InlineEngine
 from ppgen.engines.run import prepare_job, run_job
 from ppgen.generators import open_generator
+from ppgen.plan import PseudoRequest, Settings, SynthRequest, build_pseudo_plan, build_synth_plan
 from ppgen.plan.plan import Plan
-from ppgen.plan.request import PseudoRequest, Settings, build_pseudo_plan, build_synth_plan
 from ppgen.shards.state import read_plan
 from ppgen.shards.worker import Job, Worker
 from ppgen.sources.spec import SourceSpec
+
+SYNTH = [
+    "--source",
+    "dummy:build",
+    "--device",
+    "cpu",
+    "--classes",
+    "0,2,5",
+    "--seed",
+    "3",
+    "--batch-size",
+    "8",
+]
+SYNTH += ["--samples-per-shard", "20"]
+"""What :func:`synth` makes, in the words of the command; `--per-class 25` is missing."""
 
 SMALL = Settings(seed=3, batch_size=8, samples_per_shard=20)
 
@@ -34,7 +49,7 @@ def synth_job(
 ) -> Job:
     """75 pictures in 4 shards, the last one short."""
     spec = spec or SourceSpec("dummy:build", device="cpu")
-    plan = build_synth_plan(open_generator(spec), spec, classes, per_class, settings)
+    plan = build_synth_plan(open_generator(spec), spec, SynthRequest(classes, per_class), settings)
     return prepare_job(str(out), plan, source=spec)
 
 

@@ -1,75 +1,231 @@
-"""The command line options that several commands of ppgen share."""
+"""Every option of ppgen that more than one command has, declared once."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import typer
 
-DEFAULT_SOURCE = "dit-xl-2-256"
+from ppcore.errors import UserError, require_positive
+from ppgen.cli.flatten import assemble, option_parameters
 
-Source = Annotated[
-    str, typer.Option(help="Kit, model directory, hub id or module:callable (see ppgen sources).")
-]
-Out = Annotated[str | None, typer.Option(help="Shard directory, path or URL [default: under runs/].")]
-Seed = Annotated[int, typer.Option(help="Seed of the run.")]
-Batch = Annotated[
-    int | None,
-    typer.Option(
-        help="Samples of a forward pass; part of the plan [default: 100, on a GPU what its memory holds]."
-    ),
-]
-PerShard = Annotated[int | None, typer.Option(help="Samples of a shard [default: by size, at most 1000].")]
-Format = Annotated[str, typer.Option("--format", help="auto, jpg, png or webp; auto is png up to 64 pixels.")]
+DEFAULT_SOURCE = "dit-xl-2-256"
+ENGINES = ("inline", "ray")
+
+Directory = Annotated[str, typer.Argument(help="Shard directory, path or URL.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16 [default: by device].")]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        help="Worker processes [default: cores for small images on a CPU, else 1; ray: all that have room]."
-    ),
-]
-Threads = Annotated[
-    int | None, typer.Option(help="CPU threads a worker [default: 1 for small images, else all].")
-]
-EngineName = Annotated[
-    str, typer.Option("--engine", help="Where shards are made: inline (this machine) or ray.")
-]
-Cpus = Annotated[
-    float | None, typer.Option("--cpus-per-worker", help="Ray: CPUs reserved for each worker [default: 1].")
-]
-Gpus = Annotated[
-    float | None,
-    typer.Option(
-        "--gpus-per-worker", help="Ray: GPUs for each worker, may be a fraction [default: 1 if any]."
-    ),
-]
-Address = Annotated[
-    str | None, typer.Option(help="Ray: address of a running cluster, or auto [default: start a local one].")
-]
-Score = Annotated[bool, typer.Option(help="Store the source classifier's confidence in every sample.")]
-DropBelow = Annotated[
-    float | None,
-    typer.Option(
-        help="Draw samples again whose confidence (the source classifier's probability of their condition) is below this."
-    ),
-]
+MovedSource = Annotated[str | None, typer.Option(help="Where the source is now, if it has moved.")]
 ClassifierName = Annotated[
     str | None, typer.Option("--classifier", help="Source classifier [default: the kit's].")
-]
-ClassMap = Annotated[
-    str | None,
-    typer.Option(
-        help="JSON or CSV file, classifier class to generator class, where the two label spaces differ."
-    ),
 ]
 AllowLicence = Annotated[
     list[str] | None,
     typer.Option(help="Refuse weights of any other licence (SPDX name, or the word commercial); repeatable."),
 ]
-Sampling = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Sampler setting NAME=VALUE, such as steps=20 or guidance=1.5; repeatable."),
+_Source = Annotated[
+    str, typer.Option(help="Kit, model directory, hub id or module:callable (see ppgen sources).")
 ]
-Revision = Annotated[str | None, typer.Option(help="Commit of a hub repository.")]
-Trust = Annotated[bool, typer.Option(help="Run code that ships with a model.")]
+_Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16 [default: by device].")]
+
+
+def _require_counts(options: object, *names: str) -> None:
+    """Raise UserError where an option that counts something is given and is not above zero."""
+    for name in names:
+        number = getattr(options, name)
+        if number is not None:
+            require_positive(f"--{name.replace('_', '-')}", number)
+
+
+@dataclass(frozen=True)
+class ShardOptions:
+    """Where shards go and how they are cut: part of the plan, all but `out`."""
+
+    out: Annotated[str | None, typer.Option(help="Shard directory, path or URL [default: under runs/].")] = (
+        None
+    )
+    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Samples of a forward pass; part of the plan [default: 100, on a GPU what its memory holds]."
+        ),
+    ] = None
+    samples_per_shard: Annotated[
+        int | None, typer.Option(help="Samples of a shard [default: by size, at most 1000].")
+    ] = None
+    image_format: Annotated[
+        str, typer.Option("--format", help="auto, jpg, png or webp; auto is png up to 64 pixels.")
+    ] = "auto"
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Who makes the shards: never part of the plan. Raises UserError for what cannot be."""
+
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Worker processes [default: cores for small images on a CPU, else 1; ray: all that have room]."
+        ),
+    ] = None
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads a worker [default: 1 for small images, else all].")
+    ] = None
+    engine: Annotated[str, typer.Option(help="Where shards are made: inline (this machine) or ray.")] = (
+        "inline"
+    )
+    cpus_per_worker: Annotated[
+        float | None, typer.Option(help="Ray: CPUs reserved for each worker [default: 1].")
+    ] = None
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(help="Ray: GPUs for each worker, may be a fraction [default: 1 if any]."),
+    ] = None
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray: address of a running cluster, or auto [default: start a local one]."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise UserError(f"unknown engine {self.engine!r}; expected {' or '.join(ENGINES)}")
+        for name in ("cpus_per_worker", "gpus_per_worker", "address"):
+            if getattr(self, name) is not None and self.engine != "ray":
+                option = name.replace("_", "-")
+                raise UserError(f"--{option} is an option of Ray; add --engine ray or leave it out")
+        _require_counts(self, "workers", "threads")
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What the source classifier does with every sample."""
+
+    score: Annotated[bool, typer.Option(help="Store the source classifier's confidence in every sample.")] = (
+        False
+    )
+    drop_below: Annotated[
+        float | None,
+        typer.Option(
+            help="Draw samples again whose confidence (the source classifier's probability of their condition) is below this."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How the source is loaded and sampled."""
+
+    classifier: ClassifierName = None
+    class_map: Annotated[
+        str | None,
+        typer.Option(
+            help="JSON or CSV file, classifier class to generator class, where the two label spaces differ."
+        ),
+    ] = None
+    sampling: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Sampler setting NAME=VALUE, such as steps=20 or guidance=1.5; repeatable."
+        ),
+    ] = None
+    revision: Annotated[str | None, typer.Option(help="Commit of a hub repository.")] = None
+    trust_remote_code: Annotated[bool, typer.Option(help="Run code that ships with a model.")] = False
+    allow_licence: AllowLicence = None
+
+
+@dataclass(frozen=True)
+class SynthOptions:
+    """The options of `ppgen synth`, in the order of its help."""
+
+    source: _Source = DEFAULT_SOURCE
+    classes: Annotated[
+        str | None,
+        typer.Option(help="N, list, ranges (0-9,20), names or WordNet ids, or @file [default: all]."),
+    ] = None
+    per_class: Annotated[int, typer.Option(help="Samples of every class.")] = 1300
+    shards: ShardOptions = ShardOptions()
+    device: Device = "auto"
+    dtype: _Dtype = None
+    engine_options: EngineOptions = EngineOptions()
+    scoring: ScoreOptions = ScoreOptions()
+    source_options: SourceOptions = SourceOptions()
+
+    def __post_init__(self) -> None:
+        _require_counts(self, "per_class")
+
+
+@dataclass(frozen=True)
+class PseudoOptions:
+    """The options of `ppgen pseudo`, in the order of its help."""
+
+    target: Annotated[str, typer.Option(help="digits, cars, an image folder, parquet files or tars.")]
+    source: _Source = DEFAULT_SOURCE
+    labels_per_class: Annotated[
+        int | None, typer.Option(help="Use so many training images a class [default: all].")
+    ] = None
+    label_seed: Annotated[
+        int | None, typer.Option(help="Seed that chooses them, as pptrain's --seed does [default: --seed].")
+    ] = None
+    per_image: Annotated[int | None, typer.Option(help="Samples for every target image.")] = None
+    count: Annotated[int | None, typer.Option(help="Samples in all.")] = None
+    condition: Annotated[
+        str, typer.Option(help="soft (the soft label), draw (a class from it), uniform (control).")
+    ] = "soft"
+    temperature: Annotated[float, typer.Option(help="Of the source classifier's softmax.")] = 1.0
+    top_k: Annotated[int | None, typer.Option(help="Keep the k largest probabilities.")] = None
+    shards: ShardOptions = ShardOptions()
+    device: Device = "auto"
+    dtype: _Dtype = None
+    engine_options: EngineOptions = EngineOptions()
+    scoring: ScoreOptions = ScoreOptions()
+    source_options: SourceOptions = SourceOptions()
+
+
+@dataclass(frozen=True)
+class EstimateOptions:
+    """What `ppgen plan` asks beyond the command it estimates."""
+
+    calibrate: Annotated[bool, typer.Option(help="Measure the rate on a few batches.")] = True
+    price_per_hour: Annotated[
+        float | None, typer.Option(help="Price of one worker (one GPU) for an hour.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.price_per_hour is not None and not 0 <= self.price_per_hour < float("inf"):
+            raise UserError(f"--price-per-hour is {self.price_per_hour}; give a number from zero up")
+
+
+@dataclass(frozen=True)
+class ExtendOptions:
+    """The options of `ppgen extend`."""
+
+    per_class: Annotated[int | None, typer.Option(help="Synth: new total of every class.")] = None
+    per_image: Annotated[int | None, typer.Option(help="Pseudo: new total for every target image.")] = None
+    count: Annotated[int | None, typer.Option(help="Pseudo: new total of samples.")] = None
+    source: MovedSource = None
+    device: Device = "auto"
+    engine_options: EngineOptions = EngineOptions()
+
+    def __post_init__(self) -> None:
+        _require_counts(self, "per_class", "per_image", "count")
+
+
+def read_options(command: str, values: Mapping[str, Any]) -> SynthOptions | PseudoOptions:
+    """The options of `ppgen synth` or `ppgen pseudo` from values by name.
+
+    Raises:
+        UserError: an option that the command does not have, one that it needs and is not given, or a value that cannot be.
+    """
+    kind: type[SynthOptions | PseudoOptions] = {"synth": SynthOptions, "pseudo": PseudoOptions}[command]
+    known = {parameter.name: parameter for parameter in option_parameters(kind)}
+    for name in values:
+        if name not in known:
+            raise UserError(
+                f"ppgen {command} has no option {name!r}; expected some of {', '.join(sorted(known))}"
+            )
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in values:
+            raise UserError(f"ppgen {command} needs the option {name!r}; give it")
+    return assemble(kind, values)

@@ -1,4 +1,4 @@
-"""The plan of a merged directory: the plans of its parts, one after the other."""
+"""The plan of a merged directory: the plans of its parts, one after the other; and what all plans answer alike."""
 
 from __future__ import annotations
 
@@ -6,9 +6,32 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from ppgen.plan.plan import Plan, canonical_json
+
+
+class ShardPlan(Protocol):
+    """What finalize, resume and verify need to know of a plan: a :class:`ppgen.plan.plan.Plan` or a :class:`MergedPlan`."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def source(self) -> dict[str, Any]: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def num_shards(self) -> int: ...
+
+    def locate(self, shard: int) -> tuple[Any, int, int]:
+        """See :meth:`ppgen.plan.plan.Plan.locate`; the last entry is the number of samples."""
+        ...
+
+    def shard_fingerprint(self, shard: int) -> str:
+        """What a shard's commit record must state."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -1,39 +1,19 @@
-"""From the words of a command to a plan: classes, counts, sizes, conditions. Everything is checked here, nothing is written."""
+"""What `ppgen synth` and `ppgen pseudo` ask for. A request that exists is in order, as far as one can tell without the source."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from ppcore.errors import UserError
-from ppcore.targets import few_shot, load_target
-from ppgen.plan.conditions import MODES, Conditions, conditions_sha256, measure
-from ppgen.plan.encoding import choose_encoding
-from ppgen.plan.plan import Plan, Segment, canonical_json
-from ppgen.sources import (
-    SourceSpec,
-    automatic_batch_size,
-    describe_classifier,
-    describe_source,
-    open_classifier,
-    source_kit,
-)
-
-if TYPE_CHECKING:
-    from ppgen.sources import Generator
-
-MAX_DRAWS = 10  # of a sample that `--drop-below` rejects
-_MAX_SHARD = 1000  # samples; 1,300 shards for ImageNet's 1.3 million
-_FEW_SHARDS = 16  # a small plan is still cut so that several workers share it
+from ppcore.errors import UserError, require_positive
+from ppgen.plan.conditions import MODES
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What both kinds of plan have in common. None lets the plan's size decide.
+    """What both kinds of plan have in common. None lets the plan's size decide. Raises UserError for what cannot be.
 
     Attributes:
         score: store the source classifier's confidence in every sample.
@@ -47,14 +27,40 @@ class Settings:
     score: bool = False
     drop_below: float | None = None
 
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("--batch-size", self.batch_size),
+            ("--samples-per-shard", self.samples_per_shard),
+        ):
+            if value is not None:
+                require_positive(name, value)
+        if self.drop_below is not None and not 0 < self.drop_below < 1:
+            raise UserError(f"--drop-below is {self.drop_below}; give a probability between 0 and 1")
+
     @property
     def scored(self) -> bool:
+        """Whether every sample's confidence is computed."""
         return self.score or self.drop_below is not None
 
 
 @dataclass(frozen=True)
+class SynthRequest:
+    """Which source classes are sampled, and how often each. Raises UserError for what cannot be.
+
+    Attributes:
+        classes: see :func:`parse_classes`.
+    """
+
+    classes: str | None
+    per_class: int
+
+    def __post_init__(self) -> None:
+        require_positive("--per-class", self.per_class)
+
+
+@dataclass(frozen=True)
 class PseudoRequest:
-    """Which target images condition the generator, how, and how often.
+    """Which target images condition the generator, how, and how often. Raises UserError for what cannot be.
 
     Attributes:
         target: spec for :func:`ppcore.targets.load_target`.
@@ -72,130 +78,22 @@ class PseudoRequest:
     temperature: float = 1.0
     top_k: int | None = None
 
-
-def build_synth_plan(
-    generator: Generator, spec: SourceSpec, classes: str | None, per_class: int, settings: Settings
-) -> Plan:
-    """A plan of `per_class` samples of every class.
-
-    Raises:
-        UserError: unknown classes, numbers that are not positive, unknown format.
-    """
-    require_positive("--per-class", per_class)
-    kit = source_kit(spec.source)
-    ids = parse_classes(classes, generator.class_names, kit.class_ids if kit is not None else ())
-    segment = Segment(0, len(ids) * per_class, per_class)
-    score = (
-        describe_classifier(open_classifier(spec, generator.num_classes, generator.class_names))
-        if settings.scored
-        else None
-    )
-    return Plan(
-        kind="synth",
-        classes=ids,
-        segments=(segment,),
-        score=score,
-        **_common(generator, spec, segment, settings),
-    )
-
-
-def build_pseudo_plan(
-    generator: Generator, spec: SourceSpec, request: PseudoRequest, settings: Settings
-) -> tuple[Plan, Conditions]:
-    """A plan of samples conditioned on target images, and the condition table.
-
-    Raises:
-        UserError: unknown, empty or damaged target; wrong numbers; no classifier for the source.
-    """
-    _require_sound(request)
-    target = load_target(request.target)
-    images = target.train.select(few_shot(target.train.labels, request.labels_per_class, request.label_seed))
-    classifier = open_classifier(spec, generator.num_classes, generator.class_names)
-    device = next(classifier.buffers()).device
-    conditions, pixels = measure(
-        images,
-        lambda batch: classifier(batch.to(device)),
-        resolution=classifier.spec.resize or classifier.spec.resolution,
-        channels=classifier.spec.channels,
-        temperature=request.temperature,
-        top_k=request.top_k,
-    )
-    samples = request.count if request.count is not None else (request.per_image or 1) * len(images)
-    segment = Segment(0, samples)
-    described = describe_classifier(classifier)
-    plan = Plan(
-        kind="pseudo",
-        classes=(),
-        segments=(segment,),
-        target={
-            "name": target.name,
-            "images": len(images),
-            "labels_per_class": request.labels_per_class,
-            "label_seed": request.label_seed if request.labels_per_class is not None else None,
-            "sha256": pixels,
-        },
-        condition={
-            "mode": request.mode,
-            "temperature": float(request.temperature),
-            "top_k": request.top_k,
-            "classifier": described,
-            "sha256": conditions_sha256(conditions),
-        },
-        score=described if settings.scored else None,
-        **_common(generator, spec, segment, settings, request.target),
-    )
-    return plan, conditions
-
-
-def _common(
-    generator: Generator, spec: SourceSpec, segment: Segment, settings: Settings, target: str | None = None
-) -> dict[str, Any]:
-    """The plan's fields that both kinds fill alike."""
-    if settings.drop_below is not None and not 0 < settings.drop_below < 1:
-        raise UserError(f"--drop-below is {settings.drop_below}; give a probability between 0 and 1")
-    batch = settings.batch_size if settings.batch_size is not None else automatic_batch_size(generator)
-    require_positive("--batch-size", batch)
-    if settings.samples_per_shard is not None:
-        require_positive("--samples-per-shard", settings.samples_per_shard)
-        per_shard = settings.samples_per_shard
-    else:
-        batches = max(1, round(segment.samples / _FEW_SHARDS / batch))
-        per_shard = max(batch, min(_MAX_SHARD, batches * batch))
-    return {
-        "source": json.loads(canonical_json(describe_source(generator, spec))),
-        "load": spec.hint() if target is None else {**spec.hint(), "target": target},
-        "seed": settings.seed,
-        "batch_size": min(batch, per_shard, segment.samples),
-        "samples_per_shard": per_shard,
-        "encoding": choose_encoding(settings.image_format, generator.resolution),
-        "resolution": generator.resolution,
-        "channels": generator.channels,
-        "redraw": None if settings.drop_below is None else {"below": settings.drop_below, "draws": MAX_DRAWS},
-    }
-
-
-def _require_sound(request: PseudoRequest) -> None:
-    if (request.per_image is None) == (request.count is None):
-        raise UserError(
-            "give either --per-image or --count, samples for every target image or samples in all"
-        )
-    for name, value in (
-        ("--per-image", request.per_image),
-        ("--count", request.count),
-        ("--labels-per-class", request.labels_per_class),
-        ("--top-k", request.top_k),
-        ("--temperature", request.temperature),
-    ):
-        if value is not None:
-            require_positive(name, value)
-    if request.mode not in MODES:
-        raise UserError(f"unknown condition {request.mode!r}; choose {', '.join(MODES)}")
-
-
-def require_positive(name: str, value: float) -> None:
-    """Raise UserError unless `value` is a finite number above zero."""
-    if not 0 < value < float("inf"):
-        raise UserError(f"{name} is {value}; give a number above zero")
+    def __post_init__(self) -> None:
+        if (self.per_image is None) == (self.count is None):
+            raise UserError(
+                "give either --per-image or --count, samples for every target image or samples in all"
+            )
+        for name, value in (
+            ("--per-image", self.per_image),
+            ("--count", self.count),
+            ("--labels-per-class", self.labels_per_class),
+            ("--top-k", self.top_k),
+            ("--temperature", self.temperature),
+        ):
+            if value is not None:
+                require_positive(name, value)
+        if self.mode not in MODES:
+            raise UserError(f"unknown condition {self.mode!r}; choose {', '.join(MODES)}")
 
 
 def parse_classes(text: str | None, names: Sequence[str], ids: Sequence[str] = ()) -> tuple[int, ...]:

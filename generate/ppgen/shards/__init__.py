@@ -1,8 +1,8 @@
 """One shard from start to commit, and the directory it belongs to."""
 
+from ppgen.shards.calibrate import calibrate
 from ppgen.shards.commit import ShardCommit, read_commit, stored_file, write_commit
 from ppgen.shards.directory import claimed, exclusive, reconcile_plan, require_empty, require_writable
-from ppgen.shards.estimate import calibrate, describe
 from ppgen.shards.finalize import finalize, make_index, read_rows
 from ppgen.shards.pack import Samples, describe_rows, entropy, pack, to_parquet
 from ppgen.shards.redraw import with_attempts
@@ -17,7 +17,6 @@ __all__ = [
     "Worker",
     "calibrate",
     "claimed",
-    "describe",
     "describe_rows",
     "entropy",
     "exclusive",

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import typer
-
-from ppcore.errors import UserError
 from ppcore.shards import INDEX, ShardSet
 from ppcore.storage import read_json
 from ppflow.runner.graph import Job
-from ppgen.cli import commands as cli
+from ppgen.cli import generate, read_options
 from pptrain.config import load_config
 from pptrain.engine import train
 
@@ -62,18 +57,9 @@ def run_stage(job: Job) -> StageResult:
     if job.kind == "train":
         done = train(load_config(overrides={**job.settings, "out": str(job.folder)}))
         return StageResult(steps=done.steps, accuracy=done.accuracy)
-    commands: dict[str, Callable[..., None]] = {"synth": cli.synth, "pseudo": cli.pseudo}
-    command = commands[job.kind]
-    known = set(inspect.signature(command).parameters)
-    for name in job.settings:
-        if name not in known:
-            raise UserError(
-                f"ppgen {job.kind} has no option {name!r}; expected some of {', '.join(sorted(known))}"
-            )
-    try:
-        command(**{"workers": 1, **job.settings, "out": str(job.folder)})
-    except typer.Exit as stop:
-        raise RuntimeError(f"{job.label} failed with status {stop.exit_code}; see {job.folder}.log") from stop
+    status = generate(read_options(job.kind, {"workers": 1, **job.settings, "out": str(job.folder)}))
+    if status:
+        raise RuntimeError(f"{job.label} failed with status {status}; see {job.folder}.log")
     return _count_samples(job)
 
 

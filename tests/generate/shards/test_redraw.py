@@ -17,8 +17,9 @@ from ppcore.errors import UserError
 from ppcore.shards import ShardSet
 from ppcore.storage import Store
 from ppgen.engines.inline import InlineEngine
+from ppgen.plan.build import MAX_DRAWS
 from ppgen.plan.conditions import condition_rows
-from ppgen.plan.request import MAX_DRAWS, Settings
+from ppgen.plan.request import Settings
 from ppgen.shards.directory import claimed
 from ppgen.shards.redraw import with_attempts
 from ppgen.sources.spec import SourceSpec, open_classifier

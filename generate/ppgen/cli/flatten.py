@@ -1,0 +1,62 @@
+"""Options declared once: commands take frozen dataclasses of options, typer sees every field as an option of its own."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+Options = TypeVar("Options")
+
+
+def flatten(command: Callable[..., None]) -> Callable[..., None]:
+    """`command`, each of its parameters that is a dataclass replaced by that class's fields, in their order."""
+    hints = get_type_hints(command, include_extras=True)
+    own = inspect.signature(command).parameters
+
+    @functools.wraps(command)
+    def flat(**values: Any) -> None:
+        command(
+            **{
+                name: assemble(hints[name], values) if is_dataclass(hints[name]) else values[name]
+                for name in own
+            }
+        )
+
+    flattened: list[inspect.Parameter] = []
+    for name, parameter in own.items():
+        if is_dataclass(hints[name]):
+            flattened += option_parameters(hints[name])
+        else:
+            flattened.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name]))
+    # typer reads both
+    flat.__signature__ = inspect.Signature(flattened)  # type: ignore[attr-defined]
+    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in flattened}
+    return flat
+
+
+def option_parameters(kind: type) -> Iterator[inspect.Parameter]:
+    """The fields of a dataclass of options; of a field that is one itself, its fields in its place."""
+    hints = get_type_hints(kind, include_extras=True)
+    for field in fields(kind):
+        if is_dataclass(hints[field.name]):
+            yield from option_parameters(hints[field.name])
+            continue
+        default = inspect.Parameter.empty if field.default is MISSING else field.default
+        yield inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]
+        )
+
+
+def assemble(kind: type[Options], values: Mapping[str, Any]) -> Options:
+    """The dataclass of options from flat values; those that are left out have their defaults."""
+    hints = get_type_hints(kind)
+    given = {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        if is_dataclass(hints[field.name]):
+            given[field.name] = assemble(hints[field.name], values)
+        elif field.name in values:
+            given[field.name] = values[field.name]
+    return kind(**given)

@@ -1,0 +1,145 @@
+"""What the commands that make shards do once their options are read: source, plan, job; then a run, or an estimate of one."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from ppcore.console import parse_settings
+from ppcore.storage import Store
+from ppgen.cli.options import EngineOptions, EstimateOptions, PseudoOptions, SynthOptions
+from ppgen.engines import (
+    default_out,
+    default_threads,
+    default_workers,
+    make_engine,
+    prepare_job,
+    run_job,
+)
+from ppgen.generators import open_generator
+from ppgen.plan import (
+    Conditions,
+    Estimate,
+    PseudoRequest,
+    Settings,
+    SynthRequest,
+    build_pseudo_plan,
+    build_synth_plan,
+)
+from ppgen.shards import Job, calibrate, pending_shards
+from ppgen.sources import Generator, SourceSpec, read_mapping, require_licence, source_kit
+
+_PER_IMAGE = 10  # samples for every target image where no number is given
+
+
+@dataclass(frozen=True)
+class PreparedJob:
+    """A job that only needs to be run, and what was loaded to prepare it.
+
+    Attributes:
+        generator: of the job's source; one worker in this process takes it over.
+        conditions: pseudo: the table to write into a new directory.
+    """
+
+    job: Job
+    generator: Generator
+    conditions: Conditions | None
+    options: EngineOptions
+
+
+def prepare(options: SynthOptions | PseudoOptions) -> PreparedJob:
+    """Open the source and settle the plan; writes nothing.
+
+    Raises:
+        UserError: the request makes no sense, its source or target cannot be had, or the directory is not its own.
+    """
+    shards, scoring = options.shards, options.scoring
+    settings = Settings(
+        seed=shards.seed,
+        batch_size=shards.batch_size,
+        samples_per_shard=shards.samples_per_shard,
+        image_format=shards.image_format,
+        score=scoring.score,
+        drop_below=scoring.drop_below,
+    )
+    conditions = None
+    if isinstance(options, SynthOptions):
+        request = SynthRequest(options.classes, options.per_class)
+        spec, generator = _open_source(options)
+        plan = build_synth_plan(generator, spec, request, settings)
+    else:
+        pseudo_request = _pseudo_request(options)
+        spec, generator = _open_source(options)
+        plan, conditions = build_pseudo_plan(generator, spec, pseudo_request, settings)
+    threads = options.engine_options.threads or default_threads(plan)
+    job = prepare_job(shards.out or default_out(plan), plan, source=spec, threads=threads)
+    return PreparedJob(job, generator, conditions, options.engine_options)
+
+
+def run(prepared: PreparedJob) -> int:
+    """Make the job's shards. Returns the command's exit status: 0, or 1 when shards failed."""
+    job, plan = prepared.job, prepared.job.plan
+    options = prepared.options
+    engine = make_engine(
+        options.engine,
+        plan,
+        job.source.device,
+        prepared.generator,
+        workers=options.workers,
+        cpus_per_worker=options.cpus_per_worker,
+        gpus_per_worker=options.gpus_per_worker,
+        address=options.address,
+    )
+    print(
+        f"{plan.samples} images in {plan.num_shards} shards, {engine.workers} -> {job.out}", file=sys.stderr
+    )
+    return run_job(job, engine, prepared.conditions)
+
+
+def estimate(prepared: PreparedJob, options: EstimateOptions) -> Estimate:
+    """What running the job would cost; writes nothing."""
+    job, plan = prepared.job, prepared.job.plan
+    return Estimate(
+        plan,
+        job.out,
+        left=sum(plan.locate(shard)[2] for shard in pending_shards(Store(job.out), plan)),
+        workers=prepared.options.workers or default_workers(plan, job.source.device),
+        rate=calibrate(job, prepared.generator, prepared.conditions) if options.calibrate else None,
+        price_per_hour=options.price_per_hour,
+    )
+
+
+def _pseudo_request(options: PseudoOptions) -> PseudoRequest:
+    unsaid = options.per_image is None and options.count is None
+    return PseudoRequest(
+        target=options.target,
+        labels_per_class=options.labels_per_class,
+        label_seed=options.shards.seed if options.label_seed is None else options.label_seed,
+        per_image=_PER_IMAGE if unsaid else options.per_image,
+        count=options.count,
+        mode=options.condition,
+        temperature=options.temperature,
+        top_k=options.top_k,
+    )
+
+
+def _open_source(options: SynthOptions | PseudoOptions) -> tuple[SourceSpec, Generator]:
+    """A licence that is not allowed is refused, a kit's before any download."""
+    name, chosen = options.source, options.source_options
+    allowed = chosen.allow_licence or []
+    kit = source_kit(name)
+    if kit is not None:
+        require_licence(name, kit.licence, allowed)
+    spec = SourceSpec(
+        name,
+        device=options.device,
+        dtype=options.dtype,
+        sampling=parse_settings(chosen.sampling or [], "steps=20"),
+        revision=chosen.revision,
+        trust_remote_code=chosen.trust_remote_code,
+        classifier=chosen.classifier,
+        class_map=None if chosen.class_map is None else read_mapping(chosen.class_map),
+    )
+    generator = open_generator(spec)
+    require_licence(name, generator.licence, allowed)
+    return spec, generator

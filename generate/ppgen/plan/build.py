@@ -1,0 +1,117 @@
+"""From a request and its opened source to the plan: classes, counts, sizes, conditions. Nothing is written."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ppcore.targets import few_shot, load_target
+from ppgen.plan.conditions import Conditions, conditions_sha256, measure
+from ppgen.plan.encoding import choose_encoding
+from ppgen.plan.plan import Plan, Segment, canonical_json
+from ppgen.plan.request import PseudoRequest, Settings, SynthRequest, parse_classes
+from ppgen.sources import (
+    Generator,
+    SourceSpec,
+    automatic_batch_size,
+    describe_classifier,
+    describe_source,
+    open_classifier,
+    source_kit,
+)
+
+MAX_DRAWS = 10  # of a sample that `--drop-below` rejects
+_MAX_SHARD = 1000  # samples; 1,300 shards for ImageNet's 1.3 million
+_FEW_SHARDS = 16  # a small plan is still cut so that several workers share it
+
+
+def build_synth_plan(
+    generator: Generator, spec: SourceSpec, request: SynthRequest, settings: Settings
+) -> Plan:
+    """A plan of equally many samples of every class.
+
+    Raises:
+        UserError: unknown classes, unknown format, no classifier where samples are scored.
+    """
+    kit = source_kit(spec.source)
+    ids = parse_classes(request.classes, generator.class_names, kit.class_ids if kit is not None else ())
+    segment = Segment(0, len(ids) * request.per_class, request.per_class)
+    score = (
+        describe_classifier(open_classifier(spec, generator.num_classes, generator.class_names))
+        if settings.scored
+        else None
+    )
+    return Plan(
+        kind="synth",
+        classes=ids,
+        segments=(segment,),
+        score=score,
+        **_common(generator, spec, segment, settings),
+    )
+
+
+def build_pseudo_plan(
+    generator: Generator, spec: SourceSpec, request: PseudoRequest, settings: Settings
+) -> tuple[Plan, Conditions]:
+    """A plan of samples conditioned on target images, and the condition table.
+
+    Raises:
+        UserError: unknown, empty or damaged target; no classifier for the source.
+    """
+    target = load_target(request.target)
+    images = target.train.select(few_shot(target.train.labels, request.labels_per_class, request.label_seed))
+    classifier = open_classifier(spec, generator.num_classes, generator.class_names)
+    device = next(classifier.buffers()).device
+    conditions, pixels = measure(
+        images,
+        lambda batch: classifier(batch.to(device)),
+        resolution=classifier.spec.resize or classifier.spec.resolution,
+        channels=classifier.spec.channels,
+        temperature=request.temperature,
+        top_k=request.top_k,
+    )
+    samples = request.count if request.count is not None else (request.per_image or 1) * len(images)
+    segment = Segment(0, samples)
+    described = describe_classifier(classifier)
+    plan = Plan(
+        kind="pseudo",
+        classes=(),
+        segments=(segment,),
+        target={
+            "name": target.name,
+            "images": len(images),
+            "labels_per_class": request.labels_per_class,
+            "label_seed": request.label_seed if request.labels_per_class is not None else None,
+            "sha256": pixels,
+        },
+        condition={
+            "mode": request.mode,
+            "temperature": float(request.temperature),
+            "top_k": request.top_k,
+            "classifier": described,
+            "sha256": conditions_sha256(conditions),
+        },
+        score=described if settings.scored else None,
+        **_common(generator, spec, segment, settings, request.target),
+    )
+    return plan, conditions
+
+
+def _common(
+    generator: Generator, spec: SourceSpec, segment: Segment, settings: Settings, target: str | None = None
+) -> dict[str, Any]:
+    """The plan's fields that both kinds fill alike."""
+    batch = settings.batch_size or automatic_batch_size(generator)
+    batches = max(1, round(segment.samples / _FEW_SHARDS / batch))
+    per_shard = settings.samples_per_shard or max(batch, min(_MAX_SHARD, batches * batch))
+    return {
+        "source": json.loads(canonical_json(describe_source(generator, spec))),
+        "load": spec.hint() if target is None else {**spec.hint(), "target": target},
+        "seed": settings.seed,
+        "batch_size": min(batch, per_shard, segment.samples),
+        "samples_per_shard": per_shard,
+        "encoding": choose_encoding(settings.image_format, generator.resolution),
+        "resolution": generator.resolution,
+        "channels": generator.channels,
+        "redraw": None if settings.drop_below is None else {"below": settings.drop_below, "draws": MAX_DRAWS},
+    }

@@ -1,0 +1,135 @@
+"""What a plan will cost, in numbers and in words: bytes, forward passes, hours, money."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ppcore.console import format_duration
+from ppcore.shards import TAR_BLOCK
+from ppgen.plan.plan import Plan
+
+# Bytes of a pixel and channel, for natural images; letters and other flat pictures take a fraction of it.
+_ROUGH_BYTES = {"png": 0.6, "jpg": 0.3, "webp": 0.2}
+_ROUGH_ROW = 130  # parquet bytes of a sample; the sha256 in hexadecimal takes most
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a calibration found (:func:`ppgen.shards.calibrate.calibrate`).
+
+    Attributes:
+        images_per_s: of one worker, encoding and packing included, nothing drawn again.
+        bytes_per_image: mean size of an encoded image.
+        row_bytes: parquet bytes of a sample.
+        images: how many it took.
+        passes: forward passes over those of a plan that keeps every sample.
+        device: where it ran.
+    """
+
+    images_per_s: float
+    bytes_per_image: float
+    row_bytes: float
+    images: int
+    passes: float
+    device: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The cost of a plan.
+
+    Attributes:
+        out: directory it is for.
+        left: samples that are still to be made there.
+        workers: that share the work; they are taken not to slow each other down.
+        rate: None where nothing was calibrated.
+        price_per_hour: of one worker.
+    """
+
+    plan: Plan
+    out: str
+    left: int
+    workers: int
+    rate: Rate | None = None
+    price_per_hour: float | None = None
+
+    def describe(self) -> str:
+        """The estimate in words, one fact a line."""
+        plan, rate = self.plan, self.rate
+        size = f"{plan.resolution}x{plan.resolution}x{plan.channels}"
+        total, image = estimate_bytes(plan, rate)
+        how = "a rough guess" if rate is None else f"measured on {rate.images} images"
+        lines = [
+            f"{plan.kind}: {_describe_classes(plan)}, {plan.samples} images of {size} as {plan.encoding['format']}, seed {plan.seed}",
+            f"{plan.num_shards} shards of at most {plan.samples_per_shard} images, batches of {plan.batch_size} -> {self.out}",
+            f"about {format_bytes(total)} in all, {format_bytes(image)} an image ({how})",
+        ]
+        if self.left < plan.samples:
+            lines.append(f"{plan.samples - self.left} images are there already, {self.left} are left to make")
+        if rate is not None:
+            lines += self._describe_time(rate)
+        lines.append("nothing was written; the same command without `plan` makes it")
+        return "\n".join(lines)
+
+    def _describe_time(self, rate: Rate) -> list[str]:
+        each = rate.images_per_s / rate.passes
+        worker_hours = self.left / each / 3600
+        workers = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
+        speed = f"{each:.1f} images/s a worker on {rate.device}, {each * self.workers:.1f} with {workers}"
+        if rate.passes > 1:
+            speed += f" (drawing again takes {rate.passes:.2f} times the passes)"
+        unit = "GPU" if rate.device.startswith("cuda") else "worker"
+        duration = format_duration(worker_hours / self.workers * 3600)
+        time = f"about {duration} with {workers}: {worker_hours:.2f} {unit}-hours"
+        if self.price_per_hour is not None:
+            time += f", {worker_hours * self.price_per_hour:.2f} at {self.price_per_hour:g} an hour"
+        return [speed, time]
+
+
+def expected_passes(plan: Plan, rejected: float) -> float:
+    """Forward passes of a full shard over those without drawing again, when a draw is rejected with this probability.
+
+    Follows :func:`ppgen.shards.redraw.redraw`: the rejected of a shard share batches, and one batch is the least a round takes.
+    """
+    assert plan.redraw is not None
+    size, draws = plan.batch_size, int(plan.redraw["draws"])
+    first = passes = float(-(-plan.samples_per_shard // size))
+    left, done = plan.samples_per_shard * rejected, 1
+    while done < draws and left > 0.01:
+        each = min(draws - done, max(1, int(size / max(left, 1.0))))
+        passes += max(left * each / size, min(1.0, left))
+        left, done = left * rejected**each, done + each
+    return passes / first
+
+
+def estimate_bytes(plan: Plan, rate: Rate | None) -> tuple[int, int]:
+    """(bytes of the whole directory, bytes of an encoded image)."""
+    if rate is None:
+        image = plan.resolution**2 * plan.channels * _ROUGH_BYTES[plan.encoding["format"]]
+        row: float = _ROUGH_ROW
+    else:
+        image, row = rate.bytes_per_image, rate.row_bytes
+    label = 1 if plan.kind == "synth" else 128 + 4 * plan.num_classes  # <key>.cls or <key>.soft.npy
+    # A member is padded to whole blocks: half a block more on average, exactly as much for the label.
+    member = 2 * TAR_BLOCK + image + TAR_BLOCK / 2 + -(-label // TAR_BLOCK) * TAR_BLOCK
+    return int(plan.samples * (member + 2 * row)), int(image)  # rows: in meta/ and in the manifest
+
+
+def format_bytes(count: float) -> str:
+    """`62.4 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _describe_classes(plan: Plan) -> str:
+    if plan.kind == "synth":
+        return f"{len(plan.classes)} of {plan.num_classes} classes of {plan.source['name']}"
+    assert plan.target is not None
+    assert plan.condition is not None
+    return (
+        f"{plan.condition['mode']} conditions from {plan.target['images']} images of {plan.target['name']} "
+        f"over {plan.num_classes} classes of {plan.source['name']}"
+    )

@@ -1,0 +1,127 @@
+"""plan.json: written, read back, refused; and what differs between two plans."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from plans import make_plan
+
+from ppcore.errors import UserError
+from ppgen.plan.differences import plan_differences
+from ppgen.plan.document import decode_any_plan, decode_plan, encode_plan
+from ppgen.plan.merged_plan import MergedPlan
+from ppgen.plan.plan import Segment, canonical_json
+
+
+def test_json_round_trip_and_tampering() -> None:
+    plan = make_plan(load={"source": "/somewhere"}, segments=(Segment(0, 75, 25), Segment(75, 3, (1, 2, 0))))
+    text = encode_plan(plan)
+    assert decode_plan(text, "plan.json") == plan
+    assert decode_plan(text, "plan.json").load == plan.load
+    changed = json.loads(text)
+    changed["seed"] = 6
+    with pytest.raises(UserError, match="changed after it was written"):
+        decode_plan(json.dumps(changed).encode(), "plan.json")
+    for broken in (b"{", b"[]", b"{}", b'{"format": "other"}'):
+        with pytest.raises(UserError, match="is not a plan"):
+            decode_plan(broken, "plan.json")
+
+
+def forge(**changes: Any) -> bytes:
+    """plan.json with other fields and the fingerprint that fits them."""
+    content = {**json.loads(encode_plan(make_plan())), **changes}
+    identity = {k: v for k, v in content.items() if k not in ("load", "samples", "fingerprint")}
+    content["fingerprint"] = hashlib.sha256(canonical_json(identity)).hexdigest()
+    return json.dumps(content).encode()
+
+
+PSEUDO = {
+    "kind": "pseudo",
+    "classes": [],
+    "segments": [{"start": 0, "samples": 75, "per_class": None}],
+    "target": {"name": "t", "images": 5},
+    "condition": {"mode": "soft", "sha256": "0"},
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "other"},
+        {"source": {"name": "d", "class_names": []}},
+        {"source": {"name": "d", "class_names": ["a", 1]}},
+        {"source": {"class_names": ["a"] * 10}},
+        {"source": {"name": "d", "class_names": ["a"] * 10, "licence": 3}},
+        {"classes": []},
+        {"classes": [1, 4, 10]},
+        {"classes": [1, 4, -1]},
+        {"classes": [1, 4, 4]},
+        {"classes": [1, 4, True]},
+        {"batch_size": 0},
+        {"batch_size": 8.0},
+        {"samples_per_shard": 10**8},
+        {"seed": 2**65},
+        {"resolution": True},
+        {"channels": 2},
+        {"encoding": {"format": "gif"}},
+        {"encoding": {"format": "png", "level": [6]}},
+        {"encoding": {"format": "png", "other": 6}},
+        {"segments": []},
+        {"segments": [{"start": 5, "samples": 75, "per_class": 25}]},
+        {"segments": [{"start": 0, "samples": 76, "per_class": 25}]},
+        {"segments": [{"start": 0, "samples": 75, "per_class": [25, 50]}]},
+        {"segments": [{"start": 0, "samples": 75, "per_class": None}]},
+        {"segments": [{"start": 0, "samples": 75, "per_class": 25, "more": 1}]},
+        {"segments": [{"start": 0, "samples": 3 * 10**8, "per_class": 10**8}], "samples_per_shard": 1},
+        {"redraw": {"below": 0.5}},
+        {"redraw": {"below": 0.5, "draws": 10**6}},
+        {"redraw": {"below": "x", "draws": 10}},
+        {"score": [1]},
+        {"load": []},
+        {"target": {"name": "t", "images": 5}},
+        {"more": 1},
+        {"merged": [{}]},
+        {**PSEUDO, "classes": [1]},
+        {**PSEUDO, "target": None},
+        {**PSEUDO, "target": {"name": "t", "images": 0}},
+        {**PSEUDO, "condition": {"mode": "hard", "sha256": "0"}},
+        {**PSEUDO, "condition": {"mode": "soft"}},
+        {**PSEUDO, "segments": [{"start": 0, "samples": 75, "per_class": 25}]},
+    ],
+    ids=str,
+)
+def test_what_no_request_can_ask_for_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="is not a plan of ppgen") as caught:
+        decode_any_plan(forge(**changes), "plan.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_forged_plans_that_could_be_requests_are_read() -> None:
+    """Proves that the test above can fail."""
+    assert decode_plan(forge(), "plan.json") == make_plan()
+    assert decode_plan(forge(**PSEUDO), "plan.json").target == PSEUDO["target"]
+
+
+def test_another_version_and_a_merged_plan_are_named() -> None:
+    with pytest.raises(UserError, match="is a plan of version 2"):
+        decode_plan(forge(version=2), "plan.json")
+    merged = MergedPlan([make_plan(), make_plan(seed=6)])
+    assert decode_any_plan(encode_plan(merged), "plan.json").fingerprint == merged.fingerprint
+    with pytest.raises(UserError, match="was merged from 2 directories"):
+        decode_plan(encode_plan(merged), "plan.json")
+
+
+def test_differences_are_named() -> None:
+    other = make_plan(seed=6, segments=(Segment(0, 30, 10),), encoding={"format": "jpg", "quality": 95})
+    assert plan_differences(make_plan(), other) == [
+        "encoding.format png -> jpg",
+        "encoding.level 6 -> none",
+        "encoding.quality none -> 95",
+        "per_class 25 -> 10",
+        "seed 5 -> 6",
+    ]
+    grown = make_plan(segments=(Segment(0, 75, 25), Segment(75, 75, 25)))
+    assert plan_differences(grown, make_plan(segments=(Segment(0, 150, 50),))) == []
