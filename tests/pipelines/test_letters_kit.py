@@ -75,7 +75,7 @@ def test_the_product_samples_the_letters_asked_for(source_classifier: Classifier
 
 def test_at_most_eight_network_evaluations_an_image() -> None:
     from ppgen.generators import load_generator
-    from ppgen.generators.diffusion import DiffusionGenerator
+    from ppgen.generators.parts.diffusion import DiffusionGenerator
 
     generator = load_generator("letters", device="cpu")
     assert isinstance(generator, DiffusionGenerator)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 
-from ppgen.generators.components import load_component, load_scheduler, schedule_for
-from ppgen.generators.diffusion import DiffusionGenerator, DiffusionOptions, compile_mode
-from ppgen.generators.labels import choose_names, count_classes
+from ppgen.generators.parts.components import load_component
+from ppgen.generators.parts.diffusion import DiffusionGenerator
+from ppgen.generators.parts.labels import choose_names, count_classes
+from ppgen.generators.parts.options import DiffusionOptions, compile_mode
+from ppgen.generators.parts.scheduler import load_scheduler, schedule_for
 from ppgen.generators.unet import UNetNetwork, class_rows
 from ppgen.sources import Generator, Source, read_options, weights_sha256
 

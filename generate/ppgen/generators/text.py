@@ -12,8 +12,8 @@ import torch
 
 from ppcore.errors import UserError
 from ppcore.seeds import derive
-from ppgen.generators.diffusion import to_uint8
-from ppgen.generators.labels import check_condition, choose_names
+from ppgen.generators.parts.diffusion import to_uint8
+from ppgen.generators.parts.labels import check_condition, choose_names
 from ppgen.sources import Generator, Source, read_options, weights_sha256
 
 Embeddings = tuple[torch.Tensor, ...]
@@ -166,8 +166,8 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
 
 def _open(source: Source, dtype: torch.dtype) -> Any:
     try:
-        from diffusers import DiffusionPipeline
-        from diffusers.utils import logging
+        from diffusers import DiffusionPipeline  # heavy: seconds, and only this family needs it whole
+        from diffusers.utils import logging  # heavy: see above
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()

@@ -11,17 +11,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from ppcore.errors import UserError
-from ppgen.generators.autoencoder import load_decoder
-from ppgen.generators.components import load_component, load_scheduler, schedule_for
-from ppgen.generators.convolution import rearrange
-from ppgen.generators.diffusion import Decode, DiffusionGenerator, DiffusionOptions, compile_mode
-from ppgen.generators.labels import choose_names, count_classes, embed
+from ppgen.generators.parts.autoencoder import load_decoder
+from ppgen.generators.parts.components import load_component
+from ppgen.generators.parts.convolution import rearrange
+from ppgen.generators.parts.diffusion import Decode, DiffusionGenerator
+from ppgen.generators.parts.labels import choose_names, count_classes, embed
+from ppgen.generators.parts.options import DiffusionOptions, compile_mode
+from ppgen.generators.parts.scheduler import load_scheduler, schedule_for
 from ppgen.sampling import Schedule
 from ppgen.sources import Generator, Source, compiled, read_options, weights_sha256
 
 
 class UNetNetwork:
-    """A `UNet2DModel` whose class table is taken out and applied here (see :class:`ppgen.generators.diffusion.Network`).
+    """A `UNet2DModel` whose class table is taken out and applied here (see :class:`ppgen.generators.parts.diffusion.Network`).
 
     The module's own lookup is replaced by the identity, so that the embedded condition passes where label ids did.
     """
@@ -52,7 +54,7 @@ class UNetNetwork:
         return torch.cat([rows, self._table[self._null].expand_as(rows)])
 
     def predict(self, x: torch.Tensor, level: int, embedded: torch.Tensor, guided: bool) -> torch.Tensor:
-        """See :meth:`ppgen.generators.diffusion.Network.predict`."""
+        """See :meth:`ppgen.generators.parts.diffusion.Network.predict`."""
         x = x.to(self._dtype)
         x = torch.cat([x, x]) if guided else x
         output = self._forward(x, self._timesteps[level], embedded[: len(x)])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
+from PIL import Image
 
 from ppgen.plan import LOSSLESS_UP_TO
 
@@ -58,8 +59,6 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def _pillow(image: np.ndarray, name: str, **options: int) -> bytes:
-    from PIL import Image
-
     pixels = _interleaved(image)
     buffer = io.BytesIO()
     Image.fromarray(pixels[:, :, 0] if image.shape[0] == 1 else pixels).save(buffer, name, **options)

@@ -20,7 +20,7 @@ from tiny_models import (
 
 from ppcore.errors import UserError
 from ppgen.generators import load_generator
-from ppgen.generators.labels import embed
+from ppgen.generators.parts.labels import embed
 from ppgen.sources import Generator
 
 FAMILIES = ("dit", "unet", "consistency", "biggan")

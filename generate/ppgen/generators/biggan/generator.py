@@ -13,8 +13,9 @@ from ppcore.classifiers import read_weights
 from ppcore.errors import UserError
 from ppcore.seeds import PerSampleNoise
 from ppgen.generators.biggan.network import BigGANConfig, BigGANNetwork, build, truncated_normal
-from ppgen.generators.diffusion import compile_mode, to_uint8
-from ppgen.generators.labels import check_condition, choose_names, embed, fit_names
+from ppgen.generators.parts.diffusion import to_uint8
+from ppgen.generators.parts.labels import check_condition, choose_names, embed, fit_names
+from ppgen.generators.parts.options import compile_mode
 from ppgen.sources import Generator, Source, compiled, read_json, read_options, weights_sha256
 
 _FILES = ("model.safetensors", "pytorch_model.bin")

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ppcore.errors import UserError
-from ppgen.generators.convolution import UpsampleConv
+from ppgen.generators.parts.convolution import UpsampleConv
 
 _NORMS = ("bn_0", "bn_1", "bn_2", "bn_3")
 _DEEP_128 = (

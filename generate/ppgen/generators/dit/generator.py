@@ -7,11 +7,13 @@ from pathlib import Path
 
 import torch
 
-from ppgen.generators.autoencoder import load_decoder
-from ppgen.generators.components import load_component, load_scheduler, schedule_for
-from ppgen.generators.diffusion import DiffusionGenerator, DiffusionOptions, compile_mode
 from ppgen.generators.dit.network import DiTNetwork
-from ppgen.generators.labels import choose_names
+from ppgen.generators.parts.autoencoder import load_decoder
+from ppgen.generators.parts.components import load_component
+from ppgen.generators.parts.diffusion import DiffusionGenerator
+from ppgen.generators.parts.labels import choose_names
+from ppgen.generators.parts.options import DiffusionOptions, compile_mode
+from ppgen.generators.parts.scheduler import load_scheduler, schedule_for
 from ppgen.sources import Generator, Source, read_json, read_options, weights_sha256
 
 

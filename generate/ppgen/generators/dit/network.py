@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ppgen.generators.labels import embed
-from ppgen.generators.linear import InferenceLinear
+from ppgen.generators.dit.linear import InferenceLinear
+from ppgen.generators.parts.labels import embed
 from ppgen.sampling import Schedule
 from ppgen.sources import compiled
 
@@ -81,7 +81,7 @@ class DiTCore(nn.Module):
 
 
 class DiTNetwork:
-    """A DiT at the levels of one schedule (see :class:`ppgen.generators.diffusion.Network`).
+    """A DiT at the levels of one schedule (see :class:`ppgen.generators.parts.diffusion.Network`).
 
     Takes the stock model apart; it must not be used afterwards.
     """
@@ -114,7 +114,7 @@ class DiTNetwork:
         return torch.stack([embed(table, condition) for table in self._tables])
 
     def predict(self, x: torch.Tensor, level: int, embedded: torch.Tensor, guided: bool) -> torch.Tensor:
-        """See :meth:`ppgen.generators.diffusion.Network.predict`."""
+        """See :meth:`ppgen.generators.parts.diffusion.Network.predict`."""
         modulation, final = self._modulate(level, embedded)
         x = x.to(self._dtype)
         if guided:
@@ -158,7 +158,7 @@ def _embed_times(combined: Any, times: torch.Tensor, dtype: torch.dtype) -> torc
 
 def _feed_forward(stock: Any, pack: bool) -> nn.Module:
     """Linear, GELU, linear as two fused layers; any other activation as it is."""
-    from diffusers.models.activations import GELU
+    from diffusers.models.activations import GELU  # heavy: a stock block that is looked at has loaded it
 
     first, _, second = stock.net[:3]
     if len(stock.net) != 3 or not isinstance(first, GELU) or first.approximate != "tanh":

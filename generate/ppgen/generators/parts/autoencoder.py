@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from ppgen.generators.components import load_component
-from ppgen.generators.convolution import rearrange
+from ppgen.generators.parts.components import load_component
+from ppgen.generators.parts.convolution import rearrange
+from ppgen.generators.parts.options import DiffusionOptions
 from ppgen.sources import compiled
-
-if TYPE_CHECKING:
-    from ppgen.generators.diffusion import DiffusionOptions
 
 
 class Decoder:

@@ -1,19 +1,17 @@
-"""Parts of a diffusers directory, loaded without running any code of theirs."""
+"""The scheduler of a diffusers directory -> the noise schedule our solvers run on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from ppcore.errors import UserError
+from ppgen.generators.parts.options import DiffusionOptions
 from ppgen.sampling import schedules
 from ppgen.sources import read_json
-
-if TYPE_CHECKING:
-    import torch
-
-    from ppgen.generators.diffusion import DiffusionOptions
 
 _DISCRETE = (
     "DDIMScheduler",
@@ -47,32 +45,6 @@ class SchedulerConfig:
     kind: str
     config: dict[str, Any]
     solver: str
-
-
-def load_component(class_name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
-    """A diffusers model from its directory, in eval mode, without gradients.
-
-    Safetensors are preferred; a pickle is read with weights_only.
-
-    Raises:
-        UserError: missing or damaged files.
-    """
-    import diffusers
-    from diffusers.utils import logging
-
-    logging.set_verbosity_error()
-    try:
-        model = getattr(diffusers, class_name).from_pretrained(
-            folder, dtype=dtype, local_files_only=True, low_cpu_mem_usage=False
-        )
-    except (
-        Exception
-    ) as error:  # diffusers, safetensors and pickle each raise their own types for a damaged directory
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"{folder} cannot be loaded as {class_name} ({reason}); expected what save_pretrained writes"
-        ) from error
-    return model.to(device).eval().requires_grad_(False)
 
 
 def load_scheduler(folder: Path) -> SchedulerConfig:
@@ -120,7 +92,7 @@ def schedule_for(scheduler: SchedulerConfig, options: DiffusionOptions, *, clip:
 
 
 def _discrete(scheduler: SchedulerConfig, options: DiffusionOptions, clip: bool) -> schedules.Schedule:
-    import diffusers
+    import diffusers  # heavy: seconds, and only these families need it
 
     get = scheduler.config.get
     # DDIM's class computes the same betas from the same arguments as every other discrete scheduler.

@@ -80,8 +80,8 @@ class ResidualBlock(nn.Module):
 
 def rearrange(module: nn.Module) -> nn.Module:
     """Replace, in place and at any depth, every block that has a faster equal; returns `module`."""
-    from diffusers.models.resnet import ResnetBlock2D
-    from diffusers.models.upsampling import Upsample2D
+    from diffusers.models.resnet import ResnetBlock2D  # heavy: a network that is rearranged has loaded it
+    from diffusers.models.upsampling import Upsample2D  # heavy: see rearrange
 
     for name, child in module.named_children():
         if type(child) is ResnetBlock2D and _is_plain(child):
@@ -94,7 +94,7 @@ def rearrange(module: nn.Module) -> nn.Module:
 
 
 def _is_plain(block: Any) -> bool:
-    from diffusers.models.upsampling import Upsample2D
+    from diffusers.models.upsampling import Upsample2D  # heavy: see rearrange
 
     resampled = block.upsample is None or (
         isinstance(block.upsample, Upsample2D) and not block.upsample.use_conv

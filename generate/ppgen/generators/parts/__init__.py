@@ -1,0 +1,1 @@
+"""What the families are made of: sampling loop, options, schedulers, decoders, soft labels; no family stands here."""
