@@ -1,4 +1,4 @@
-"""What `faults.py` stands on: a Ray cluster of several raylets on this machine, runs of the command, small file systems."""
+"""What `faults.py` stands on: a Ray cluster of several raylets on this machine, runs of the command, small file systems, one case."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 from ray.cluster_utils import Cluster
 
+SHARDS, PER_SHARD = 30, 40  # of every run
 HERE = Path(__file__).resolve().parent
 _STORE = 80 << 20  # bytes of Ray's object store on every node; nothing large passes through it
 _NODES, _CPUS = 2, 2
@@ -150,3 +152,52 @@ def mounted(folder: Path, options: str) -> Iterator[Callable[[str], None]]:
         yield lambda text: mount(f"remount,{text}")
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@dataclass
+class Case:
+    """One fault: what is done, and what came of it."""
+
+    fault: str
+    break_it: Callable[[Case], None]
+    grid: Grid
+    base: Path
+    dice: random.Random
+    out: Path = Path()
+    exits: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def run(self) -> Run:
+        """Start the command in the background."""
+        return Run(self.out, self.base / "pids", self.grid.address, SHARDS * PER_SHARD, PER_SHARD)
+
+    def until(self, run: Run, share: float) -> None:
+        """Wait until a share of the shards is committed, and then a random moment."""
+        while run.committed() < share * SHARDS and run.process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(self.dice.uniform(0, 0.4))
+        self.notes.append(f"at {run.committed()} of {SHARDS} shards")
+
+    def somewhere(self) -> float:
+        """A random share of the shards."""
+        return self.dice.uniform(0.0, 0.8)
+
+    def finish(self, run: Run) -> str:
+        """Wait for the end; returns what was printed to stderr."""
+        status, told = run.wait()
+        self.exits.append(status)
+        if "Traceback" in told and status != -signal.SIGKILL:
+            raise AssertionError(f"a traceback:\n{told}")
+        if retried := told.count("is tried again"):
+            self.notes.append(f"{retried} shards retried")
+        return told
+
+    def resume(self) -> None:
+        """The same command again."""
+        told = self.finish(self.run())
+        if "resuming: " in told:
+            self.notes.append(told.split("resuming: ")[1].split(" are there")[0] + " resumed")
+
+
+Breaker = Callable[[Case], None]
+"""Does harm to a case's run and brings it to its end."""

@@ -20,63 +20,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from fault_rig import Grid, Run, can_mount, digests, mounted
+from fault_rig import PER_SHARD, SHARDS, Breaker, Case, Grid, Run, can_mount, digests, mounted
 
 from ppcore.storage import Store
 from ppgen.shards.state import read_plan
 from ppgen.upkeep.verify import verify_directory
-
-SHARDS, PER_SHARD = 30, 40
-Breaker = Callable[["Case"], None]
-
-
-@dataclass
-class Case:
-    """One fault: what is done, and what came of it."""
-
-    fault: str
-    break_it: Breaker
-    grid: Grid
-    base: Path
-    dice: random.Random
-    out: Path = Path()
-    exits: list[int] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def run(self) -> Run:
-        """Start the command in the background."""
-        return Run(self.out, self.base / "pids", self.grid.address, SHARDS * PER_SHARD, PER_SHARD)
-
-    def until(self, run: Run, share: float) -> None:
-        """Wait until a share of the shards is committed, and then a random moment."""
-        while run.committed() < share * SHARDS and run.process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(self.dice.uniform(0, 0.4))
-        self.notes.append(f"at {run.committed()} of {SHARDS} shards")
-
-    def somewhere(self) -> float:
-        return self.dice.uniform(0.0, 0.8)
-
-    def finish(self, run: Run) -> str:
-        """Wait for the end; returns what was printed to stderr."""
-        status, told = run.wait()
-        self.exits.append(status)
-        if "Traceback" in told and status != -signal.SIGKILL:
-            raise AssertionError(f"a traceback:\n{told}")
-        if retried := told.count("is tried again"):
-            self.notes.append(f"{retried} shards retried")
-        return told
-
-    def resume(self) -> None:
-        """The same command again."""
-        told = self.finish(self.run())
-        if "resuming: " in told:
-            self.notes.append(told.split("resuming: ")[1].split(" are there")[0] + " resumed")
-
 
 # ---- the faults
 

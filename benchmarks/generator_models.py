@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+from ppgen.generators import load_generator
 
 
 @dataclass(frozen=True)
@@ -202,3 +204,41 @@ def _count(run: Any) -> float:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         run()
     return float(counter.get_total_flops())
+
+
+def config(model: str, size: str) -> Any:
+    """Of `dit`, `consistency` or `biggan`, `small` or `full`."""
+    small = size == "small"
+    return {
+        "dit": SMALL_DIT if small else DIT_XL_2_256,
+        "consistency": SMALL_UNET if small else IMAGENET_64_UNET,
+        "biggan": SMALL_BIGGAN if small else BIGGAN_DEEP_256,
+    }[model]
+
+
+def arithmetic(model: str, size: str) -> tuple[float, float]:
+    """FLOP of one network evaluation and of decoding an image, as the published code does them."""
+    if model == "dit":
+        return dit_flops(config(model, size))
+    if model == "consistency":
+        return unet_flops(config(model, size)), 0.0
+    return biggan_flops(config(model, size)), 0.0
+
+
+def print_costs() -> None:
+    """Parameters and arithmetic of the full-size models and of the embedded kit, as the catalogue of sources states them."""
+    for name, side in (("dit-xl-2-256", 32), ("dit-xl-2-512", 64)):
+        full = replace(DIT_XL_2_256, side=side)
+        network, decoder = dit_flops(full)
+        print(
+            f"{name}: {dit_parameters(full)} parameters, {network / 1e9:.1f} GFLOP, decoding {decoder / 1e9:.1f}"
+        )
+    unet = IMAGENET_64_UNET
+    print(f"cd-imagenet-64: {unet_parameters(unet)} parameters, {unet_flops(unet) / 1e9:.1f} GFLOP")
+    biggan = BIGGAN_DEEP_256
+    count = parameters(build_biggan(biggan))
+    print(f"biggan-deep-256: {count} parameters, {biggan_flops(biggan) / 1e9:.1f} GFLOP")
+    letters = load_generator("letters", device="cpu")
+    with FlopCounterMode(display=False) as counter:
+        letters.sample(torch.eye(letters.num_classes)[:1], torch.arange(1))
+    print(f"letters: {counter.get_total_flops() / 1e9:.3f} GFLOP an image")

@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -77,22 +77,13 @@ def cases(steps: int) -> list[Case]:
     ]
 
 
-def config(model: str, size: str) -> Any:
-    small = size == "small"
-    return {
-        "dit": models.SMALL_DIT if small else models.DIT_XL_2_256,
-        "consistency": models.SMALL_UNET if small else models.IMAGENET_64_UNET,
-        "biggan": models.SMALL_BIGGAN if small else models.BIGGAN_DEEP_256,
-    }[model]
-
-
 def write_models(setting: Setting, wanted: set[str]) -> None:
     """Save the random models both processes will load."""
     save = {"dit": models.save_dit, "consistency": models.save_consistency, "biggan": models.save_biggan}
     for model in wanted:
         folder = Path(setting.folder, model)
         folder.mkdir()
-        save[model](folder, config(model, setting.size))
+        save[model](folder, models.config(model, setting.size))
 
 
 def labels(setting: Setting) -> list[int]:
@@ -108,7 +99,7 @@ def stock_pipeline(model: str, setting: Setting) -> Any:
     """The published code around the weights."""
     folder = Path(setting.folder, model)
     if model == "biggan":
-        network = models.build_biggan(config(model, setting.size))
+        network = models.build_biggan(models.config(model, setting.size))
         network.load_state_dict(torch.load(folder / "pytorch_model.bin", weights_only=True))
         return network.to(setting.device, setting.number_type)
     import diffusers
@@ -218,40 +209,6 @@ def encoding_rate(resolution: int) -> float:
     return len(images) / (time.perf_counter() - start)
 
 
-def arithmetic(model: str, size: str) -> tuple[float, float]:
-    """FLOP of one network evaluation and of decoding an image, as the published code does them."""
-    if model == "dit":
-        return models.dit_flops(config(model, size))
-    if model == "consistency":
-        return models.unet_flops(config(model, size)), 0.0
-    return models.biggan_flops(config(model, size)), 0.0
-
-
-def print_costs() -> None:
-    """Parameters and arithmetic of the full-size models and of the embedded kit, as the catalogue of sources states them."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from ppgen.generators import load_generator
-
-    for name, side in (("dit-xl-2-256", 32), ("dit-xl-2-512", 64)):
-        full = replace(models.DIT_XL_2_256, side=side)
-        network, decoder = models.dit_flops(full)
-        print(
-            f"{name}: {models.dit_parameters(full)} parameters, {network / 1e9:.1f} GFLOP, decoding {decoder / 1e9:.1f}"
-        )
-    unet = models.IMAGENET_64_UNET
-    print(
-        f"cd-imagenet-64: {models.unet_parameters(unet)} parameters, {models.unet_flops(unet) / 1e9:.1f} GFLOP"
-    )
-    biggan = models.BIGGAN_DEEP_256
-    count = models.parameters(models.build_biggan(biggan))
-    print(f"biggan-deep-256: {count} parameters, {models.biggan_flops(biggan) / 1e9:.1f} GFLOP")
-    letters = load_generator("letters", device="cpu")
-    with FlopCounterMode(display=False) as counter:
-        letters.sample(torch.eye(letters.num_classes)[:1], torch.arange(1))
-    print(f"letters: {counter.get_total_flops() / 1e9:.3f} GFLOP an image")
-
-
 def row(case: Case, setting: Setting, rate: float, rounds: int, pools: dict[str, ProcessPoolExecutor]) -> str:
     """Measure a case and format it."""
     results: dict[str, list[tuple[float, float, int]]] = {"stock": [], "ours": []}
@@ -262,7 +219,7 @@ def row(case: Case, setting: Setting, rate: float, rounds: int, pools: dict[str,
     peak = {side: max(r[1] for r in found) for side, found in results.items()}
     steps = case.stock.get("num_inference_steps", 50)
     counts = {"stock": 2 * steps if case.model == "dit" else 1, "ours": results["ours"][0][2]}
-    network, decoder = arithmetic(case.model, setting.size)
+    network, decoder = models.arithmetic(case.model, setting.size)
     flops = {side: counts[side] * network + decoder for side in counts}
     share = {side: rates[side] * flops[side] / rate for side in counts}
 
@@ -300,7 +257,7 @@ def parse() -> tuple[argparse.Namespace, Setting]:
 def main() -> None:
     args, setting = parse()
     if args.costs:
-        print_costs()
+        models.print_costs()
         return
     wanted = set(args.only.split(","))
     write_models(setting, wanted)

@@ -1,8 +1,7 @@
+"""Runs of ppgen synth with the painter: bytes, retries, resuming."""
+
 from __future__ import annotations
 
-import io
-import json
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,7 @@ import pytest
 from rig import (
     fingerprints,
     make_classifier,
-    make_target,
     painted,
-    pseudo,
     stored,
     synth,
     synth_job,
@@ -24,27 +21,11 @@ from ppcore.errors import UserError
 from ppcore.shards import ShardSet
 from ppgen.engines.base import Committed, Failed, Retried
 from ppgen.engines.inline import InlineEngine
-from ppgen.plan.conditions import Conditions
 from ppgen.plan.request import Settings
 from ppgen.shards.state import pending_shards
 from ppgen.shards.worker import Job, Worker
 from ppgen.sources.spec import SourceSpec
 from ppgen.upkeep.verify import verify_directory
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An undisturbed synth directory."""
-    out = tmp_path_factory.mktemp("made") / "out"
-    assert synth(out) == 0
-    return out
-
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A target folder and a source classifier."""
-    base = tmp_path_factory.mktemp("workshop")
-    return make_target(base / "target"), make_classifier(base / "classifier")
 
 
 def test_every_label_matches_its_image(made: Path) -> None:
@@ -188,64 +169,6 @@ def test_scores_are_the_classifiers_probability_of_the_condition(tmp_path: Path)
     assert np.allclose(found, expected)
 
 
-# ---- pseudo sets
-
-
-def test_every_soft_label_matches_its_image(workshop: tuple[Path, Path], tmp_path: Path) -> None:
-    assert pseudo(tmp_path / "out", *workshop) == 0
-    shards = ShardSet.open(str(tmp_path / "out"), kind="pseudo")
-    store, plan = stored(tmp_path / "out")
-    table = Conditions.from_parquet(store.read("conditions.parquet"), plan)
-    rows = pq.read_table(tmp_path / "out/manifest.parquet").to_pylist()
-    raw = [sample for shard in shards.shards for sample in shards.read(shard)]
-    assert len(raw) == len(rows) == 5 * len(table.target_ids)
-    by_id = dict(zip(table.target_ids, table.soft, strict=True))
-    for sample, row in zip(raw, rows, strict=True):
-        assert sample.label is None
-        assert sample.soft is not None
-        assert np.abs(painted(sample.image) - sample.soft).max() <= 0.5 / 255 + 1e-6
-        assert (sample.soft == by_id[row["target_id"]]).all()
-        assert row["soft_classes"][0] == sample.soft.argmax()
-        assert np.isclose(row["norm"], np.linalg.norm(sample.soft))
-        assert row["class"] is None
-
-
-@pytest.mark.parametrize("mode", ["draw", "uniform"])
-def test_drawn_labels_are_one_hot_and_match(workshop: tuple[Path, Path], tmp_path: Path, mode: str) -> None:
-    assert pseudo(tmp_path / "out", *workshop, mode=mode, per_image=None, count=33) == 0
-    shards = ShardSet.open(str(tmp_path / "out"))
-    rows = pq.read_table(tmp_path / "out/manifest.parquet").to_pylist()
-    raw = [sample for shard in shards.shards for sample in shards.read(shard)]
-    assert len(raw) == 33
-    for sample, row in zip(raw, rows, strict=True):
-        assert sample.soft is not None
-        assert painted(sample.image).argmax() == sample.soft.argmax() == row["class"]
-
-
-def test_pseudo_repeats_and_refuses_other_conditions(workshop: tuple[Path, Path], tmp_path: Path) -> None:
-    assert pseudo(tmp_path / "a", *workshop) == 0
-    assert pseudo(tmp_path / "b", *workshop) == 0
-    assert fingerprints(tmp_path / "a") == fingerprints(tmp_path / "b")
-    (tmp_path / "b" / "conditions.parquet").unlink()
-    assert pseudo(tmp_path / "b", *workshop) == 0
-    assert fingerprints(tmp_path / "a") == fingerprints(tmp_path / "b")
-    with pytest.raises(UserError, match=r"condition.temperature 1.0 -> 2.0"):
-        pseudo(tmp_path / "a", *workshop, temperature=2.0)
-    with pytest.raises(UserError, match=r"target\.images"):
-        pseudo(tmp_path / "a", *workshop, labels_per_class=2, per_image=None, count=75)
-
-
-def test_few_labels_keep_the_images_the_trainer_keeps(workshop: tuple[Path, Path], tmp_path: Path) -> None:
-    from ppcore.targets import few_shot, load_target
-
-    assert pseudo(tmp_path / "out", *workshop, labels_per_class=2, label_seed=7) == 0
-    train = load_target(str(workshop[0])).train
-    kept = [train.ids[i] for i in few_shot(train.labels, 2, 7)]
-    used = pq.read_table(tmp_path / "out/conditions.parquet").column("target_id").to_pylist()
-    assert used == kept
-    assert len(used) == 6
-
-
 def test_an_object_store_gets_the_same_bytes(made: Path) -> None:
     """Through fsspec's memory file system."""
     out = "memory://bucket/out"
@@ -258,55 +181,6 @@ def test_an_object_store_gets_the_same_bytes(made: Path) -> None:
     )
     with pytest.raises(UserError, match="seed 3 -> 4"):
         synth(out, settings=Settings(seed=4, batch_size=8, samples_per_shard=20))
-
-
-# ---- other people's readers
-
-
-def test_opens_with_tar_and_webdataset(made: Path) -> None:
-    import webdataset
-
-    index = json.loads((made / "index.json").read_text())
-    assert (index["wids_version"], sum(s["nsamples"] for s in index["shardlist"])) == (1, 75)
-    urls = [str(made / shard["url"]) for shard in index["shardlist"]]
-    with tarfile.open(urls[0]) as archive:
-        assert archive.getnames()[:4] == ["000000000.png", "000000000.cls", "000000001.png", "000000001.cls"]
-    samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode("l8").to_tuple("png", "cls"))
-    assert len(samples) == 75
-    assert all(image.reshape(16, 16)[0, label] == 255 for image, label in samples)
-
-
-def test_opens_with_hugging_face_datasets(
-    made: Path, workshop: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    from datasets import load_dataset
-
-    urls = sorted(map(str, made.glob("shards/*.tar")))
-    rows = list(load_dataset("webdataset", data_files=urls, split="train", streaming=True))
-    assert len(rows) == 75
-    assert all(np.asarray(row["png"])[0, int(row["cls"])] == 255 for row in rows)
-    pseudo(tmp_path / "pseudo", *workshop)
-    urls = sorted(map(str, (tmp_path / "pseudo").glob("shards/*.tar")))
-    row = next(iter(load_dataset("webdataset", data_files=urls, split="train", streaming=True)))
-    soft = (
-        np.load(io.BytesIO(row["soft.npy"]))
-        if isinstance(row["soft.npy"], bytes)
-        else np.asarray(row["soft.npy"])
-    )
-    assert np.abs(painted_array(row["png"]) - soft).max() < 0.01
-
-
-def painted_array(image: object) -> np.ndarray:
-    return np.asarray(image)[0, :10] / 255.0
-
-
-def test_card_names_source_licence_and_readers(made: Path) -> None:
-    card = (made / "README.md").read_text()
-    for word in ("CC0-1.0", "dummy-build", "webdataset", "load_dataset", "pyarrow", "Fingerprint", "torch"):
-        assert word in card
-    assert str(made) not in card
 
 
 def test_a_worker_with_another_generator_refuses_the_plan(made: Path) -> None:

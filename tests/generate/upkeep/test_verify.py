@@ -14,18 +14,6 @@ from ppgen.upkeep.regenerate import regenerate_samples
 from ppgen.upkeep.verify import verify_directory
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("sound") / "out"
-    assert synth(out) == 0
-    return out
-
-
-@pytest.fixture
-def copy(sound: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(sound, tmp_path / "out"))
-
-
 def test_a_sound_directory_passes(sound: Path) -> None:
     report = verify_directory(*stored(sound))
     assert report.ok

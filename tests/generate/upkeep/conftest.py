@@ -1,0 +1,31 @@
+"""Directories that the tests of a module share, and a copy to spoil."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from rig import synth
+
+from ppgen.plan.request import Settings
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("sound") / "out"
+    assert synth(out) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another directory, to merge with."""
+    out = tmp_path_factory.mktemp("other") / "out"
+    assert synth(out, settings=Settings(seed=9, batch_size=8, samples_per_shard=20)) == 0
+    return out
+
+
+@pytest.fixture
+def copy(sound: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sound, tmp_path / "copy"))
