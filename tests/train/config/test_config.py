@@ -45,6 +45,11 @@ def test_saved_configuration_comes_back(tmp_path: Path) -> None:
         ("data.shards", {"a": 1}, "expected a list"),
         ("optim.name", "lion", "expected one of adamw, sgd"),
         ("data.channels", 2, "expected one of 0, 1, 3"),
+        ("optim.lr", True, "expected a value of type float"),
+        ("optim.steps", "soon", "expected a value of type int"),
+        ("loop.ema", 1, "below 1"),
+        ("seed", -1, "seed is -1; expected 0 or more"),
+        ("method.options", "mu", "expected a mapping"),
         ("optim.accumulate", 3, "no multiple"),
         ("data.val_fraction", 1.5, "below 1"),
         ("data.weights", [0.5], "1 weights were given for 0"),
@@ -53,6 +58,24 @@ def test_saved_configuration_comes_back(tmp_path: Path) -> None:
 def test_mistakes(name: str, value: object, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_config(overrides={name: value})
+
+
+def test_values_may_stand_in_texts() -> None:
+    settings = {
+        "optim.steps": "1e3",
+        "optim.lr": "1e-3",
+        "data.channels": "3",
+        "data.weights": "1",
+        "data.shards": 5,
+    }
+    settings |= {"views.flip": "auto", "data.val_fraction": "None", "loop.compile": "true", "optim.epochs": 2}
+    config = load_config(overrides=settings)
+    assert (config.optim.steps, config.optim.lr, config.data.channels) == (1000, 1e-3, 3)
+    assert (config.data.weights, config.data.shards) == ([1.0], ["5"])
+    assert config.views.flip is None
+    assert config.data.val_fraction is None
+    assert config.loop.compile is True
+    assert isinstance(config.optim.epochs, float)
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

@@ -60,6 +60,9 @@ def test_finished_run_is_reported_and_other_settings_are_refused(
         run(supervised, out=str(tmp_path / "r"), **{"optim.lr": 0.01})
     rerun = train(load_config(str(tmp_path / "r" / "config.yaml"), {"out": str(tmp_path / "r2")}), quiet=True)
     assert same_weights(tmp_path / "r", rerun.out)
+    (tmp_path / "r" / "result.json").write_text('{"steps": "many"}')
+    with pytest.raises(UserError, match=r"result.json is damaged .*; delete it"):
+        run(supervised, out=str(tmp_path / "r"))
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="no run of pptrain"):

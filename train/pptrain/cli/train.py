@@ -85,6 +85,7 @@ def run(
     ] = None,
 ) -> None:
     """Train one stage; without --shards and --target, pre-train and fine-tune on what ppgen left under runs/."""
+    # The options by name, as typer declares them above.
     given = {setting: context.params[option] for option, setting in _SETTINGS.items()}
     overrides = {setting: value for setting, value in given.items() if value not in (None, [], ())}
     overrides |= parse_settings(settings or [], "section.name=value")

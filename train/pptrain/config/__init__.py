@@ -2,7 +2,7 @@
 
 from pptrain.config.defaults import default_out, default_stages
 from pptrain.config.load import CONFIG_FILE, differences, flatten, load_config, save_config
-from pptrain.config.parse import parse, suggest
+from pptrain.config.parsing import parse, suggest
 from pptrain.config.settings import OptimConfig, TrainConfig, ViewsConfig
 from pptrain.config.values import Amount, PositiveAmount
 

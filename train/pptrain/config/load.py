@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from ppcore.errors import UserError
-from pptrain.config.parse import parse
+from pptrain.config.parsing import parse
 from pptrain.config.settings import TrainConfig
 
 CONFIG_FILE = "config.yaml"

@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from ppcore.errors import UserError
 from ppcore.shards import RawSample, ShardRef, ShardSet
+from ppcore.storage import convert
 
 _NO_LABEL = -1
+
+
+@dataclass(frozen=True)
+class PlannedTarget:
+    """A pseudo directory's target: its name, and the seed that chose its labelled images; None where all were taken."""
+
+    name: str | None = None
+    label_seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,10 +66,19 @@ class ShardPool:
     def decoded_bytes(self) -> int:
         return self.samples * self.channels * self.resolution**2
 
-    @property
-    def planned_target(self) -> dict[str, Any]:
-        """What the plan of a pseudo directory says of the target that its samples are conditioned on."""
-        return self.sets[0].plan.get("target") or {}
+    @cached_property
+    def planned_target(self) -> PlannedTarget:
+        """What the first directory's plan says of the target that its samples are conditioned on.
+
+        Raises:
+            UserError: the plan is damaged.
+        """
+        try:
+            return convert(PlannedTarget, self.sets[0].plan.get("target") or {})
+        except ValueError as error:
+            raise UserError(
+                f"{self.sets[0].store} has a damaged plan.json (target.{error}); run ppgen verify on it"
+            ) from error
 
     @property
     def fingerprints(self) -> list[str]:

@@ -20,7 +20,7 @@ _SHARD_EPOCHS, _SHARD_STEPS = 10, (500, 100_000)
 _TARGET_EPOCHS, _TARGET_STEPS = 200, (300, 20_000)
 
 
-def resolve(config: TrainConfig, inputs: Inputs, group: ProcessGroup) -> TrainConfig:
+def resolve_config(config: TrainConfig, inputs: Inputs, group: ProcessGroup) -> TrainConfig:
     """`config` with nothing left to be chosen.
 
     Raises:
@@ -112,8 +112,8 @@ def _label_seed(config: TrainConfig, pseudo: ShardPool | None) -> int:
     """The labelled images must be the ones that conditioned the pseudo samples, so the pseudo plan's seed is the default."""
     if config.data.label_seed >= 0:
         return config.data.label_seed
-    planned = pseudo.planned_target.get("label_seed") if pseudo is not None else None
-    return config.seed if planned is None else int(planned)
+    planned = pseudo.planned_target.label_seed if pseudo is not None else None
+    return config.seed if planned is None else planned
 
 
 def _steps(config: TrainConfig, samples: int) -> int:

@@ -26,7 +26,7 @@ from pptrain.data import (
 )
 from pptrain.engine.inputs import Inputs, open_inputs
 from pptrain.engine.process_group import ProcessGroup
-from pptrain.engine.resolve import resolve, split_labeled
+from pptrain.engine.resolve import resolve_config, split_labeled
 from pptrain.methods import Method, SemiSupervised, make_method
 from pptrain.models import make_network, make_spec
 
@@ -75,7 +75,7 @@ def open_task(config: TrainConfig, group: ProcessGroup) -> Task:
     """
     method = make_method(config.method.name, config.method.options)
     inputs = open_inputs(config, method)
-    config = resolve(config, inputs, group)
+    config = resolve_config(config, inputs, group)
     data, target = config.data, inputs.target
     spec = make_spec(config.model.arch, inputs.class_names, data.channels, data.resolution, inputs.initial)
     torch.manual_seed(derive(config.seed, "start"))
@@ -205,13 +205,13 @@ def _notes(config: TrainConfig, inputs: Inputs, val: ImageSet | None) -> list[st
     target, pseudo = inputs.target, inputs.pseudo
     if pseudo is not None and target is not None:
         planned = pseudo.planned_target
-        if planned.get("name") != target.name:
+        if planned.name != target.name:
             notes.append(
-                f"note: the pseudo samples were made for target {planned.get('name')!r}, not {target.name!r}"
+                f"note: the pseudo samples were made for target {planned.name!r}, not {target.name!r}"
             )
-        elif planned.get("label_seed") is not None and planned["label_seed"] != config.data.label_seed:
+        elif planned.label_seed not in (None, config.data.label_seed):
             notes.append(
-                f"note: the pseudo samples were conditioned on other images (label seed {planned['label_seed']}) than the "
+                f"note: the pseudo samples were conditioned on other images (label seed {planned.label_seed}) than the "
                 f"labelled ones (label seed {config.data.label_seed})"
             )
     if target is not None and not config.data.val_fraction:
