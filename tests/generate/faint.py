@@ -60,7 +60,7 @@ def call(*args: str) -> None:
         raise typer.Exit(status)
 
 
-def told(error: UserError) -> str:
+def sentence(error: UserError) -> str:
     """The message, proved to be one sentence on one line."""
     assert "\n" not in str(error)
     return str(error)

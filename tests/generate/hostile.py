@@ -61,7 +61,7 @@ def forge_plan(out: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 def refusals(out: Path, other: Path) -> list[str]:
     """What verify, merge, a resumed run and the trainer say; none of them may raise anything but UserError, or leave a thing."""
-    told = []
+    messages = []
     before = sorted(out.parent.rglob("*"))
 
     def read_all() -> None:
@@ -87,8 +87,8 @@ def refusals(out: Path, other: Path) -> list[str]:
             with memory(BOMB // 2):
                 action()
         except UserError as error:
-            told.append(str(error))
+            messages.append(str(error))
         shutil.rmtree(out.parent / "merged", ignore_errors=True)
     assert sorted(out.parent.rglob("*")) == before
-    assert all(text.isprintable() and len(text) < 2000 for text in told)
-    return told
+    assert all(text.isprintable() and len(text) < 2000 for text in messages)
+    return messages

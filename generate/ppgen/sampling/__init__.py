@@ -1,7 +1,8 @@
 """Pure functions: solvers, schedules and guidance."""
 
+from ppgen.sampling import schedules
 from ppgen.sampling.guidance import Guidance
 from ppgen.sampling.schedules import Schedule
 from ppgen.sampling.solvers import SOLVERS, evaluations
 
-__all__ = ["SOLVERS", "Guidance", "Schedule", "evaluations"]
+__all__ = ["SOLVERS", "Guidance", "Schedule", "evaluations", "schedules"]

@@ -86,7 +86,7 @@ def unipc(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> torch.Te
     for i in range(len(path)):
         clean, _ = denoise(x, i)
         if i > 0:
-            x = _unipc_correct(last_x, clean, last_clean, older_clean, last_h, older_h, path, i - 1)
+            x = _unipc_correct(last_x, clean, last_clean, older_clean, path, i - 1, h=last_h, older_h=older_h)
         last_x = x
         x, h = _exponential_step(x, clean, last_clean, last_h, path, i)
         older_clean, last_clean = last_clean, clean
@@ -191,10 +191,11 @@ def _unipc_correct(
     clean_next: torch.Tensor,
     clean: torch.Tensor,
     older_clean: torch.Tensor,
-    h: float,
-    older_h: float,
     path: Path,
     i: int,
+    *,
+    h: float,
+    older_h: float,
 ) -> torch.Tensor:
     """The step from level i taken again, knowing the clean image estimated at its end (UniC, eq. 9)."""
     alpha, sigma, alpha_next, sigma_next = _step(path, i)

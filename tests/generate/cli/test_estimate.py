@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from faint import call, told
+from faint import call, sentence
 from rig import SYNTH, make_classifier, make_target, synth
 
 from ppcore.errors import UserError
@@ -77,4 +77,4 @@ def test_a_dry_run_on_a_begun_directory_counts_what_is_left(tmp_path: Path, caps
 def test_wrong_dry_runs(here: Path, args: list[str]) -> None:
     with pytest.raises(UserError, match=f"{args[0]} is {args[1]}") as caught:
         call("plan", "synth", *SYNTH, *args)
-    assert told(caught.value)
+    assert sentence(caught.value)

@@ -144,9 +144,9 @@ def test_a_failing_sample_is_reported_with_its_row(cluster: Cluster, tmp_path: P
     rows = synth_job(tmp_path / "out", spec=painter()).plan.sample_rows(2)
     engine = Watched(workers=2)
     assert synth(tmp_path / "out", engine, spec=painter(failing=int(rows.seed[3]))) == 1
-    told = capfd.readouterr().err
-    assert "1 of 4 shards failed: shard 2 (samples 40 to 59, seed 3)" in told
-    assert "ValueError: this sample is cursed" in told
+    message = capfd.readouterr().err
+    assert "1 of 4 shards failed: shard 2 (samples 40 to 59, seed 3)" in message
+    assert "ValueError: this sample is cursed" in message
     assert len(engine.of(Retried)) == 2
     assert len(engine.of(Failed)) == 1
     assert len(engine.of(Committed)) == 3
@@ -163,18 +163,18 @@ def test_a_users_mistake_seen_by_a_worker_ends_the_run(cluster: Cluster, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"cpus_per_worker": 0}, "--cpus-per-worker is 0"),
         ({"gpus_per_worker": 1.5}, "--gpus-per-worker is 1.5"),
         ({"device": "cuda:1"}, "give --device cuda"),
     ],
 )
-def test_wrong_reservations(cluster: Cluster, tmp_path: Path, options: dict[str, Any], told: str) -> None:
+def test_wrong_reservations(cluster: Cluster, tmp_path: Path, options: dict[str, Any], message: str) -> None:
     job = synth_job(tmp_path / "out", spec=painter())
     if "device" in options:
         job = replace(job, source=replace(job.source, device=options.pop("device")))
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         RayEngine(**options).run(job, [0], lambda event: None)
 
 

@@ -221,7 +221,7 @@ def test_text_generator_mixes_or_draws(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "sampling", "told"),
+    ("family", "sampling", "message"),
     [
         ("dit", {"speed": 2}, "unknown sampling option 'speed'"),
         ("dit", {"solver": "euler_a"}, "unknown solver"),
@@ -241,9 +241,9 @@ def test_text_generator_mixes_or_draws(tmp_path: Path) -> None:
     ],
 )
 def test_options_that_do_not_fit_are_refused(
-    folders: dict[str, Path], family: str, sampling: dict[str, Any], told: str
+    folders: dict[str, Path], family: str, sampling: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         load(folders, family, **sampling)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faint import build, call, make_head, told
+from faint import build, call, make_head, sentence
 from rig import make_classifier, make_target, pseudo, synth
 
 from ppcore.errors import UserError
@@ -225,7 +225,7 @@ def test_wrong_questions_write_nothing(
     before = sorted(here.rglob("*"))
     with pytest.raises(UserError, match=re.escape(message)) as caught:
         call("report", *args)
-    assert told(caught.value)
+    assert sentence(caught.value)
     assert sorted(here.rglob("*")) == before
 
 

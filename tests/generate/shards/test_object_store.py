@@ -166,9 +166,9 @@ def test_a_server_that_stays_away_and_a_resume(
     finally:
         server.start()
     assert time.monotonic() - start < 60
-    told = capfd.readouterr().err
-    assert "shards failed" in told
-    assert "run the same command again" in told
+    messages = capfd.readouterr().err
+    assert "shards failed" in messages
+    assert "run the same command again" in messages
     assert not Store(f"{bucket}/out").exists("index.json")
     assert synth(f"{bucket}/out") == 0
     assert fingerprints(download(f"{bucket}/out", tmp_path / "copy")) == local
@@ -205,7 +205,7 @@ def test_credentials_are_nowhere(bucket: str, proxy: Proxy, tmp_path: Path, capf
     with pytest.raises(UserError, match="access to") as refused:
         ppgen(*plan, "--out", f"{bucket}/out")
     secret_url = f"s3://{SECRETS['AWS_ACCESS_KEY_ID']}:{SECRETS['AWS_SECRET_ACCESS_KEY']}@bucket/x"
-    told = [str(refused.value), *capfd.readouterr()]
+    messages = [str(refused.value), *capfd.readouterr()]
     for command in (
         ["verify", secret_url],
         [*plan, "--out", secret_url],
@@ -213,11 +213,11 @@ def test_credentials_are_nowhere(bucket: str, proxy: Proxy, tmp_path: Path, capf
     ):
         with pytest.raises(UserError) as caught:
             ppgen(*command)
-        told += [str(caught.value), *capfd.readouterr()]
+        messages += [str(caught.value), *capfd.readouterr()]
     proxy.misbehave = lambda number, _: None
     copy = download(f"{bucket}/out", tmp_path / "copy")
     contents = [file.read_bytes() for file in copy.rglob("*") if file.is_file()]
     assert len(contents) >= 7
     for secret in SECRETS.values():
-        assert not [text for text in told if secret in text]
+        assert not [text for text in messages if secret in text]
         assert not [content for content in contents if secret.encode() in content]

@@ -97,7 +97,7 @@ def test_a_finished_directory_is_left_alone(made: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"per_class": 26}, "per_class 25 -> 26"),
         ({"classes": "0,2,6"}, r"classes \[3: 0, 2, 5\] -> \[3: 0, 2, 6\]"),
@@ -106,9 +106,9 @@ def test_a_finished_directory_is_left_alone(made: Path) -> None:
         ({"spec": SourceSpec("dummy:build", device="cpu", sampling={"version": 2})}, "source.version 1 -> 2"),
     ],
 )
-def test_a_changed_request_is_refused_by_name(made: Path, change: dict[str, object], told: str) -> None:
+def test_a_changed_request_is_refused_by_name(made: Path, change: dict[str, object], message: str) -> None:
     before = fingerprints(made)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         synth(made, **change)  # type: ignore[arg-type]
     assert fingerprints(made) == before
 
@@ -125,9 +125,9 @@ def test_a_shard_that_fails_for_good_is_reported_with_its_plan_row(tmp_path: Pat
     (tmp_path / "fail").write_text("1000")
     spec = SourceSpec("dummy:build", device="cpu", sampling={"fail": str(tmp_path / "fail")})
     assert synth(tmp_path / "out", spec=spec) == 1
-    told = capsys.readouterr().err
-    assert "4 of 4 shards failed: shard 0 (samples 0 to 19, seed 3)" in told
-    assert "the painter's hand slipped" in told
+    message = capsys.readouterr().err
+    assert "4 of 4 shards failed: shard 0 (samples 0 to 19, seed 3)" in message
+    assert "the painter's hand slipped" in message
     assert not (tmp_path / "out" / "index.json").exists()
     (tmp_path / "fail").write_text("0")
     assert synth(tmp_path / "out", spec=spec) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from faint import call, told
+from faint import call, sentence
 from rig import fingerprints, make_classifier, make_target, pseudo, stored, synth
 
 from ppcore.errors import UserError
@@ -102,7 +102,7 @@ def test_wrong_extensions_change_nothing(copy: Path, args: list[str], message: s
     before = fingerprints(copy)
     with pytest.raises(UserError, match=message) as caught:
         call("extend", str(copy), "--device", "cpu", *args)
-    assert told(caught.value)
+    assert sentence(caught.value)
     assert fingerprints(copy) == before
 
 

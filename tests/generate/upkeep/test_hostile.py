@@ -61,8 +61,8 @@ def test_plans(copy: Path, other: Path, tamper: Callable[[Path], None]) -> None:
 )
 def test_commit_records(copy: Path, other: Path, record: Any) -> None:
     (copy / "commits/000001.json").write_text(record if isinstance(record, str) else json.dumps(record))
-    told = refusals(copy, other)
-    assert "damaged commit record" in told[0]
+    messages = refusals(copy, other)
+    assert "damaged commit record" in messages[0]
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_indexes(copy: Path, other: Path, change: dict[str, Any]) -> None:
     index = json.loads((copy / "index.json").read_text())
     index["shardlist"][1] |= change
     (copy / "index.json").write_text(json.dumps(index))
-    told = refusals(copy, other)
-    assert len(told) == 3
+    messages = refusals(copy, other)
+    assert len(messages) == 3
     with pytest.raises(UserError, match="damaged"):
         ShardSet.open(str(copy))
 

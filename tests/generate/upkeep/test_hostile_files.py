@@ -78,9 +78,9 @@ def test_a_pickled_label(sound: Path, copy: Path, other: Path) -> None:
 
 def test_a_sparse_tar(copy: Path, other: Path) -> None:
     os.truncate(copy / "shards/000001.tar", 1 << 40)
-    told = refusals(copy, other)
-    assert "are accepted" in told[0]
-    assert "are accepted" in told[2]
+    messages = refusals(copy, other)
+    assert "are accepted" in messages[0]
+    assert "are accepted" in messages[2]
 
 
 @pytest.mark.parametrize("target", ["/dev/zero", "pipe"])
@@ -130,6 +130,6 @@ def test_tables(sound: Path, copy: Path, other: Path, make: Callable[[pa.Table],
         rewrite(copy, "parquet", data)
     else:
         (copy / "manifest.parquet").write_bytes(data)
-    told = refusals(copy, other)
-    assert told
-    assert "parquet" in told[0]
+    messages = refusals(copy, other)
+    assert messages
+    assert "parquet" in messages[0]

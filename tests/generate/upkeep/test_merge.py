@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import typer
-from faint import call, told
+from faint import call, sentence
 from rig import fingerprints, flip, make_classifier, make_target, painted, pseudo, recommit, synth
 
 from ppcore.errors import UserError
@@ -188,7 +188,7 @@ def test_what_cannot_be_merged_is_refused(tmp_path: Path) -> None:
     for message, directories in unlike(tmp_path).items():
         with pytest.raises(UserError, match=message) as caught:
             call("merge", *directories, "--out", str(tmp_path / "out"))
-        assert told(caught.value)
+        assert sentence(caught.value)
         assert not (tmp_path / "out").exists()
 
 

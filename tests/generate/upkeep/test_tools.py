@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from faint import call, told
+from faint import call, sentence
 from rig import SYNTH, fingerprints, flip, painted, stored, synth
 
 from ppcore.errors import UserError
@@ -101,7 +101,7 @@ def test_any_sample_is_read_alone(made: Path, remote: bool, monkeypatch: pytest.
 def test_unknown_samples_are_refused(made: Path, name: int | str) -> None:
     with pytest.raises(UserError, match="has no sample") as caught:
         ShardSet.open(str(made)).fetch(name)
-    assert told(caught.value)
+    assert sentence(caught.value)
 
 
 def test_a_damaged_shard_is_refused_by_random_access(copy: Path) -> None:

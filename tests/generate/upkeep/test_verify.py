@@ -81,7 +81,7 @@ def duplicated_row(out: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tamper", "told"),
+    ("tamper", "message"),
     [
         (torn, "truncated"),
         (flipped_byte, "sha256"),
@@ -98,11 +98,11 @@ def duplicated_row(out: Path) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else getattr(value, "__name__", "case"),
 )
-def test_every_damage_is_found_in_its_shard(copy: Path, tamper: Callable[[Path], None], told: str) -> None:
+def test_every_damage_is_found_in_its_shard(copy: Path, tamper: Callable[[Path], None], message: str) -> None:
     tamper(copy)
     report = verify_directory(*stored(copy))
     assert 1 in report.shards
-    assert told in "; ".join(report.shards[1])
+    assert message in "; ".join(report.shards[1])
     assert set(report.shards) <= {1, 2}
 
 
@@ -117,8 +117,8 @@ def test_a_lying_manifest_index_or_stray_file_is_found(copy: Path) -> None:
     (copy / "shards/000099.tar").write_bytes(b"")
     report = verify_directory(*stored(copy))
     assert set(report.shards) == {1, 2}
-    assert any("index.json does not match" in told for told in report.general)
-    assert any("outside the plan" in told for told in report.general)
+    assert any("index.json does not match" in message for message in report.general)
+    assert any("outside the plan" in message for message in report.general)
 
 
 def test_images_can_be_sampled_again(sound: Path, copy: Path) -> None:
@@ -173,4 +173,4 @@ def test_a_pseudo_set_with_changed_conditions_is_found(tmp_path: Path) -> None:
     assert regenerate_samples(worker, store, 10, seed=1).ok
     worker.close()
     flip(tmp_path / "out/conditions.parquet", 100)
-    assert any("sha256 differs" in told for told in verify_directory(store, plan).general)
+    assert any("sha256 differs" in message for message in verify_directory(store, plan).general)
