@@ -133,7 +133,6 @@ def test_imports_inside_functions_give_their_reason() -> None:
     assert found == []
 
 
-@pytest.mark.xfail(strict=True, reason="the redesign is under way")
 def test_functions_take_few_positional_arguments() -> None:
     found = [
         f"{_shown(file, node.lineno)} {node.name}"
