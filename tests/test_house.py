@@ -65,7 +65,6 @@ def _room(file: Path) -> str:
 ROOMS = {f"{name}.{p.parent.name}" for name, folder in PACKAGES.items() for p in folder.glob("*/__init__.py")}
 
 
-@pytest.mark.xfail(strict=True, reason="the redesign is under way")
 def test_files_are_short() -> None:
     lines = {file: len(file.read_text().splitlines()) for file in FILES}
     assert {_shown(f): n for f, n in lines.items() if n > MOST_LINES} == {}
@@ -118,7 +117,6 @@ def test_other_rooms_are_entered_by_the_front_door() -> None:
     assert found == []
 
 
-@pytest.mark.xfail(strict=True, reason="the redesign is under way")
 def test_imports_inside_functions_give_their_reason() -> None:
     """Only heavy or optional packages are imported late, each with a comment on its line; commands import their work late."""
     found = []

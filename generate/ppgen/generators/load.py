@@ -23,15 +23,12 @@ LOADERS: dict[str, Callable[[Source, torch.device, torch.dtype], Generator]] = {
 
 
 def open_generator(spec: SourceSpec) -> Generator:
-    """Load the generator. Raises UserError when it is unknown or its weights cannot be had."""
-    return load_generator(
-        spec.source,
-        device=spec.device,
-        dtype=spec.dtype,
-        sampling=spec.sampling,
-        revision=spec.revision,
-        trust_remote_code=spec.trust_remote_code,
-    )
+    """Load the generator. Raises UserError when it is unknown, its weights cannot be had, or an option does not fit it."""
+    source = resolve_source(spec)
+    device = choose_device(spec.device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return LOADERS[source.family](source, device, choose_dtype(spec.dtype, device))
 
 
 def load_generator(
@@ -56,8 +53,13 @@ def load_generator(
     Raises:
         UserError: the source is unknown or cannot be had, an option is unknown or does not fit the model.
     """
-    resolved = resolve_source(source, dict(sampling or {}), revision, trust_remote_code)
-    place = choose_device(device)
-    if place.type == "cpu":
-        keep_freed_memory()
-    return LOADERS[resolved.family](resolved, place, choose_dtype(dtype, place))
+    return open_generator(
+        SourceSpec(
+            source,
+            device=device,
+            dtype=dtype,
+            sampling=dict(sampling or {}),
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+        )
+    )

@@ -2,11 +2,13 @@
 
 from ppgen.sources.alignment import read_mapping
 from ppgen.sources.catalogue import source_rows
+from ppgen.sources.classifier import describe_classifier, open_classifier
 from ppgen.sources.devices import automatic_batch_size, choose_device, choose_dtype, compiled
 from ppgen.sources.licences import require_licence
+from ppgen.sources.model_directory import read_config, weights_sha256
 from ppgen.sources.protocol import FAMILIES, Generator, Source, read_options
-from ppgen.sources.resolve import read_json, resolve_source, weights_sha256
-from ppgen.sources.spec import SourceSpec, describe_classifier, describe_source, open_classifier, source_kit
+from ppgen.sources.resolve import resolve_source
+from ppgen.sources.spec import SourceSpec, describe_source, source_kit
 
 __all__ = [
     "FAMILIES",
@@ -20,7 +22,7 @@ __all__ = [
     "describe_classifier",
     "describe_source",
     "open_classifier",
-    "read_json",
+    "read_config",
     "read_mapping",
     "read_options",
     "require_licence",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 
 from ppcore.classifiers import Classifier
 from ppcore.errors import UserError
+from ppcore.storage import read_json
 
 _ENOUGH = 0.9  # of the classes must share a name before two lists are taken for the same label space in the same order
 
@@ -134,19 +134,14 @@ def read_mapping(file: str | Path) -> dict[str, str]:
     """
     path = Path(file)
     try:
+        if path.suffix == ".json":
+            table = read_json(path, dict[str, str | int])
+            return {name: str(value) for name, value in table.items()}
         text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the class mapping {path} ({error}); expected JSON or CSV") from error
-    if path.suffix == ".json":
-        try:
-            table = json.loads(text)
-        except ValueError as error:
-            raise UserError(f"the class mapping {path} is not JSON ({error})") from error
-        if not isinstance(table, dict):
-            raise UserError(
-                f"the class mapping {path} must be an object of classifier class to generator class"
-            )
-        return {str(key): str(value) for key, value in table.items()}
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot read the class mapping {path} ({error}); expected an object of classifier class to generator class in JSON, or CSV"
+        ) from error
     rows = [row for row in csv.reader(io.StringIO(text)) if row and not row[0].startswith("#")]
     if not rows or any(len(row) != 2 for row in rows):
         raise UserError(

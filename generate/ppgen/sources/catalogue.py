@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import struct
+import math
 from dataclasses import dataclass
 from pathlib import Path
+
+from safetensors import safe_open
 
 from ppcore.kits import Kit, list_kits
 from ppgen.sources.licences import permits
@@ -86,15 +87,5 @@ def _stored_values(folder: Path) -> int | None:
 
 
 def _values(file: Path) -> int:
-    with file.open("rb") as handle:
-        (length,) = struct.unpack("<Q", handle.read(8))
-        header = json.loads(handle.read(length))
-    total = 0
-    for name, tensor in header.items():
-        if name == "__metadata__":
-            continue
-        count = 1
-        for extent in tensor["shape"]:
-            count *= extent
-        total += count
-    return total
+    with safe_open(file, framework="numpy") as tensors:
+        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 
 from ppcore.errors import UserError
-
-if TYPE_CHECKING:
-    from ppgen.sources.protocol import Generator
+from ppgen.sources.protocol import Generator
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CPU_BATCH = 100

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
 
 from ppcore.errors import UserError
-
-if TYPE_CHECKING:
-    import torch
+from ppcore.storage import decode
 
 
 @runtime_checkable
@@ -77,32 +78,20 @@ Options = TypeVar("Options")
 
 
 def read_options(kind: type[Options], source: Source) -> Options:
-    """`source.sampling` as the options dataclass of a family, lists made tuples.
+    """`source.sampling` as the options dataclass of a family.
 
     Raises:
-        UserError: an option the family does not have, or a value of another type than its default.
+        UserError: an option the family does not have, or a value of another type.
     """
-    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
-    values: dict[str, Any] = {}
-    for name, value in source.sampling.items():
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for name in source.sampling:
         if name not in known:
             raise UserError(
                 f"unknown sampling option {name!r} for {source.spec}; this family ({source.family}) has {', '.join(known)}"
             )
-        values[name] = _coerce(name, value, known[name].default, str(known[name].type))
-    return kind(**values)
-
-
-def _coerce(name: str, value: Any, default: Any, annotation: str) -> Any:
-    if isinstance(value, list):
-        value = tuple(value)
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    optional = value is None and "None" in annotation
-    if optional or default is None or default is MISSING or isinstance(value, type(default)):
-        return value
-    if isinstance(value, str) and "| str" in annotation:
-        return value
-    raise UserError(
-        f"sampling option {name}={value!r} is not of the right type; expected something like {default!r}"
-    )
+    try:
+        return decode(kind, json.dumps(dict(source.sampling), default=str))
+    except ValueError as error:
+        raise UserError(
+            f"a sampling option of {source.spec} is not of the right type ({error}); write for example --set steps=20"
+        ) from error

@@ -56,7 +56,7 @@ def test_synth_figures_are_those_of_the_classifier(here: Path, base: Path) -> No
     assert found["extractor"]["name"].startswith("faint:Head ")
     assert found["extractor"]["features"] == 10
     spec = SourceSpec("faint:build", device="cpu", classifier=str(base / "head"))
-    from ppgen.sources.spec import open_classifier
+    from ppgen.sources import open_classifier
 
     classifier, shards = open_classifier(spec, build().num_classes), ShardSet.open(str(here / "synth"))
     seen = measure_shards(shards, classifier, 75, 0, lambda count: None)

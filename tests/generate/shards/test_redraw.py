@@ -22,7 +22,7 @@ from ppgen.plan.conditions import condition_rows
 from ppgen.plan.request import Settings
 from ppgen.shards.directory import claimed
 from ppgen.shards.redraw import with_attempts
-from ppgen.sources.spec import SourceSpec, open_classifier
+from ppgen.sources import SourceSpec, open_classifier
 from ppgen.upkeep.regenerate import regenerate_samples
 from ppgen.upkeep.verify import verify_directory
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from tiny_models import one_hot, save_biggan, save_dit, save_unet
 
 from ppcore.errors import UserError
-from ppcore.kits import list_kits
 from ppgen.generators import load_generator
 from ppgen.sources import Generator
-from ppgen.sources.alignment import align_classes, read_mapping, realign
-from ppgen.sources.catalogue import COSTS, source_rows
-from ppgen.sources.licences import require_licence
+from ppgen.sources.model_directory import find_family, find_licence
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -104,6 +99,57 @@ def test_damaged_directories_are_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "biggan" / "config.json").write_text(json.dumps({**config, "channel_width": 4}))
     with pytest.raises(UserError):
         load_generator(str(tmp_path / "biggan"))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        {"_class_name": []},
+        {"_class_name": ["a"]},
+        {"_class_name": {"a": 1}},
+        {"_class_name": "X", "unet": 5},
+        {"_class_name": "X", "unet": ["diffusers", {}]},
+        ["DiTPipeline"],
+    ],
+    ids=str,
+)
+def test_an_index_of_other_types_is_refused(index: Any, tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="cannot read"):
+        find_family(tmp_path, "here", trust_remote_code=True)
+
+
+@pytest.mark.parametrize(
+    ("index", "family"),
+    [
+        ({"_class_name": "DiTPipeline", "scheduler": ["diffusers", "X"]}, "dit"),
+        ({"_class_name": "Own", "unet": ["diffusers", "UNet2DModel"], "requires": None}, "unet"),
+        ({"_class_name": "Own", "unet": ["diffusers", "Other"], "text_encoder_2": ["a", "b"]}, "text"),
+        ({"_class_name": ["file", "Own"]}, "text"),
+    ],
+    ids=str,
+)
+def test_the_index_names_the_family(index: Any, family: str, tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    assert find_family(tmp_path, "here", trust_remote_code=True) == family
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlicense: mit\ntags: [a]\n---\ntext", "mit"),
+        ('---\nlicence: "CC0-1.0"\n---\n', "CC0-1.0"),
+        ("---\nlicense: [mit]\n---\n", "unknown"),
+        ("---\n: : :\n- [\n---\n", "unknown"),
+        ("---\n- a\n---\n", "unknown"),
+        ("no header", "unknown"),
+        ("\ufeff", "unknown"),
+    ],
+)
+def test_the_licence_is_the_card_s(card: str, licence: str, tmp_path: Path) -> None:
+    assert find_licence(tmp_path) == "unknown"
+    (tmp_path / "README.md").write_text(card)
+    assert find_licence(tmp_path) == licence
 
 
 def test_a_kit_directory_brings_names_licence_and_sampling(tmp_path: Path) -> None:
@@ -196,112 +242,3 @@ def test_the_batch_fits_the_memory() -> None:
     assert fitting_batch(lambda n: 1000 + 100 * n, 15_000) == 64  # 80 fit
     assert fitting_batch(lambda n: 10**9 * n, 100) == 1
     assert automatic_batch_size(load_generator("letters", device="cpu")) == 100
-
-
-# ---- label spaces
-
-
-def test_label_spaces_align_by_identifier_in_any_order() -> None:
-    places = align_classes(["n03", "n01", "n02"], ["n01", "n02", "n03"])
-    assert places.tolist() == [2, 0, 1]
-    p = torch.tensor([[0.7, 0.2, 0.1]])
-    torch.testing.assert_close(realign(p, places, 3), torch.tensor([[0.2, 0.1, 0.7]]))
-
-
-def test_synonyms_agree_place_by_place() -> None:
-    names = [f"name{i}" for i in range(20)]
-    longer = [f"{name}, alias {name}" for name in names]
-    assert align_classes(names, longer).tolist() == list(range(20))
-    with pytest.raises(UserError, match="class 0 is"):
-        align_classes(names, longer[::-1])
-
-
-def test_label_spaces_that_do_not_match_are_refused() -> None:
-    with pytest.raises(UserError, match="knows 2 classes and the generator 3"):
-        align_classes(["a", "b"], ["a", "b", "c"])
-    with pytest.raises(UserError, match="two classes are called"):
-        align_classes(["a", "a", "b"], ["b", "a", "a"])
-    assert align_classes(["a", "a"], ["a", "a"]).tolist() == [0, 1]
-
-
-def test_a_mapping_joins_label_spaces_that_differ(tmp_path: Path) -> None:
-    table = tmp_path / "mapping.csv"
-    table.write_text("# classifier,generator\ntabby,cat\nsiamese,cat\nbeagle,dog\n")
-    places = align_classes(["tabby", "siamese", "beagle", "car"], ["dog", "cat"], read_mapping(table))
-    assert places.tolist() == [1, 1, 0, -1]
-    moved = realign(torch.tensor([[0.2, 0.2, 0.4, 0.2]]), places, 2)
-    torch.testing.assert_close(moved, torch.tensor([[0.5, 0.5]]))
-    with pytest.raises(UserError, match="no probability"):
-        realign(torch.tensor([[0.0, 0.0, 0.0, 1.0]]), places, 2)
-    (tmp_path / "mapping.json").write_text(json.dumps({"tabby": "cat"}))
-    assert read_mapping(tmp_path / "mapping.json") == {"tabby": "cat"}
-    with pytest.raises(UserError, match="'lion'"):
-        align_classes(["tabby"], ["cat"], {"lion": "cat"})
-    with pytest.raises(UserError, match="'wolf'"):
-        align_classes(["tabby"], ["cat"], {"tabby": "wolf"})
-    table.write_text("tabby\n")
-    with pytest.raises(UserError, match="two columns"):
-        read_mapping(table)
-    with pytest.raises(UserError, match="cannot read"):
-        read_mapping(tmp_path / "nothing.csv")
-
-
-def test_probabilities_in_the_same_order_are_left_untouched() -> None:
-    p = torch.rand(2, 3)
-    assert realign(p, np.arange(3), 3) is p
-
-
-# ---- licences and the catalogue
-
-
-def test_licences_can_be_restricted() -> None:
-    require_licence("dit-xl-2-256", "CC-BY-NC-4.0", ())
-    require_licence("dit-xl-2-256", "CC-BY-NC-4.0", ("cc-by-nc-4.0",))
-    require_licence("letters", "Apache-2.0", ("commercial",))
-    require_licence("somewhere/else", "mit", ("commercial",))
-    for allowed in (("commercial",), ("MIT", "Apache-2.0")):
-        with pytest.raises(UserError, match=r"CC-BY-NC-4\.0"):
-            require_licence("dit-xl-2-256", "CC-BY-NC-4.0", allowed)
-    with pytest.raises(UserError, match="unknown"):
-        require_licence("somewhere/else", "unknown", ("commercial",))
-
-
-def test_the_catalogue_lists_every_kit() -> None:
-    rows = {row.name: row for row in source_rows()}
-    assert list(rows) == [kit.name for kit in list_kits()]
-    assert rows["dit-xl-2-256"].gflop == pytest.approx(26 * 237.3 + 622.2)
-    assert (rows["dit-xl-2-256"].classes, rows["dit-xl-2-256"].commercial) == (1000, False)
-    assert rows["letters"].classes == 42
-    assert "dit-xl-2-256" not in {row.name for row in source_rows(("commercial",))}
-
-
-def test_the_catalogue_is_true_of_the_embedded_kit() -> None:
-    from torch.utils.flop_counter import FlopCounterMode
-
-    generator = load_generator("letters", device="cpu")
-    assert generator.evaluations() == COSTS["letters"].evaluations  # type: ignore[attr-defined]
-    with FlopCounterMode(display=False) as counter:
-        generator.sample(one_hot([0], 42), torch.arange(1))
-    assert counter.get_total_flops() / 1e9 == pytest.approx(COSTS["letters"].image, rel=0.01)
-
-
-def test_a_sweep_between_letters_moves_the_classifier_steadily() -> None:
-    """From class a to class b, the classifier's mean probability of b rises and that of a falls at every step."""
-    from ppcore.classifiers import load_classifier
-
-    generator, classifier = load_generator("letters", device="cpu"), load_classifier("letters")
-    seeds = torch.arange(24)
-    for a, b in (("A", "O"), ("L", "Z")):
-        i, j = generator.class_names.index(a), generator.class_names.index(b)
-        seen = []
-        for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-            condition = torch.zeros(len(seeds), 42)
-            condition[:, i], condition[:, j] = 1 - share, share
-            with torch.inference_mode():
-                mean = classifier(generator.sample(condition, seeds)).softmax(1).mean(0)
-            seen.append((float(mean[i]), float(mean[j])))
-        fall, rise = zip(*seen, strict=True)
-        assert all(x > y for x, y in pairwise(fall))
-        assert all(x < y for x, y in pairwise(rise))
-        assert fall[0] > 0.7
-        assert rise[-1] > 0.7

@@ -16,7 +16,7 @@ from ppgen.generators.biggan.network import BigGANConfig, BigGANNetwork, build, 
 from ppgen.generators.parts.diffusion import to_uint8
 from ppgen.generators.parts.labels import check_condition, choose_names, embed, fit_names
 from ppgen.generators.parts.options import compile_mode
-from ppgen.sources import Generator, Source, compiled, read_json, read_options, weights_sha256
+from ppgen.sources import Generator, Source, compiled, read_config, read_options, weights_sha256
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -90,7 +90,7 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
         raise UserError(f"truncation {options.truncation} is outside (0, 1]; 1 gives the most varied images")
     options = replace(options, compile=compile_mode(options.compile, device))
     folder = Path(source.location)
-    config = BigGANConfig.from_dict(read_json(folder / "config.json"))
+    config = BigGANConfig.from_dict(read_config(folder / "config.json", dict[str, Any]))
     file = next((folder / name for name in _FILES if (folder / name).is_file()), folder / _FILES[-1])
     state = read_weights(file)
     if "embeddings.weight" not in state:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,14 @@ from ppgen.generators.parts.diffusion import DiffusionGenerator
 from ppgen.generators.parts.labels import choose_names
 from ppgen.generators.parts.options import DiffusionOptions, compile_mode
 from ppgen.generators.parts.scheduler import load_scheduler, schedule_for
-from ppgen.sources import Generator, Source, read_json, read_options, weights_sha256
+from ppgen.sources import Generator, Source, read_config, read_options, weights_sha256
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What is read of model_index.json: class names by number."""
+
+    id2label: dict[str, str] | None = None
 
 
 def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
@@ -53,7 +60,5 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
 def _names(folder: Path, num_classes: int) -> tuple[str, ...]:
     """Class names of the pipeline's `id2label`, addressed by number: as words they are not unique ("crane")."""
     index = folder / "model_index.json"
-    labels = read_json(index).get("id2label") if index.is_file() else None
-    if not isinstance(labels, dict):
-        return ()
-    return tuple(str(labels.get(str(k), k)) for k in range(num_classes))
+    labels = read_config(index, _Index).id2label if index.is_file() else None
+    return () if labels is None else tuple(labels.get(str(k), str(k)) for k in range(num_classes))

@@ -31,7 +31,7 @@ class DiffusionOptions:
     steps: int = 20
     spacing: str = "trailing"
     guidance: float = 1.5
-    guidance_interval: tuple[float, float] | None = (0.28, 2.0)
+    guidance_interval: tuple[float, ...] | None = (0.28, 2.0)
     guidance_channels: int | None = None
     levels: tuple[int, ...] | None = None
     patch: int = 1
@@ -53,7 +53,11 @@ class DiffusionOptions:
             )
 
     def make_guidance(self) -> Guidance:
-        return Guidance(self.guidance, self.guidance_interval, self.guidance_channels)
+        interval = None
+        if self.guidance_interval is not None:
+            low, high = self.guidance_interval
+            interval = (low, high)
+        return Guidance(self.guidance, interval, self.guidance_channels)
 
 
 def compile_mode(asked: str, device: torch.device) -> str:

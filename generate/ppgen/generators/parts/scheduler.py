@@ -11,7 +11,7 @@ import torch
 from ppcore.errors import UserError
 from ppgen.generators.parts.options import DiffusionOptions
 from ppgen.sampling import schedules
-from ppgen.sources import read_json
+from ppgen.sources import read_config
 
 _DISCRETE = (
     "DDIMScheduler",
@@ -49,7 +49,7 @@ class SchedulerConfig:
 
 def load_scheduler(folder: Path) -> SchedulerConfig:
     """The scheduler's configuration. Raises UserError when it is missing or of an unknown class."""
-    config = read_json(folder / "scheduler_config.json")
+    config = read_config(folder / "scheduler_config.json", dict[str, Any])
     kind = str(config.get("_class_name"))
     if kind not in _DEFAULT_SOLVER:
         raise UserError(

@@ -1,0 +1,126 @@
+"""A model directory as save_pretrained writes it: which family it is, its licence, its weights. Its files may come from anybody."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field
+
+from ppcore.errors import UserError
+from ppcore.storage import read_json
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
+_PIPELINES = {"DiTPipeline": "dit", "ConsistencyModelPipeline": "consistency"}
+_NoOrText = str | None
+
+T = TypeVar("T")
+
+
+class _PipelineIndex(BaseModel, extra="allow"):
+    """model_index.json: the pipeline's class, and [library, class] of every component by name."""
+
+    pipeline: Annotated[str | tuple[str, str] | None, Field(alias="_class_name")] = None
+    unet: tuple[_NoOrText, _NoOrText] | None = None
+
+    @property
+    def encodes_text(self) -> bool:
+        """Whether one of the components encodes text."""
+        return any(name.startswith("text_encoder") for name in self.model_extra or ())
+
+
+class _ClassName(BaseModel):
+    """What is looked at in a component's configuration."""
+
+    name: Annotated[str, Field(alias="_class_name")] = ""
+
+
+def read_config(path: Path, kind: type[T]) -> T:
+    """A JSON file of a model directory as `kind`. Raises UserError when it is missing, damaged or something else."""
+    try:
+        return read_json(path, kind)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot read {path} ({error}); expected a JSON file of a complete model directory"
+        ) from error
+
+
+def find_family(folder: Path, source: str, *, trust_remote_code: bool) -> str:
+    """The family, one of :data:`ppgen.sources.FAMILIES`, that reads this directory.
+
+    Args:
+        source: what the user typed, for messages.
+        trust_remote_code: whether Python code in the directory may run.
+
+    Raises:
+        UserError: none does, or it needs code of its own.
+    """
+    if (folder / "model_index.json").is_file():
+        index = read_config(folder / "model_index.json", _PipelineIndex)
+        return _family_of_pipeline(index, source, trust_remote_code)
+    if (folder / "unet" / "config.json").is_file():
+        scheduler = folder / "scheduler" / "scheduler_config.json"
+        kind = read_config(scheduler, _ClassName).name if scheduler.is_file() else ""
+        return "consistency" if kind == "CMStochasticIterativeScheduler" else "unet"
+    if (folder / "transformer" / "config.json").is_file():
+        return "dit"
+    config = folder / "config.json"
+    if config.is_file() and "attention_layer_position" in read_config(config, dict[str, Any]):
+        return "biggan"
+    raise UserError(
+        f"{source} holds no generator that can be read; expected a diffusers pipeline directory (model_index.json), or BigGAN-deep's "
+        "config.json and pytorch_model.bin"
+    )
+
+
+def _family_of_pipeline(index: _PipelineIndex, source: str, trust_remote_code: bool) -> str:
+    if isinstance(index.pipeline, tuple):  # (file, class): the repository ships its own pipeline code
+        if not trust_remote_code:
+            raise UserError(
+                f"{source} runs Python code of its own ({index.pipeline[0]}); read it, then allow it with --trust-remote-code and a "
+                "pinned --revision"
+            )
+        return "text"
+    if index.pipeline in _PIPELINES:
+        return _PIPELINES[index.pipeline]
+    if index.unet is not None and index.unet[1] == "UNet2DModel":
+        return "unet"
+    if index.encodes_text:
+        return "text"
+    raise UserError(
+        f"{source} is a {index.pipeline}, which no family reads; expected {', '.join(_PIPELINES)}, a UNet2DModel with its scheduler, "
+        "or a text-to-image pipeline"
+    )
+
+
+def find_licence(folder: Path) -> str:
+    """The licence that the header of the model card names, `unknown` without one."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return "unknown"
+    from huggingface_hub.repocard import metadata_load  # heavy: a third of a second, only for directories
+
+    try:
+        header = metadata_load(card) or {}
+    except (OSError, ValueError, yaml.YAMLError):
+        return "unknown"
+    named = header.get("license", header.get("licence"))
+    return named if isinstance(named, str) else "unknown"
+
+
+def lacks_weights(folder: Path) -> bool:
+    """Whether the directory, or a component of it with a model config, has no weight file."""
+    parts = [path.parent for path in folder.glob("*/config.json")] or [folder]
+    return any(not any(path.suffix in WEIGHT_SUFFIXES for path in part.iterdir()) for part in parts)
+
+
+def weights_sha256(folder: str | Path) -> str:
+    """sha256 over the weight files below `folder`, their relative names included, in name order."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in Path(folder).rglob("*") if p.suffix in WEIGHT_SUFFIXES):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()

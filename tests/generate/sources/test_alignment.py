@@ -1,0 +1,67 @@
+"""Label spaces side by side: the classifier's classes and the generator's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ppcore.errors import UserError
+from ppgen.sources.alignment import align_classes, read_mapping, realign
+
+
+def test_label_spaces_align_by_identifier_in_any_order() -> None:
+    places = align_classes(["n03", "n01", "n02"], ["n01", "n02", "n03"])
+    assert places.tolist() == [2, 0, 1]
+    p = torch.tensor([[0.7, 0.2, 0.1]])
+    torch.testing.assert_close(realign(p, places, 3), torch.tensor([[0.2, 0.1, 0.7]]))
+
+
+def test_synonyms_agree_place_by_place() -> None:
+    names = [f"name{i}" for i in range(20)]
+    longer = [f"{name}, alias {name}" for name in names]
+    assert align_classes(names, longer).tolist() == list(range(20))
+    with pytest.raises(UserError, match="class 0 is"):
+        align_classes(names, longer[::-1])
+
+
+def test_label_spaces_that_do_not_match_are_refused() -> None:
+    with pytest.raises(UserError, match="knows 2 classes and the generator 3"):
+        align_classes(["a", "b"], ["a", "b", "c"])
+    with pytest.raises(UserError, match="two classes are called"):
+        align_classes(["a", "a", "b"], ["b", "a", "a"])
+    assert align_classes(["a", "a"], ["a", "a"]).tolist() == [0, 1]
+
+
+def test_a_mapping_joins_label_spaces_that_differ(tmp_path: Path) -> None:
+    table = tmp_path / "mapping.csv"
+    table.write_text("# classifier,generator\ntabby,cat\nsiamese,cat\nbeagle,dog\n")
+    places = align_classes(["tabby", "siamese", "beagle", "car"], ["dog", "cat"], read_mapping(table))
+    assert places.tolist() == [1, 1, 0, -1]
+    moved = realign(torch.tensor([[0.2, 0.2, 0.4, 0.2]]), places, 2)
+    torch.testing.assert_close(moved, torch.tensor([[0.5, 0.5]]))
+    with pytest.raises(UserError, match="no probability"):
+        realign(torch.tensor([[0.0, 0.0, 0.0, 1.0]]), places, 2)
+    (tmp_path / "mapping.json").write_text(json.dumps({"tabby": "cat"}))
+    assert read_mapping(tmp_path / "mapping.json") == {"tabby": "cat"}
+    with pytest.raises(UserError, match="'lion'"):
+        align_classes(["tabby"], ["cat"], {"lion": "cat"})
+    with pytest.raises(UserError, match="'wolf'"):
+        align_classes(["tabby"], ["cat"], {"tabby": "wolf"})
+    table.write_text("tabby\n")
+    with pytest.raises(UserError, match="two columns"):
+        read_mapping(table)
+    with pytest.raises(UserError, match="cannot read"):
+        read_mapping(tmp_path / "nothing.csv")
+    for content in ("[1]", "{", '{"tabby": ["cat"]}'):
+        (tmp_path / "mapping.json").write_text(content)
+        with pytest.raises(UserError, match="expected an object of classifier class"):
+            read_mapping(tmp_path / "mapping.json")
+
+
+def test_probabilities_in_the_same_order_are_left_untouched() -> None:
+    p = torch.rand(2, 3)
+    assert realign(p, np.arange(3), 3) is p
