@@ -1,5 +1,6 @@
 """Where batches come from: resident, streamed and labelled images, their order and their views."""
 
+from pptrain.data.conditions import ConditionTable, open_conditions
 from pptrain.data.decoding import decode_into
 from pptrain.data.feed import BatchShare, Feed, RawBatch
 from pptrain.data.labeled import choose_labeled, choose_monitored, fingerprint, split_validation, val_share
@@ -10,6 +11,7 @@ from pptrain.data.views import ViewKey, ViewKind, Views
 
 __all__ = [
     "BatchShare",
+    "ConditionTable",
     "Feed",
     "RawBatch",
     "ResidentFeed",
@@ -23,6 +25,7 @@ __all__ = [
     "decode_into",
     "fingerprint",
     "load_resident",
+    "open_conditions",
     "open_shard_pool",
     "split_validation",
     "val_share",

@@ -125,8 +125,8 @@ class ShardPool:
         return f"{self.where(shard)}:{self.read(shard)[row].key}"
 
 
-def open_shard_pool(roots: Sequence[str], kind: str) -> ShardPool:
-    """Open shard directories of one kind.
+def open_shard_pool(roots: Sequence[str], kind: str | None) -> ShardPool:
+    """Open shard directories of one kind; None takes both kinds and hides their labels.
 
     Raises:
         UserError: no or unfinished directory, wrong kind, empty, or directories that do not fit together.
@@ -145,5 +145,6 @@ def open_shard_pool(roots: Sequence[str], kind: str) -> ShardPool:
             raise UserError(
                 f"{root} and {roots[0]} come from different sources; their classes must be the same"
             )
+    classes = () if kind is None else tuple(sorted({c for opened in sets for c in opened.classes}))
     refs = tuple((owner, ref) for owner, opened in enumerate(sets) for ref in opened.shards)
-    return ShardPool(sets, refs, tuple(sorted({c for opened in sets for c in opened.classes})))
+    return ShardPool(sets, refs, classes)

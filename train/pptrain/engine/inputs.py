@@ -8,7 +8,7 @@ from ppcore.classifiers import Classifier, load_classifier
 from ppcore.errors import UserError
 from ppcore.targets import Target, load_target
 from pptrain.config import TrainConfig
-from pptrain.data import ShardPool, open_shard_pool
+from pptrain.data import ConditionTable, ShardPool, open_conditions, open_shard_pool
 from pptrain.methods import Method, SemiSupervised
 
 REAL = "target:"  # before the name of a target whose training images serve as unlabelled ones
@@ -23,7 +23,8 @@ class Inputs:
         teacher: for distillation; it knows the run's classes.
         shards: to pre-train on; there is either these or `target`.
         target: the labelled task.
-        pseudo: unlabelled samples conditioned on a target.
+        pseudo: unlabelled samples conditioned on a target, or of source classes.
+        conditions: of the pseudo samples, for methods that predict them.
         real: the target whose training images are the unlabelled ones; may be `target` itself.
     """
 
@@ -33,6 +34,7 @@ class Inputs:
     target: Target | None
     pseudo: ShardPool | None
     real: Target | None
+    conditions: ConditionTable | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -52,17 +54,20 @@ def open_inputs(config: TrainConfig, method: Method) -> Inputs:
     target = load_target(data.target) if data.target else None
     pseudo = real = None
     if data.unlabeled and not data.unlabeled[0].startswith(REAL):
-        pseudo = open_shard_pool(data.unlabeled, "pseudo")
+        pseudo = open_shard_pool(data.unlabeled, None if method.needs_conditions else "pseudo")
     elif data.unlabeled:
         name = data.unlabeled[0].removeprefix(REAL)
         real = target if name == data.target else load_target(name)
+    conditions = open_conditions(pseudo) if pseudo is not None and method.needs_conditions else None
+    taught = conditions.class_names if conditions is not None else _class_names(shards, target)
     return Inputs(
         initial=load_classifier(model.init) if model.init else None,
-        teacher=_open_teacher(config, _class_names(shards, target)) if model.teacher else None,
+        teacher=_open_teacher(config, taught, sourced=conditions is not None) if model.teacher else None,
         shards=shards,
         target=target,
         pseudo=pseudo,
         real=real,
+        conditions=conditions,
     )
 
 
@@ -98,17 +103,22 @@ def _check_method_data(config: TrainConfig, method: Method) -> None:
         )
     if semi_supervised and not data.target:
         raise UserError(f"method {name} needs labelled target images; give --target")
+    if method.needs_conditions and any(entry.startswith(REAL) for entry in data.unlabeled):
+        raise UserError(
+            f"method {name} predicts what samples were conditioned on; give --unlabeled a directory of ppgen pseudo or ppgen synth"
+        )
     if method.needs_teacher and not config.model.teacher:
         raise UserError(f"method {name} needs a teacher; give --teacher MODEL")
     if config.model.teacher and not method.needs_teacher:
         raise UserError(f"method {name} takes no teacher; drop --teacher or use --method soft-target")
 
 
-def _open_teacher(config: TrainConfig, class_names: tuple[str, ...]) -> Classifier:
+def _open_teacher(config: TrainConfig, class_names: tuple[str, ...], *, sourced: bool) -> Classifier:
+    """The teacher, which must know the source's classes when `sourced`, else the target's."""
     teacher = load_classifier(config.model.teacher)
     if teacher.spec.class_names != class_names:
         raise UserError(
             f"teacher {config.model.teacher} knows {teacher.spec.num_classes} other classes than the {len(class_names)} of the "
-            f"target; fine-tune it first: pptrain run --target {config.data.target} --init {config.model.teacher}"
+            f"{'source; give the source classifier' if sourced else f'target; fine-tune it first: pptrain run --target {config.data.target} --init {config.model.teacher}'}"
         )
     return teacher

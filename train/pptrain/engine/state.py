@@ -105,6 +105,7 @@ def make_state(task: Task, device: torch.device) -> TrainState:
             batch_norm=config.method.batch_norm,
             unlabeled_samples=task.unlabeled.samples if task.unlabeled else 0,
             teacher=Teacher(task.teacher).to(device) if task.teacher else None,
+            source=None if task.source is None else task.source.to(device),
         )
     )
     return TrainState(

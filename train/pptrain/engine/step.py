@@ -106,7 +106,10 @@ class StepRunner:
         views = {
             view: self._view(unlabeled.images, view.kind, view, number) for view in self.state.method.views
         }
-        return Batch(x, y, views, unlabeled.ids.to(self.device, non_blocking=True))
+        index, labeled_index = (
+            ids.to(self.device, non_blocking=True) for ids in (unlabeled.ids, labeled.ids)
+        )
+        return Batch(x, y, views, index, labeled_index)
 
     def _view(self, images: Tensor, kind: ViewKind, stream: str, number: int) -> Tensor:
         """One view of every image, made group by group so that it does not depend on the number of processes."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ppcore.classifiers import Classifier, ClassifierSpec
+from ppcore.errors import UserError
 from ppcore.seeds import derive
 from ppcore.targets import ImageSet, Target, stack
 from pptrain.config import TrainConfig
@@ -27,8 +28,8 @@ from pptrain.data import (
 from pptrain.engine.inputs import Inputs, open_inputs
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.resolve import resolve_config, split_labeled
-from pptrain.methods import Method, SemiSupervised, make_method
-from pptrain.models import make_network, make_spec
+from pptrain.methods import Method, SemiSupervised, SourceSide, make_method
+from pptrain.models import make_network, make_source_head, make_spec
 
 _MB = 1 << 20
 
@@ -47,6 +48,7 @@ class Task:
         test: opens the test images; called once, at the very end. None for pre-training.
         fingerprints: what identifies the data.
         notes: lines for the user.
+        source: of methods that predict conditions.
     """
 
     config: TrainConfig
@@ -62,6 +64,7 @@ class Task:
     test: Callable[[], ImageSet] | None
     fingerprints: dict[str, Any]
     notes: list[str]
+    source: SourceSide | None = None
 
 
 def open_task(config: TrainConfig, group: ProcessGroup) -> Task:
@@ -84,6 +87,8 @@ def open_task(config: TrainConfig, group: ProcessGroup) -> Task:
         config.optim.batch_size // config.optim.accumulate, group.rank, group.world_size, data.groups
     )
     train, val = split_labeled(config, target) if target is not None else (None, None)
+    notes = _notes(config, inputs, val)
+    source, how = _source_side(config, inputs, method, net, train)
     return Task(
         config=config,
         spec=spec,
@@ -97,8 +102,27 @@ def open_task(config: TrainConfig, group: ProcessGroup) -> Task:
         monitor=_monitored(config, target),
         test=(lambda: target.test) if target is not None else None,
         fingerprints=_fingerprints(inputs, train, val),
-        notes=_notes(config, inputs, val),
+        notes=[*notes, *how],
+        source=source,
     )
+
+
+def _source_side(
+    config: TrainConfig, inputs: Inputs, method: Method, net: nn.Module, train: ImageSet | None
+) -> tuple[SourceSide | None, list[str]]:
+    """(what a method that predicts conditions needs, lines for the user)."""
+    conditions = inputs.conditions
+    if conditions is None or train is None:
+        return None, []
+    torch.manual_seed(derive(config.seed, "source head"))
+    head, how = make_source_head(net, conditions.class_names, inputs.initial)
+    labeled = conditions.of_targets(train.ids)
+    if labeled is None and getattr(method, "labelled_soft", 0) > 0:
+        raise UserError(
+            "labelled_soft needs the soft label of every labelled image, and some conditioned no sample; make the pseudo set from the "
+            "same labelled images, or leave labelled_soft at 0"
+        )
+    return SourceSide(head, conditions, labeled), [how]
 
 
 def _labeled_feed(

@@ -6,7 +6,8 @@ from typing import Any
 
 from ppcore.errors import UserError
 from pptrain.config import parse, suggest
-from pptrain.methods.base import Batch, Context, Method, SemiSupervised, UnlabeledView
+from pptrain.methods.base import Batch, Context, Method, SemiSupervised, SourceSide, UnlabeledView
+from pptrain.methods.condition import Condition
 from pptrain.methods.consistency import FeatureConsistency, MeanTeacher, PiModel, Vat
 from pptrain.methods.distill import LogitMatching, SoftTarget
 from pptrain.methods.entropy import EntMin, PseudoLabel, SoftPseudoLabel
@@ -25,6 +26,7 @@ METHODS: dict[str, type[Method]] = {
     "mean-teacher": MeanTeacher,
     "vat": Vat,
     "uda": Uda,
+    "condition": Condition,
     "fixmatch": FixMatch,
     "flexmatch": FlexMatch,
     "freematch": FreeMatch,
@@ -32,7 +34,16 @@ METHODS: dict[str, type[Method]] = {
     "feature-consistency": FeatureConsistency,
 }
 
-__all__ = ["METHODS", "Batch", "Context", "Method", "SemiSupervised", "UnlabeledView", "make_method"]
+__all__ = [
+    "METHODS",
+    "Batch",
+    "Context",
+    "Method",
+    "SemiSupervised",
+    "SourceSide",
+    "UnlabeledView",
+    "make_method",
+]
 
 
 def make_method(name: str, options: dict[str, Any]) -> Method:

@@ -17,7 +17,7 @@ from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from pptrain.config import Amount
-from pptrain.data import ViewKind
+from pptrain.data import ConditionTable, ViewKind
 from pptrain.models import by_first, untracked
 
 Losses = dict[str, Tensor]
@@ -47,12 +47,34 @@ class Batch:
         y: their labels, int64 (B,).
         unlabeled: views of one batch of unlabelled images, float32 (N, C, R, R) in [0, 1] each: those of `Method.views`.
         index: the unlabelled images' positions in their set, int64 (N,).
+        labeled_index: the labelled images' positions in theirs, int64 (B,).
     """
 
     x: Tensor
     y: Tensor
     unlabeled: dict[UnlabeledView, Tensor] = field(default_factory=dict)
     index: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    labeled_index: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+
+
+@dataclass(frozen=True)
+class SourceSide:
+    """What a method that predicts conditions knows of the source.
+
+    Attributes:
+        head: (D -> K_s), at its start.
+        conditions: of the unlabelled samples, on the model's device.
+        labeled: float32 (n, K_s), soft labels of the labelled images; None when some conditioned no sample.
+    """
+
+    head: nn.Linear
+    conditions: ConditionTable
+    labeled: Tensor | None
+
+    def to(self, device: torch.device) -> SourceSide:
+        """The same on a device."""
+        labeled = None if self.labeled is None else self.labeled.to(device)
+        return SourceSide(self.head.to(device), self.conditions.to(device), labeled)
 
 
 @dataclass
@@ -65,6 +87,7 @@ class Context:
         batch_norm: `joint`, `labeled` or `split`.
         unlabeled_samples: size of the unlabelled set; a batch's `index` lies below it.
         teacher: images in [0, 1] -> logits (B, K), for distillation.
+        source: for methods with `needs_conditions`.
     """
 
     num_classes: int
@@ -72,6 +95,7 @@ class Context:
     batch_norm: str = "joint"
     unlabeled_samples: int = 0
     teacher: Callable[[Tensor], Tensor] | None = None
+    source: SourceSide | None = None
 
 
 @dataclass
@@ -81,12 +105,14 @@ class Method(ABC):
     Class attributes:
         views: what the batch holds of the unlabelled images; empty for methods without any.
         needs_teacher: whether `Context.teacher` must be there.
+        needs_conditions: whether `Context.source` must be there; the unlabelled images are then shards of either kind.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     views: ClassVar[tuple[UnlabeledView, ...]] = ()
     needs_teacher: ClassVar[bool] = False
+    needs_conditions: ClassVar[bool] = False
 
     def setup(self, context: Context) -> None:
         """Called once before the first step; state tensors are registered here."""
@@ -139,29 +165,32 @@ class SemiSupervised(Method):
         *,
         fixed: tuple[UnlabeledView, ...] = (),
         views: tuple[UnlabeledView, ...] | None = None,
+        call: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, dict[UnlabeledView, Tensor]]:
         """Logits (B, K) of `x` and (N, K) of every view (or those of `views`), with batch norm as the run asks.
 
         Args:
             fixed: views that no gradient goes through; they are detached, and computed without a graph where they are not
                 part of the joint batch.
+            call: what to apply to the images, where it is more than `model`.
         """
+        call = call or model
         x, u = batch.x, batch.unlabeled
         views = self.views if views is None else views
         if self.context.batch_norm != "split":
             labeled = self.context.batch_norm == "labeled"
             with by_first(model, x.shape[0]) if labeled else nullcontext():
-                z = model(torch.cat([x, *(u[view] for view in views)]))
+                z = call(torch.cat([x, *(u[view] for view in views)]))
             z_x, *z_u = z.split([x.shape[0], *(u[view].shape[0] for view in views)])
             return z_x, {v: t.detach() if v in fixed else t for v, t in zip(views, z_u, strict=True)}
-        z_x = model(x)
+        z_x = call(x)
         logits: dict[UnlabeledView, Tensor] = {}
         with untracked(model):
             for held in (True, False):
                 group = [view for view in views if (view in fixed) == held]
                 if group:
                     with torch.set_grad_enabled(not held):
-                        z = model(torch.cat([u[view] for view in group]))
+                        z = call(torch.cat([u[view] for view in group]))
                     logits.update(zip(group, z.chunk(len(group)), strict=True))
         return z_x, logits
 

@@ -173,6 +173,14 @@ def feature_consistency(f_s: Tensor, f_w: Tensor) -> Tensor:
 # ---- distillation
 
 
+def sharpen(p: Tensor, temperature: float) -> Tensor:
+    """p^(1/T), renormalised: (N, K) probabilities -> (N, K); below 1 sharpens, 1 leaves them as they are."""
+    if temperature == 1.0:
+        return p
+    powered = p.float().clamp_min(1e-12) ** (1.0 / temperature)
+    return powered / powered.sum(1, keepdim=True)
+
+
 def soft_target(z: Tensor, z_teacher: Tensor, temperature: float) -> Tensor:
     """T^2 * KL(p_teacher(T) || p_student(T)), summed over classes, mean over the batch (Hinton et al. 2015)."""
     teacher_log = F.log_softmax(z_teacher.detach().float() / temperature, 1)

@@ -4,7 +4,7 @@ from pptrain.models.device import choose_device, has_bf16
 from pptrain.models.ema import Ema, average_into
 from pptrain.models.network import Network, Teacher, by_first, choose_layout, untracked
 from pptrain.models.optimiser import learning_rate, make_optimizer, set_rate
-from pptrain.models.start import SMALL_SIDE, make_network, make_spec
+from pptrain.models.start import SMALL_SIDE, make_network, make_source_head, make_spec
 
 __all__ = [
     "SMALL_SIDE",
@@ -19,6 +19,7 @@ __all__ = [
     "learning_rate",
     "make_network",
     "make_optimizer",
+    "make_source_head",
     "make_spec",
     "set_rate",
     "untracked",

@@ -27,6 +27,9 @@ class Network(nn.Module):
     def __init__(self, net: nn.Module, spec: ClassifierSpec) -> None:
         super().__init__()
         self.net = net
+        self.source_head: nn.Linear | None = (
+            None  # over the source classes, for methods that predict conditions
+        )
         self.register_buffer("_mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
 
@@ -44,6 +47,12 @@ class Network(nn.Module):
         finally:
             handle.remove()
         return caught[-1].flatten(1), logits
+
+    def with_source(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """float (B, C, R, R) -> (logits (B, K) of the target, logits (B, K_s) of the source head on the same features)."""
+        assert self.source_head is not None
+        features, logits = self.features(x)
+        return logits, self.source_head(features)
 
 
 _CHANNEL_BLOCK = 16  # the largest block of channels in oneDNN's convolutions

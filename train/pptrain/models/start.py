@@ -58,6 +58,30 @@ def _start_from(net: nn.Module, source: Classifier, class_names: tuple[str, ...]
     return f"from {where}, {'head kept' if kept_head else f'new head for {len(class_names)} classes'}"
 
 
+def make_source_head(
+    net: nn.Module, class_names: tuple[str, ...], source: Classifier | None
+) -> tuple[nn.Linear, str]:
+    """(a head over the source classes on `net`'s features, how it was started).
+
+    Rows of classes that the initial network's head names are taken over from it, pseudo pre-training's say; the others are random. Call
+    under a fixed torch seed.
+    """
+    head = nn.Linear(find_head(net)[1].in_features, len(class_names))
+    known = {} if source is None else {name: k for k, name in enumerate(source.spec.class_names)}
+    mine = [k for k, name in enumerate(class_names) if name in known]
+    if source is not None and mine:
+        _, old = find_head(source.net)
+        rows = [known[class_names[k]] for k in mine]
+        with torch.no_grad():
+            head.weight[mine] = old.weight[rows]
+            if old.bias is not None:
+                head.bias[mine] = old.bias[rows]
+    return (
+        head,
+        f"source head: {len(mine)} of {len(class_names)} classes from the initial network, the others random",
+    )
+
+
 def _try_forward(net: nn.Module, spec: ClassifierSpec) -> None:
     """Run two blank images through the network, so that a misfit is one sentence now and not a traceback later."""
     net.eval()

@@ -1,0 +1,109 @@
+"""Condition prediction: P-SSL that asks nothing false of a pseudo sample.
+
+A pseudo sample is an image of the SOURCE: pushed into a target class, as consistency methods do, it teaches a falsehood where source
+and target share no label. What is true of it by construction is the soft label that conditioned it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from pptrain.config import Amount, PositiveAmount
+from pptrain.methods import losses
+from pptrain.methods.base import STRONG, WEAK, Batch, Context, Losses, SemiSupervised, UnlabeledView
+from pptrain.models import Network
+
+
+@dataclass
+class Condition(SemiSupervised):
+    """Predicts the condition of pseudo samples beside the labels of target images.
+
+    L = CE(f_t(x), y) + lambda_u * CE(f_s(x_pseudo), c): f_s is a second head over the K_s source classes on the same features, c the
+    soft label that conditioned x_pseudo (its class for hard conditions). f_s starts from the head of pseudo pre-training where
+    there is one and is dropped from the saved classifier.
+
+    Options:
+        lambda_u: weight of the source task; 0 is plain fine-tuning, to the bit.
+        view: view of the pseudo samples.
+        target: `condition`, or `classifier`: what --teacher, the source classifier, says of the weak view.
+        temperature: above 1 flattens the condition, below sharpens it.
+        plus: weight of gentle UDA (no threshold, temperature 1) on the same samples besides.
+        labelled_soft: weight of the same source task on labelled target images, with their own soft labels.
+    """
+
+    mu: Amount = 2.0
+    lambda_u: Amount = 0.5
+    view: Literal["weak", "strong"] = "strong"
+    target: Literal["condition", "classifier"] = "condition"
+    temperature: PositiveAmount = 1.0
+    plus: Amount = 0.0
+    labelled_soft: Amount = 0.0
+
+    needs_conditions: ClassVar[bool] = True
+
+    @property
+    def needs_teacher(self) -> bool:  # type: ignore[override]
+        return self.target == "classifier"
+
+    @property
+    def views(self) -> tuple[UnlabeledView, ...]:  # type: ignore[override]
+        if self._idle:
+            return ()
+        wanted = {WEAK if self.view == "weak" else STRONG}
+        if self.plus > 0:
+            wanted |= {WEAK, STRONG}
+        if self.target == "classifier":
+            wanted.add(WEAK)
+        return tuple(view for view in UnlabeledView if view in wanted)
+
+    @property
+    def _idle(self) -> bool:
+        """Whether no pseudo sample has any weight: then none may touch batch norm either."""
+        return self.lambda_u == self.plus == self.labelled_soft == 0
+
+    def setup(self, context: Context) -> None:
+        super().setup(context)
+        assert context.source is not None
+        cast(Network, context.model).source_head = context.source.head
+
+    def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
+        if self._idle:
+            return {"loss": losses.cross_entropy(model(batch.x), batch.y)}
+        K = self.context.num_classes
+
+        def both(x: Tensor) -> Tensor:
+            """Target and source logits side by side, (N, K + K_s)."""
+            return torch.cat(cast(Network, model).with_source(x), 1)
+
+        z, u = self.forward(model, batch, call=both)
+        seen = u[WEAK if self.view == "weak" else STRONG]
+        supervised = losses.cross_entropy(z[:, :K], batch.y)
+        predicted = losses.cross_entropy(seen[:, K:], self._wanted(batch))
+        parts: dict[str, Tensor] = {}
+        extra = torch.zeros((), device=z.device)
+        if self.plus > 0:
+            parts["loss_uda"], _ = losses.uda(
+                u[STRONG][:, :K], u[WEAK][:, :K], threshold=0.0, temperature=1.0
+            )
+            extra = extra + self.plus * parts["loss_uda"]
+        if self.labelled_soft > 0:
+            assert self.context.source is not None
+            assert self.context.source.labeled is not None
+            soft = losses.sharpen(self.context.source.labeled[batch.labeled_index], self.temperature)
+            parts["loss_labelled_soft"] = losses.cross_entropy(z[:, K:], soft)
+            extra = extra + self.labelled_soft * parts["loss_labelled_soft"]
+        combined = self.combine(supervised, predicted)
+        return combined | parts | {"loss": combined["loss"] + extra}
+
+    def _wanted(self, batch: Batch) -> Tensor:
+        """What the source head is to say of the pseudo samples, float32 (N, K_s)."""
+        source = self.context.source
+        assert source is not None
+        if self.target == "condition":
+            return losses.sharpen(source.conditions.of_samples(batch.index), self.temperature)
+        assert self.context.teacher is not None
+        return losses.sharpen(self.context.teacher(batch.unlabeled[WEAK]).softmax(1), self.temperature)
