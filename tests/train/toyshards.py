@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
@@ -53,8 +55,12 @@ def write(
     channels: int = 1,
     extension: str = "png",
     plan: dict[str, object] | None = None,
+    target_ids: Sequence[str] = ("image",),
 ) -> Path:
-    """A finished shard directory with so many samples in each shard."""
+    """A finished shard directory with so many samples in each shard.
+
+    Pseudo samples are conditioned on `target_ids` in turn, the soft label of the i-th being mostly class i modulo the classes.
+    """
     (root / "shards").mkdir(parents=True)
     index, entries = 0, []
     for shard, count in enumerate(counts):
@@ -80,6 +86,21 @@ def write(
         "target": {"name": "target", "label_seed": None} if kind == "pseudo" else None,
         **(plan or {}),
     }
+    _write_conditions(root, index, kind, list(target_ids))
     (root / "plan.json").write_text(json.dumps(content))
     (root / "index.json").write_text(json.dumps({"shardlist": entries}))
     return root
+
+
+def _write_conditions(root: Path, samples: int, kind: str, target_ids: list[str]) -> None:
+    """The columns of manifest.parquet that say what samples were conditioned on, and conditions.parquet."""
+    synth = kind == "synth"
+    labels = pa.array([i % len(CLASSES) if synth else None for i in range(samples)], pa.int32())
+    images = pa.array(
+        [None if synth else target_ids[i % len(target_ids)] for i in range(samples)], pa.string()
+    )
+    pq.write_table(pa.table({"class": labels, "target_id": images}), root / "manifest.parquet")
+    if not synth:
+        soft = np.full((len(target_ids), len(CLASSES)), 0.1, dtype=np.float32)
+        soft[np.arange(len(target_ids)), np.arange(len(target_ids)) % len(CLASSES)] = 0.7
+        pq.write_table(pa.table({"target_id": target_ids, "soft": list(soft)}), root / "conditions.parquet")

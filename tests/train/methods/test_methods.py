@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ppcore.classifiers import ClassifierSpec
 from ppcore.errors import UserError
-from pptrain.methods import METHODS, SemiSupervised, make_method
+from pptrain.data import ConditionTable
+from pptrain.methods import METHODS, SemiSupervised, SourceSide, make_method
 from pptrain.methods.base import OTHER, STRONG, WEAK, Batch, Context
 from pptrain.methods.supervised import cutmix, mixup
 from pptrain.models.network import Network, untracked
@@ -44,7 +45,10 @@ def batch(labeled: int = 6, unlabeled: int = 10) -> Batch:
 def ready(name: str, model: nn.Module, batch_norm: str = "joint", **options: object) -> SemiSupervised:
     method = make_method(name, options)
     teacher = copy.deepcopy(model).eval()
-    method.setup(Context(K, model, batch_norm, unlabeled_samples=10, teacher=lambda x: teacher(x).detach()))
+    conditions = ConditionTable(tuple("xyz"), torch.eye(3), torch.arange(10) % 3, {})
+    source = SourceSide(nn.Linear(24, 3), conditions, None)
+    context = Context(K, model, batch_norm, 10, teacher=lambda x: teacher(x).detach(), source=source)
+    method.setup(context)
     return method  # type: ignore[return-value]
 
 

@@ -117,8 +117,12 @@ def _open_teacher(config: TrainConfig, class_names: tuple[str, ...], *, sourced:
     """The teacher, which must know the source's classes when `sourced`, else the target's."""
     teacher = load_classifier(config.model.teacher)
     if teacher.spec.class_names != class_names:
+        wanted, mend = "source", "give the source classifier"
+        if not sourced:
+            again = f"pptrain run --target {config.data.target} --init {config.model.teacher}"
+            wanted, mend = "target", f"fine-tune it first: {again}"
         raise UserError(
             f"teacher {config.model.teacher} knows {teacher.spec.num_classes} other classes than the {len(class_names)} of the "
-            f"{'source; give the source classifier' if sourced else f'target; fine-tune it first: pptrain run --target {config.data.target} --init {config.model.teacher}'}"
+            f"{wanted}; {mend}"
         )
     return teacher
