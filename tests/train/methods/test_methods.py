@@ -81,7 +81,7 @@ def test_lambda_zero_is_supervised_training(name: str) -> None:
     model, plain = toy(norm=False), toy(norm=False)
     ready(name, model, **off).step(model, batch(), 0.5)["loss"].backward()
     ready("supervised", plain).step(plain, batch(), 0.5)["loss"].backward()
-    for a, b in zip(gradients(model), gradients(plain), strict=True):
+    for a, b in zip(gradients(model.net), gradients(plain.net), strict=True):
         torch.testing.assert_close(a, b)
 
 
@@ -90,7 +90,7 @@ def test_threshold_above_one_is_supervised_training(name: str) -> None:
     model, plain = toy(norm=False), toy(norm=False)
     ready(name, model, threshold=1.1).step(model, batch(), 0.5)["loss"].backward()
     ready("supervised", plain).step(plain, batch(), 0.5)["loss"].backward()
-    for a, b in zip(gradients(model), gradients(plain), strict=True):
+    for a, b in zip(gradients(model.net), gradients(plain.net), strict=True):
         torch.testing.assert_close(a, b)
 
 
@@ -101,7 +101,7 @@ def test_empty_unlabeled_batch_is_supervised_training(name: str) -> None:
     assert torch.isfinite(parts["loss"])
     parts["loss"].backward()
     ready("supervised", plain).step(plain, batch(), 0.5)["loss"].backward()
-    for a, b in zip(gradients(model), gradients(plain), strict=True):
+    for a, b in zip(gradients(model.net), gradients(plain.net), strict=True):
         torch.testing.assert_close(a, b)
 
 
