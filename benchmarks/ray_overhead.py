@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ppcore.storage import Store
+from ppgen.engines.defaults import default_threads
 from ppgen.engines.inline import InlineEngine
 from ppgen.engines.ray import RayEngine
-from ppgen.engines.run import default_threads
 from ppgen.generators import open_generator
 from ppgen.plan import Settings, SynthRequest, build_synth_plan
 from ppgen.plan.plan import Plan

@@ -29,7 +29,8 @@ import numpy as np
 import torch
 
 from ppgen.engines.base import Committed, Event, OnEvent, Summary
-from ppgen.engines.run import cores, prepare_job, run_job
+from ppgen.engines.defaults import cores
+from ppgen.engines.run import prepare_job, run_job
 from ppgen.generators import open_generator
 from ppgen.plan import Settings, SynthRequest, build_synth_plan
 from ppgen.plan.conditions import one_hot

@@ -20,8 +20,9 @@ from pathlib import Path
 import torch
 
 from ppgen.engines.base import Committed, Event, Sampled
+from ppgen.engines.defaults import cores, default_threads
 from ppgen.engines.inline import InlineEngine
-from ppgen.engines.run import cores, default_threads, prepare_job, run_job
+from ppgen.engines.run import prepare_job, run_job
 from ppgen.generators import open_generator
 from ppgen.plan import Settings, SynthRequest, build_synth_plan
 from ppgen.shards.worker import Job

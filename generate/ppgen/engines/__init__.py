@@ -1,8 +1,9 @@
 """Who runs shards, and where: leases, retries, workers; inline or on Ray, which is loaded when it is asked for."""
 
 from ppgen.engines.base import Engine
+from ppgen.engines.defaults import default_out, default_threads, default_workers
 from ppgen.engines.make import make_engine
-from ppgen.engines.run import default_out, default_threads, default_workers, prepare_job, run_job
+from ppgen.engines.run import prepare_job, run_job
 
 __all__ = [
     "Engine",

@@ -79,7 +79,7 @@ def pack(plan: Plan, shard: int, samples: Samples) -> tuple[bytes, bytes]:
 
 
 def describe_rows(shard: int, samples: Samples, offsets: list[int]) -> pa.Table:
-    """The parquet rows of a shard (see :data:`ppcore.shards.reader.ROW_SCHEMA`)."""
+    """The parquet rows of a shard (see :data:`ppcore.shards.ROW_SCHEMA`)."""
     count = len(samples.rows)
     nothing = [None] * count
     soft_classes, soft_probs = (
