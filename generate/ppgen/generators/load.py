@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ppcore.memory import keep_freed_memory
-from ppgen.generators import biggan, consistency, custom, dit, text, unet
+from ppgen.generators import bank, biggan, consistency, custom, dit, text, unet
 from ppgen.sources import Generator, Source, SourceSpec, choose_device, choose_dtype, resolve_source
 
 LOADERS: dict[str, Callable[[Source, torch.device, torch.dtype], Generator]] = {
@@ -17,6 +17,7 @@ LOADERS: dict[str, Callable[[Source, torch.device, torch.dtype], Generator]] = {
     "consistency": consistency.load,
     "biggan": biggan.load,
     "text": text.load,
+    "bank": bank.load,
     "callable": custom.load,
 }
 """Family (see :data:`ppgen.sources.FAMILIES`) -> what opens a source of it."""

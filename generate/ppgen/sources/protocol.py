@@ -55,7 +55,7 @@ class Source:
     Attributes:
         spec: what the user typed.
         family: a key of :data:`FAMILIES`.
-        location: local directory, or `module:callable`.
+        location: local directory, what names a bank's images, or `module:callable`.
         revision: commit hash, or `local`.
         class_names: empty when only the model's own files can tell.
         sampling: the user's options over the kit's.
@@ -71,7 +71,7 @@ class Source:
     trust_remote_code: bool = False
 
 
-FAMILIES = ("unet", "dit", "consistency", "biggan", "text", "callable")
+FAMILIES = ("unet", "dit", "consistency", "biggan", "text", "bank", "callable")
 """Kinds of model that :mod:`ppgen.generators` reads."""
 
 Options = TypeVar("Options")

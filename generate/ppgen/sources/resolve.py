@@ -12,6 +12,8 @@ from ppgen.sources.model_directory import find_family, find_licence
 from ppgen.sources.protocol import FAMILIES, Source
 from ppgen.sources.spec import SourceSpec, source_kit
 
+BANK = "bank:"  # before what names a collection of labelled images
+
 
 def resolve_source(spec: SourceSpec) -> Source:
     """Find the model that `spec` names, fetching it from the hub when it must be.
@@ -22,6 +24,10 @@ def resolve_source(spec: SourceSpec) -> Source:
     kit = source_kit(spec.source)
     if kit is not None:
         return _resolve_kit(spec, kit)
+    if spec.source.startswith(BANK):
+        return Source(
+            spec.source, "bank", spec.source.removeprefix(BANK), "local", "unknown", (), spec.sampling
+        )
     if ":" in spec.source and not Path(spec.source).exists():
         return Source(spec.source, "callable", spec.source, "local", "unknown", (), spec.sampling)
     folder, revision = _find_directory(spec.source, spec.revision, spec, f"unknown source {spec.source!r}")
