@@ -7,6 +7,7 @@ are refused, so that a hostile archive can do no more than raise :class:`UserErr
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -18,6 +19,12 @@ from ppcore.images import SHARD_EXTENSIONS
 from ppcore.shards.ustar import TAR_BLOCK, padding, parse_header
 
 MAX_MEMBER_BYTES = 256 << 20
+_LONGEST_LABEL = 12  # characters
+_NPY_PREFIX = 10  # magic, version and the length of the header, which is a Python literal padded with blanks
+_NPY = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '<f4', 'fortran_order': False, 'shape': \((?P<count>\d{1,9}),\), \} *\n",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +56,21 @@ def encode_soft(soft: np.ndarray) -> bytes:
 
 
 def decode_soft(data: bytes) -> np.ndarray:
-    """The bytes of a .npy file -> float32 (K,). Raises ValueError for pickles and any other dtype or rank."""
-    soft = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    if soft.dtype != np.float32 or soft.ndim != 1:
-        raise ValueError(f"expected float32 (K,), found {soft.dtype} {soft.shape}")
-    return soft
+    """The bytes of a .npy file as :func:`encode_soft` writes it -> float32 (K,).
+
+    The header is compared with the one form it can have and its shape with the bytes that are there: numpy's own reader would evaluate
+    the header and allocate whatever it claims.
+
+    Raises:
+        ValueError: anything else, be it pickled, of another dtype or rank, or longer or shorter than its shape says.
+    """
+    found = _NPY.match(data)
+    if found is None:
+        raise ValueError("expected a .npy file of float32 (K,)")
+    count, size = int(found["count"]), len(data) - _NPY_PREFIX - int.from_bytes(data[8:10], "little")
+    if found.end() != len(data) - size or 4 * count != size:
+        raise ValueError(f"its header says float32 ({count},), {size} bytes follow it")
+    return np.frombuffer(data, "<f4", offset=len(data) - size).astype(np.float32)
 
 
 def iter_tar(stream: IO[bytes], name: str = "tar") -> Iterator[RawSample]:
@@ -120,10 +137,17 @@ def _sample(key: str, parts: dict[str, bytes], offset: int, name: str) -> RawSam
             f"{name}: sample {key!r} has members {sorted(parts)}, expected one image and a label; it was not written by ppgen"
         )
     try:
-        label = int(parts["cls"]) if "cls" in parts else None
+        label = _class(parts["cls"]) if "cls" in parts else None
         soft = decode_soft(parts["soft.npy"]) if "soft.npy" in parts else None
     except ValueError as error:
         raise UserError(
             f"{name}: the label of sample {key!r} cannot be read ({error}); run ppgen verify on its directory"
         ) from error
     return RawSample(key, parts[images[0]], images[0], label, soft, offset)
+
+
+def _class(data: bytes) -> int:
+    """The content of a .cls file. Raises ValueError for anything but a few digits."""
+    if not data.strip().isdigit() or len(data) > _LONGEST_LABEL:
+        raise ValueError(f"{data[:_LONGEST_LABEL]!r} is no class")
+    return int(data)

@@ -1,7 +1,14 @@
 """One path type for local directories and object stores, and bounded reading of what strangers wrote."""
 
 from ppcore.storage.documents import MismatchError, convert, decode, read_json
-from ppcore.storage.limits import MAX_JSON_BYTES, MAX_OBJECT_BYTES, open_table, read_table
+from ppcore.storage.limits import (
+    MAX_JSON_BYTES,
+    MAX_OBJECT_BYTES,
+    OutsideError,
+    open_table,
+    read_table,
+    require_inside,
+)
 from ppcore.storage.remote import UnreachableError
 from ppcore.storage.store import Store
 
@@ -9,6 +16,7 @@ __all__ = [
     "MAX_JSON_BYTES",
     "MAX_OBJECT_BYTES",
     "MismatchError",
+    "OutsideError",
     "Store",
     "UnreachableError",
     "convert",
@@ -16,4 +24,5 @@ __all__ = [
     "open_table",
     "read_json",
     "read_table",
+    "require_inside",
 ]

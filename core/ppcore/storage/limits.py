@@ -20,6 +20,31 @@ _ROW_BYTES = 64 << 10  # a sample's description, soft label apart
 _FIXED_BYTES = 1 << 20
 
 
+class OutsideError(UserError):
+    """A symbolic link that leads out of the directory it lies in."""
+
+
+def require_inside(root: Path, name: str) -> None:
+    """Refuse to look at what is not in the directory, though its name is: whoever made it may have put a link there.
+
+    Args:
+        root: a directory; it may be a link itself, which whoever named it knows.
+        name: relative to it.
+
+    Raises:
+        OutsideError: `name`, or a folder on the way to it, is a link to somewhere else.
+    """
+    steps = [Path(root, *Path(name).parts[: n + 1]) for n in range(len(Path(name).parts))]
+    link = next((step for step in steps if step.is_symlink()), None)
+    if link is None:
+        return
+    home, end = Path(os.path.realpath(root)), Path(os.path.realpath(steps[-1]))
+    # The hub's cache keeps a snapshot's files beside it; the links are the hub library's own.
+    blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+    if not end.is_relative_to(home) and end.parent != blobs:
+        raise OutsideError(f"{link} is a symbolic link out of {root}; refused: put the file itself there")
+
+
 def require_file(path: Path, limit: int | None = None) -> None:
     """Refuse what must not be read.
 

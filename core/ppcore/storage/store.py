@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 from typing import IO
 
-from ppcore.storage.limits import MAX_OBJECT_BYTES, require_file
+from ppcore.storage.limits import MAX_OBJECT_BYTES, require_file, require_inside
 from ppcore.storage.remote import Remote
 
 TEMP_PREFIX = ".tmp-"
@@ -25,6 +25,8 @@ class Store:
     Promise: an object written through :meth:`write_atomic` or :meth:`publish` exists whole or not at all. Locally that is
     a uniquely named temporary file, fsync, rename, fsync of the directory; object stores make an object visible only when
     its upload is complete.
+
+    Nothing outside is read: a local name that is, or lies behind, a symbolic link out of the directory raises OutsideError.
 
     Args:
         root: local path or fsspec URL (`s3://bucket/prefix`, `gs://`, `hf://`, `memory://`).
@@ -45,13 +47,18 @@ class Store:
         """Full path or URL of `name`, for messages and indexes."""
         return f"{self.root}/{name}" if name else self.root
 
+    def _inside(self, name: str) -> Path:
+        """The local path of `name`. Raises OutsideError where a link leads out of the directory."""
+        require_inside(Path(self.root), name)
+        return Path(self.root, name)
+
     def read(self, name: str, limit: int = MAX_OBJECT_BYTES) -> bytes:
         """The whole object; a local one of more than `limit` bytes, or none that is a file, is refused with UserError.
 
         Raises FileNotFoundError.
         """
         if self._remote is None:
-            path = Path(self.root, name)
+            path = self._inside(name)
             require_file(path, limit)
             return path.read_bytes()
         return self._remote.call("cat_file", self._remote.key(name))
@@ -59,7 +66,9 @@ class Store:
     def read_range(self, name: str, start: int, length: int) -> bytes:
         """`length` bytes from `start` on, fewer at the end of the object. Raises FileNotFoundError."""
         if self._remote is None:
-            with Path(self.root, name).open("rb") as handle:
+            path = self._inside(name)
+            require_file(path)
+            with path.open("rb") as handle:
                 handle.seek(start)
                 return handle.read(length)
         return self._remote.call("cat_file", self._remote.key(name), start=start, end=start + length)
@@ -67,7 +76,7 @@ class Store:
     def open(self, name: str) -> IO[bytes]:
         """A readable binary file; remote ones are read ahead in blocks."""
         if self._remote is None:
-            path = Path(self.root, name)
+            path = self._inside(name)
             require_file(path)
             return path.open("rb")
         return self._remote.filesystem.open(self._remote.key(name), "rb")
@@ -80,14 +89,14 @@ class Store:
     def size(self, name: str) -> int:
         """Bytes of the object. Raises FileNotFoundError."""
         if self._remote is None:
-            return Path(self.root, name).stat().st_size
+            return self._inside(name).stat().st_size
         return int(self._remote.call("size", self._remote.key(name)))
 
     def list(self, name: str = "") -> list[str]:
         """Sorted base names directly below `name`, temporary files left out; empty when there is no such folder."""
         try:
             if self._remote is None:
-                found = [entry.name for entry in os.scandir(Path(self.root, name))]
+                found = [entry.name for entry in os.scandir(self._inside(name))]
             else:
                 entries = self._remote.call("ls", self._remote.key(name), detail=False, refresh=True)
                 found = [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries]

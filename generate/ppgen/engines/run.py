@@ -8,7 +8,7 @@ from typing import Any
 
 from ppcore.console import format_duration
 from ppcore.shards import INDEX
-from ppcore.storage import MAX_JSON_BYTES, Store, decode
+from ppcore.storage import MAX_JSON_BYTES, OutsideError, Store, decode
 from ppgen.engines.base import Engine, Summary
 from ppgen.engines.progress import ProgressReporter, describe_shard, say
 from ppgen.plan import Conditions, Plan

@@ -12,7 +12,7 @@ from ppcore.classifiers import Classifier, find_head
 from ppcore.errors import UserError
 from ppcore.images import decode
 from ppcore.seeds import numpy_rng
-from ppcore.shards import ShardSet
+from ppcore.shards import RawSample, ShardSet
 from ppcore.targets import ImageSet, stack
 from ppgen.plan import one_hot
 from ppgen.quality.duplicates import dhash
@@ -109,15 +109,24 @@ def _choose(shards: ShardSet, count: int, seed: int) -> Iterator[tuple[int, np.n
         wanted = set(random.choice(shard.samples, size=min(left, shard.samples), replace=False).tolist())
         for row, sample in enumerate(shards.read(shard)):
             if row in wanted:
-                condition = sample.soft
-                if condition is None:
-                    condition = one_hot(np.array([sample.label or 0]), shards.num_classes)[0]
                 where = f"image {sample.key} in {shards.store.path(shard.path)}"
+                condition = _condition(sample, shards.num_classes, where)
                 image = _decoded(sample.image, shards.resolution, shards.channels, where)
                 yield int(firsts[number]) + row, image, condition
         left -= len(wanted)
         if not left:
             return
+
+
+def _condition(sample: RawSample, num_classes: int, where: str) -> np.ndarray:
+    """float32 (K,), what the sample was made for. Raises UserError where its label is no class of the source."""
+    label = sample.label or 0
+    known = label < num_classes if sample.soft is None else len(sample.soft) == num_classes
+    if not known:
+        raise UserError(
+            f"{where} has a label that is none of {num_classes} classes; run ppgen verify on its directory"
+        )
+    return one_hot(np.array([label]), num_classes)[0] if sample.soft is None else sample.soft
 
 
 def measure_images(

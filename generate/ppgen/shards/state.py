@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ppcore.errors import UserError
 from ppcore.shards import COMMITS, PLAN, commit_path, meta_path, tar_path
-from ppcore.storage import MAX_JSON_BYTES, Store
+from ppcore.storage import MAX_JSON_BYTES, OutsideError, Store
 from ppgen.plan import MergedPlan, Plan, ShardPlan, decode_any_plan, decode_plan
 from ppgen.shards.commit import read_commit
 
@@ -44,7 +44,7 @@ def _is_sound(store: Store, plan: ShardPlan, shard: int) -> bool:
     try:
         commit = read_commit(store, shard)
         sizes = store.size(tar_path(shard)), store.size(meta_path(shard))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, OutsideError):
         return False
     planned = commit.fingerprint == plan.shard_fingerprint(shard)
     return planned and sizes == (commit.tar.bytes, commit.parquet.bytes)
