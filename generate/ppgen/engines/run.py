@@ -83,7 +83,7 @@ def _withdraw_index(store: Store, pending: list[int]) -> None:
         listed = len(decode(_Index, store.read(INDEX, MAX_JSON_BYTES)).shardlist)
     except FileNotFoundError:
         return
-    except ValueError:
+    except (OutsideError, ValueError):
         listed = None
     if listed is None or listed > pending[0]:
         store.delete(INDEX)
