@@ -1,22 +1,39 @@
-"""Results over seeds: mean, standard deviation, and differences paired seed by seed."""
+"""Results over seeds: mean, standard deviation, and differences paired seed by seed with their 95 % intervals."""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from scipy import stats
+
+_CONFIDENCE = 0.95
+
 
 @dataclass(frozen=True)
 class Difference:
-    """A row against another over the same seeds: mean and standard deviation of the differences, seeds won."""
+    """A row against another over the same seeds.
+
+    Attributes:
+        mean, std: of the differences, points.
+        half: half the width of the mean's 95 % interval (Student's t over the seeds); infinite for one seed.
+        wins: seeds in which the row is better.
+    """
 
     mean: float
     std: float
+    half: float
     wins: int
     seeds: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the mean difference; it says nothing of the choice among several rows."""
+        return self.mean - self.half, self.mean + self.half
 
 
 @dataclass(frozen=True)
@@ -51,23 +68,33 @@ def make_rows(results: Mapping[str, Sequence[float]], compare: Sequence[str]) ->
 
 def _difference(values: Sequence[float], base: Sequence[float]) -> Difference:
     deltas = [a - b for a, b in zip(values, base, strict=True)]
-    std = statistics.stdev(deltas) if len(deltas) > 1 else 0.0
-    return Difference(statistics.fmean(deltas), std, sum(delta > 0 for delta in deltas), len(deltas))
+    count = len(deltas)
+    std = statistics.stdev(deltas) if count > 1 else 0.0
+    half = (
+        float(stats.t.ppf(0.5 + _CONFIDENCE / 2, count - 1)) * std / math.sqrt(count)
+        if count > 1
+        else math.inf
+    )
+    return Difference(statistics.fmean(deltas), std, half, sum(delta > 0 for delta in deltas), count)
 
 
 def header(compare: Sequence[str]) -> list[str]:
-    return ["", "accuracy %", *(f"minus {other}" for other in compare)]
+    return ["", "accuracy %", *(f"minus {other} [95 %]" for other in compare)]
 
 
 def cells(row: Row, compare: Sequence[str]) -> list[str]:
-    """The row as text: `90.4 ± 1.9`, `+9.7 ± 2.1 (5/5)`."""
+    """The row as text: mean and standard deviation `90.4 ± 1.9`; difference, 95 % interval, seeds won `+9.7 [+7.1, +12.3] (5/5)`."""
     out = [row.label, f"{row.mean:.1f} ± {row.std:.1f}"]
     for other in compare:
         delta = row.differences.get(other)
-        out.append(
-            "" if delta is None else f"{delta.mean:+.1f} ± {delta.std:.1f} ({delta.wins}/{delta.seeds})"
-        )
+        out.append("" if delta is None else _difference_text(delta))
     return out
+
+
+def _difference_text(delta: Difference) -> str:
+    low, high = delta.interval
+    interval = f" [{low:+.1f}, {high:+.1f}]" if math.isfinite(delta.half) else ""
+    return f"{delta.mean:+.1f}{interval} ({delta.wins}/{delta.seeds})"
 
 
 def as_text(rows: Sequence[Row], compare: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ def test_paired_differences():
     assert (pp.mean, scratch.mean) == (88.0, 82.0)
     assert (delta.mean, delta.wins, delta.seeds) == (6.0, 2, 3)
     assert delta.std == pytest.approx(6.0828, abs=1e-4)  # of 10, 9, -1
+    assert delta.interval == pytest.approx((6 - 15.1103, 6 + 15.1103), abs=1e-3)  # t(2) = 4.3027
     assert scratch.std == 2.0
 
 
@@ -24,13 +25,15 @@ def test_pairing_needs_the_same_seeds():
 def test_text_and_csv():
     rows = make_rows(RESULTS, ["Scratch"])
     text = as_text(rows, ["Scratch"])
-    assert "| PP      | 88.0 ± 4.4 | +6.0 ± 6.1 (2/3) |" in text
+    assert "| PP      | 88.0 ± 4.4 | +6.0 [-9.1, +21.1] (2/3) |" in text
     assert len({len(line) for line in text.splitlines()}) == 1
     assert as_csv(rows, [0, 1, 2]).splitlines()[4] == "PP,0,90.0000"
 
 
 def test_one_seed_has_no_deviation():
-    assert make_rows({"a": [1.0]}, [])[0].std == 0.0
+    alone = make_rows({"a": [1.0], "b": [3.0]}, ["a"])
+    assert alone[0].std == 0.0
+    assert "+2.0 (1/1)" in as_text(alone, ["a"])
 
 
 def test_many_curves_are_spread_over_charts():

@@ -55,8 +55,8 @@ def make_report(
 def _table(recipe: Recipe, rows: Sequence[Row]) -> str:
     return (
         f"{table(header(recipe.compare), [cells(row, recipe.compare) for row in rows])}"
-        '<p class="small">Mean ± standard deviation over seeds. Differences are taken seed by seed; in brackets, the seeds in which '
-        "the row was ahead.</p>"
+        '<p class="small">Mean ± standard deviation over seeds. Differences are taken seed by seed, with their 95 % interval '
+        "(Student's t over the seeds); in brackets, the seeds in which the row was ahead.</p>"
     )
 
 
