@@ -12,6 +12,7 @@ from PIL import Image
 
 from ppcore.classifiers import ClassifierSpec, save_classifier
 from ppcore.storage import Store
+from ppcore.trust import remember_code
 from ppgen.engines.base import Engine
 from ppgen.engines.inline import InlineEngine
 from ppgen.engines.run import prepare_job, run_job
@@ -85,6 +86,7 @@ def make_classifier(folder: Path, num_classes: int = 10) -> Path:
     names = tuple(f"class {i}" for i in range(num_classes))
     spec = ClassifierSpec("dummy:Reader", names, channels=1, resolution=SIDE)
     save_classifier(folder, Reader(num_classes), spec)
+    remember_code(spec.arch)  # as pptrain does that trained it
     return folder
 
 

@@ -11,21 +11,24 @@ from ppcore.classifiers.weights import CONFIG, WEIGHTS, load_weights, read_weigh
 from ppcore.classifiers.wrap import HEADS, Classifier
 from ppcore.errors import UserError
 from ppcore.kits import KITS, get_kit
+from ppcore.storage import require_inside
+from ppcore.trust import NOBODY, Trust
 
 
-def load_classifier(spec: str, *, class_names: tuple[str, ...] = ()) -> Classifier:
+def load_classifier(spec: str, *, class_names: tuple[str, ...] = (), trust: Trust = NOBODY) -> Classifier:
     """A trained classifier in eval mode on the CPU.
 
     Args:
         spec: a model directory; a kit's name; a torchvision model name (its published weights); `timm/NAME` (likewise); or
             `ARCH@FILE`, a state dict in .safetensors, .pth or .pt form.
+        trust: which code a model directory may name as its architecture.
         class_names: names for `ARCH@FILE`, which carries none; numbers otherwise.
 
     Raises:
-        UserError: cannot be had, or the weights do not fit.
+        UserError: cannot be had, the weights do not fit, or its architecture is code that nobody here asked for.
     """
     if Path(spec).is_dir():
-        return _load_directory(spec)
+        return _load_directory(spec, trust)
     if "@" in spec:
         arch, _, file = spec.partition("@")
         return _load_checkpoint(arch, file, class_names)
@@ -34,15 +37,23 @@ def load_classifier(spec: str, *, class_names: tuple[str, ...] = ()) -> Classifi
     return load_published(spec)
 
 
-def _load_directory(folder: str) -> Classifier:
-    path = Path(folder)
-    if not (path / CONFIG).is_file() and (path / "model" / CONFIG).is_file():
-        path = path / "model"  # a run directory of pptrain
+def _load_directory(folder: str, trust: Trust) -> Classifier:
+    root, below = Path(folder), ""
+    if not (root / CONFIG).is_file() and (root / "model" / CONFIG).is_file():
+        below = "model/"  # a run directory of pptrain
+    path = root / below
     if not (path / CONFIG).is_file():
         raise UserError(
             f"{folder} is no model directory (it has no {CONFIG}); give a run or model directory of pptrain"
         )
+    for name in (CONFIG, WEIGHTS):
+        require_inside(root, below + name)
     spec = ClassifierSpec.read(path / CONFIG)
+    if ":" in spec.arch and not trust.allows(spec.arch):
+        raise UserError(
+            f"{folder} names code as its architecture ({spec.arch!r}), which runs only if you ask for it; read that code, then give "
+            "--trust-code"
+        )
     net = build(spec.arch, spec.num_classes, spec.channels)
     load_weights(net, read_weights(path / WEIGHTS), str(path))
     return Classifier(net, spec).eval()

@@ -12,6 +12,8 @@ from ppcore.errors import UserError
 from ppcore.images import MAX_SIDE
 from ppcore.storage import read_json
 
+MAX_CLASSES = 100_000  # the head of a network of strangers is allocated before its weights are looked at
+
 
 @dataclass(frozen=True)
 class ClassifierSpec:
@@ -27,8 +29,8 @@ class ClassifierSpec:
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
-    arch: str
-    class_names: Annotated[tuple[str, ...], Field(min_length=1)]
+    arch: Annotated[str, Field(max_length=200)]
+    class_names: Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_CLASSES)]
     channels: Annotated[int, Field(ge=1, le=3)]
     resolution: Annotated[int, Field(ge=1, le=MAX_SIDE)]
     resize: Annotated[int, Field(ge=0, le=MAX_SIDE)] = 0

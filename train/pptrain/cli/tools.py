@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
+from ppcore.trust import Trust
+
 Model = Annotated[str, typer.Argument(help="Run or model directory, kit name, or classifier spec.")]
+TrustCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code",
+        help="Run the code (module:callable) that a model directory names as its architecture.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 
@@ -17,11 +26,12 @@ def evaluate(
     split: Annotated[str, typer.Option(help="test, train or all.")] = "test",
     out: Annotated[str | None, typer.Option(help="Also write every figure to this JSON file.")] = None,
     device: Device = "auto",
+    trust_code: TrustCode = False,
 ) -> None:
     """Judge a model: accuracy with its confidence interval, per class, confusion, calibration."""
     from pptrain.evaluation import evaluate_model  # loads torch: --help must answer at once
 
-    evaluate_model(model, target, split=split, out=out, device=device)
+    evaluate_model(model, target, split=split, out=out, device=device, trust=Trust(trust_code))
 
 
 def predict(
@@ -30,11 +40,12 @@ def predict(
     out: Annotated[str | None, typer.Option(help="CSV file (default: the terminal).")] = None,
     top: Annotated[int, typer.Option(min=1, help="Guesses an image.")] = 5,
     device: Device = "auto",
+    trust_code: TrustCode = False,
 ) -> None:
     """Classes of images without labels, as CSV."""
     from pptrain.evaluation import predict_images  # loads torch: --help must answer at once
 
-    predict_images(model, images, out=out, top=top, device=device)
+    predict_images(model, images, out=out, top=top, device=device, trust=Trust(trust_code))
 
 
 def export(
@@ -46,11 +57,12 @@ def export(
         str | None,
         typer.Option(help="Calibrates int8 with its training images; its test images judge all files."),
     ] = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """One file for other runtimes, preprocessing built in, checked against the original."""
     from pptrain.evaluation import export_model  # loads torch: --help must answer at once
 
-    export_model(model, out, to=to, int8=int8, target=target)
+    export_model(model, out, to=to, int8=int8, target=target, trust=Trust(trust_code))
 
 
 def methods() -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from ppcore.console import parse_settings
+from ppcore.trust import Trust
+from pptrain.cli.tools import TrustCode
 
 # Option -> the setting that it stands for; what is not here can be given with --set.
 _SETTINGS = {
@@ -80,6 +82,7 @@ def run(
         int, typer.Option("--ray", min=0, help="Train on so many processes of a Ray cluster; 0 trains here.")
     ] = 0,
     address: Annotated[str, typer.Option(help="Ray cluster, host:port; local starts one here.")] = "local",
+    trust_code: TrustCode = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting, as section.name=value; repeatable.")
     ] = None,
@@ -91,4 +94,11 @@ def run(
     overrides |= parse_settings(settings or [], "section.name=value")
     from pptrain.engine import run_stages  # loads torch: --help and mistakes must be answered at once
 
-    run_stages(overrides, file=config, preset=preset, ray_workers=ray_workers, address=address)
+    run_stages(
+        overrides,
+        file=config,
+        preset=preset,
+        ray_workers=ray_workers,
+        address=address,
+        trust=Trust(trust_code),
+    )

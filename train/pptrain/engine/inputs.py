@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ppcore.classifiers import Classifier, load_classifier
 from ppcore.errors import UserError
 from ppcore.targets import Target, load_target
+from ppcore.trust import Trust
 from pptrain.config import TrainConfig
 from pptrain.data import ConditionTable, ShardPool, open_conditions, open_shard_pool
 from pptrain.methods import Method, SemiSupervised
@@ -41,7 +42,7 @@ class Inputs:
         return _class_names(self.shards, self.target)
 
 
-def open_inputs(config: TrainConfig, method: Method) -> Inputs:
+def open_inputs(config: TrainConfig, method: Method, trust: Trust) -> Inputs:
     """Check which sources are named, then open them.
 
     Raises:
@@ -50,6 +51,7 @@ def open_inputs(config: TrainConfig, method: Method) -> Inputs:
     _check_training_data(config)
     _check_method_data(config, method)
     data, model = config.data, config.model
+    trust = replace(trust, typed=(*trust.typed, model.arch))
     shards = open_shard_pool(data.shards, "synth") if data.shards else None
     target = load_target(data.target) if data.target else None
     pseudo = real = None
@@ -61,8 +63,10 @@ def open_inputs(config: TrainConfig, method: Method) -> Inputs:
     conditions = open_conditions(pseudo) if pseudo is not None and method.needs_conditions else None
     taught = conditions.class_names if conditions is not None else _class_names(shards, target)
     return Inputs(
-        initial=load_classifier(model.init) if model.init else None,
-        teacher=_open_teacher(config, taught, sourced=conditions is not None) if model.teacher else None,
+        initial=load_classifier(model.init, trust=trust) if model.init else None,
+        teacher=_open_teacher(config, taught, trust, sourced=conditions is not None)
+        if model.teacher
+        else None,
         shards=shards,
         target=target,
         pseudo=pseudo,
@@ -113,9 +117,11 @@ def _check_method_data(config: TrainConfig, method: Method) -> None:
         raise UserError(f"method {name} takes no teacher; drop --teacher or use --method soft-target")
 
 
-def _open_teacher(config: TrainConfig, class_names: tuple[str, ...], *, sourced: bool) -> Classifier:
+def _open_teacher(
+    config: TrainConfig, class_names: tuple[str, ...], trust: Trust, *, sourced: bool
+) -> Classifier:
     """The teacher, which must know the source's classes when `sourced`, else the target's."""
-    teacher = load_classifier(config.model.teacher)
+    teacher = load_classifier(config.model.teacher, trust=trust)
     if teacher.spec.class_names != class_names:
         wanted, mend = "source", "give the source classifier"
         if not sourced:

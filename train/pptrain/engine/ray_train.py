@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ppcore.errors import UserError
+from ppcore.trust import NOBODY, Trust, remember_code
 from pptrain.config import TrainConfig
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.result import Result, find_result, has_result, read_result
@@ -16,7 +17,9 @@ from pptrain.engine.run import train
 from pptrain.engine.task import open_task
 
 
-def train_on_ray(config: TrainConfig, workers: int, *, address: str = "local", retries: int = 3) -> Result:
+def train_on_ray(
+    config: TrainConfig, workers: int, *, address: str = "local", retries: int = 3, trust: Trust = NOBODY
+) -> Result:
     """Run `config` on `workers` Ray processes.
 
     The run directory must be on a file system that all nodes share; a worker that dies restarts all of them from the last resume point.
@@ -24,6 +27,7 @@ def train_on_ray(config: TrainConfig, workers: int, *, address: str = "local", r
     Args:
         address: of a running cluster; `local` starts one on this machine for the time of the run.
         retries: how many losses of a worker are made good.
+        trust: see :func:`pptrain.engine.run.train`; the workers run what was found in order here.
 
     Raises:
         UserError: Ray is not installed, or the workers refused the configuration.
@@ -38,7 +42,7 @@ def train_on_ray(config: TrainConfig, workers: int, *, address: str = "local", r
         ) from error
 
     task = open_task(
-        config, ProcessGroup("cpu")
+        config, ProcessGroup("cpu"), trust
     )  # mistakes are refused here, in one sentence, and not by a worker
     done = find_result(Path(config.out), task.config)
     if done is not None:
@@ -66,10 +70,11 @@ def train_on_ray(config: TrainConfig, workers: int, *, address: str = "local", r
     trainer.fit()
     if not has_result(out):
         raise UserError(f"the workers left no result in {out}; all nodes must share that file system")
+    remember_code(task.spec.arch)
     return replace(read_result(out), fresh=True)
 
 
 def _work(settings: dict[str, Any]) -> None:
     """What every Ray worker does; the process group is Ray's."""
     os.chdir(settings["folder"])  # relative paths mean the same everywhere
-    train(settings["config"], quiet=True)
+    train(settings["config"], quiet=True, trust=Trust(code=True))

@@ -13,6 +13,7 @@ import torch
 from ppcore.classifiers import save_classifier
 from ppcore.errors import UserError
 from ppcore.memory import keep_freed_memory
+from ppcore.trust import NOBODY, Trust, remember_code
 from pptrain.config import TrainConfig, save_config
 from pptrain.engine.loop import fit
 from pptrain.engine.process_group import ProcessGroup
@@ -23,12 +24,13 @@ from pptrain.evaluation import MetricsWriter, check_trackers, evaluate
 from pptrain.models import SMALL_SIDE
 
 
-def train(config: TrainConfig, *, quiet: bool = False) -> Result:
+def train(config: TrainConfig, *, quiet: bool = False, trust: Trust = NOBODY) -> Result:
     """Run one stage, or resume it, or report it when it is done already.
 
     Args:
         config: see :class:`TrainConfig`; `out` must be set.
         quiet: print nothing.
+        trust: which code the initial model and the teacher may name, beside the architecture that `config` asks for.
 
     Raises:
         UserError: anything the user can mend; nothing has been written then, except when the loss stops being a number.
@@ -37,15 +39,15 @@ def train(config: TrainConfig, *, quiet: bool = False) -> Result:
         raise UserError("no run directory; give --out")
     group = ProcessGroup(config.loop.device)
     try:
-        return _train(config, group, quiet=quiet)
+        return _train(config, group, trust, quiet=quiet)
     finally:
         group.close()
 
 
-def _train(config: TrainConfig, group: ProcessGroup, *, quiet: bool) -> Result:
+def _train(config: TrainConfig, group: ProcessGroup, trust: Trust, *, quiet: bool) -> Result:
     if config.loop.threads:
         torch.set_num_threads(config.loop.threads)
-    task = open_task(config, group)
+    task = open_task(config, group, trust)
     if group.device.type == "cpu" and not config.loop.threads and task.spec.resolution <= SMALL_SIDE:
         torch.set_num_threads(1)  # small tensors: a second thread costs more than it brings
     run = Path(config.out)
@@ -137,6 +139,7 @@ def _finish(task: Task, state: TrainState, group: ProcessGroup, run: Path) -> Re
         return make_result(run, details)
     classifier = state.classifier(task.spec)
     save_classifier(run / MODEL_FOLDER, classifier.net, task.spec)
+    remember_code(task.spec.arch)  # so that the model opens here without being asked for its code again
     if task.test is not None:
         report = evaluate(classifier, task.test())
         details |= {"accuracy": report.accuracy, "test": report.as_dict()}

@@ -13,6 +13,7 @@ from ppcore.classifiers import Classifier, ClassifierSpec
 from ppcore.errors import UserError
 from ppcore.seeds import derive
 from ppcore.targets import ImageSet, Target, stack
+from ppcore.trust import NOBODY, Trust
 from pptrain.config import TrainConfig
 from pptrain.data import (
     BatchShare,
@@ -67,17 +68,18 @@ class Task:
     source: SourceSide | None = None
 
 
-def open_task(config: TrainConfig, group: ProcessGroup) -> Task:
+def open_task(config: TrainConfig, group: ProcessGroup, trust: Trust = NOBODY) -> Task:
     """Open what `config` names and resolve the rest of it.
 
     Args:
         group: this process among those that train together.
+        trust: which code the initial model and the teacher may name, beside the architecture that `config` asks for.
 
     Raises:
         UserError: anything that does not fit together.
     """
     method = make_method(config.method.name, config.method.options)
-    inputs = open_inputs(config, method)
+    inputs = open_inputs(config, method, trust)
     config = resolve_config(config, inputs, group)
     data, target = config.data, inputs.target
     spec = make_spec(config.model.arch, inputs.class_names, data.channels, data.resolution, inputs.initial)

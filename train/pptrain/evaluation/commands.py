@@ -14,6 +14,7 @@ from ppcore.classifiers import Classifier, load_classifier
 from ppcore.errors import UserError
 from ppcore.storage import Store
 from ppcore.targets import Target, load_target
+from ppcore.trust import Trust
 from pptrain.evaluation.description import write_description
 from pptrain.evaluation.exporting import export_classifier, onnx_logits, prepared_images
 from pptrain.evaluation.inference import evaluate
@@ -24,13 +25,15 @@ from pptrain.evaluation.splits import choose_split
 from pptrain.models import choose_device
 
 
-def evaluate_model(model: str, target: str, *, split: str, out: str | None, device: str) -> None:
+def evaluate_model(
+    model: str, target: str, *, split: str, out: str | None, device: str, trust: Trust
+) -> None:
     """Print how good a model is on a split of a target; with `out`, also write every figure as JSON.
 
     Raises:
         UserError: no such model, target, split or device, or a model of other classes.
     """
-    classifier = load_classifier(model)
+    classifier = load_classifier(model, trust=trust)
     images = choose_split(load_target(target), split, classifier.spec)
     report = evaluate(classifier.to(choose_device(device)), images)
     print(describe(report, classifier.spec.class_names))
@@ -39,13 +42,15 @@ def evaluate_model(model: str, target: str, *, split: str, out: str | None, devi
         _write(Path(out), json.dumps(figures))
 
 
-def predict_images(model: str, images: Sequence[str], *, out: str | None, top: int, device: str) -> None:
+def predict_images(
+    model: str, images: Sequence[str], *, out: str | None, top: int, device: str, trust: Trust
+) -> None:
     """Write the `top` classes of every image file as CSV, to the terminal or to `out`.
 
     Raises:
         UserError: no such model, image or device, or a damaged image.
     """
-    classifier, files = load_classifier(model), find_images(images)
+    classifier, files = load_classifier(model, trust=trust), find_images(images)
     classifier.to(choose_device(device))
     if out is None:
         write_predictions(classifier, files, sys.stdout, top=top)
@@ -56,7 +61,7 @@ def predict_images(model: str, images: Sequence[str], *, out: str | None, top: i
     print(f"{len(files)} images -> {out}")
 
 
-def export_model(model: str, out: str, *, to: str, int8: bool, target: str | None) -> None:
+def export_model(model: str, out: str, *, to: str, int8: bool, target: str | None, trust: Trust) -> None:
     """Write a model as one file for other runtimes, and what a user must know of it beside it.
 
     Args:
@@ -69,7 +74,7 @@ def export_model(model: str, out: str, *, to: str, int8: bool, target: str | Non
     """
     if int8 and (to != "onnx" or target is None):
         raise UserError("--int8 needs --to onnx and --target (its training images calibrate the ranges)")
-    classifier, file = load_classifier(model), Path(out)
+    classifier, file = load_classifier(model, trust=trust), Path(out)
     worst = export_classifier(classifier, to, file)
     write_description(classifier, file)
     print(f"{file}: {file.stat().st_size / 1e6:.2f} MB, largest difference of a logit {worst:.2g}")
