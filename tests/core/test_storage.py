@@ -1,8 +1,10 @@
 import os
+import time
 
 import pytest
 
 from ppcore.errors import UserError
+from ppcore.storage import in_order
 from ppcore.storage.remote import UnreachableError
 from ppcore.storage.store import TEMP_PREFIX, Store
 
@@ -23,6 +25,43 @@ def test_round_trip_and_listing(store):
     store.delete("a/one.bin")
     assert store.list("a") == ["two.bin"]
     assert store.list("nowhere") == []
+
+
+def test_sizes_come_from_one_listing(store):
+    store.write_atomic("a/one.bin", b"1")
+    store.write_atomic("a/two.bin", b"22")
+    store.write_atomic("a/deeper/three.bin", b"333")
+    assert store.sizes("a") == {"one.bin": 1, "two.bin": 2}
+    assert store.sizes("nowhere") == {}
+
+
+def test_an_object_is_created_once(store):
+    assert store.create("a/plan.json", b"mine")
+    assert not store.create("a/plan.json", b"yours")
+    assert store.create("a/plan.json", b"mine")
+    assert store.read("a/plan.json") == b"mine"
+    assert store.list("a") == ["plan.json"]
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_results_come_in_order_and_bounded(width):
+    begun, taken, most = [], 0, 0
+
+    def work(number):
+        begun.append(number)
+        time.sleep(0.002 * (5 - number % 5))
+        if number == 15:
+            raise KeyError(number)
+        return number
+
+    with pytest.raises(KeyError):
+        for result in in_order(work, range(1000), width):
+            assert result == taken
+            taken += 1
+            most = max(most, len(begun) - taken)
+    assert taken == 15
+    assert most < width + (width > 1)
+    assert len(begun) <= 15 + 2 * width
 
 
 def test_publish_moves_a_staged_file(store):

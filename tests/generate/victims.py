@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from rig import synth
 
+from ppcore.errors import UserError
+from ppcore.shards import PLAN
+from ppcore.storage import Store
 from ppgen.sources.spec import SourceSpec
 
 CONTEXT = multiprocessing.get_context(
@@ -52,3 +55,24 @@ def die_at(out: str, operation: int, per_class: int) -> None:
     os.replace = counted(os.replace)
     os.fsync = counted(os.fsync)
     run_once(out, 0.0, per_class)
+
+
+def race(
+    out: str, per_class: int, barrier: Any, answers: Any, environment: Mapping[str, str] | None = None
+) -> None:
+    """A whole run that looks for the plan, sees none and waits for the other runs to have seen none either; tells its error."""
+    os.environ.update(environment or {})
+    seen = Store.exists
+
+    def exists(store: Store, name: str) -> bool:
+        found = seen(store, name)
+        if name == PLAN and not found:
+            barrier.wait(30)
+        return found
+
+    Store.exists = exists  # type: ignore[method-assign]
+    try:
+        assert synth(out, spec=painter(0.0), per_class=per_class) == 0
+        answers.put((per_class, ""))
+    except UserError as error:
+        answers.put((per_class, str(error)))

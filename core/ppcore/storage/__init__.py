@@ -9,18 +9,23 @@ from ppcore.storage.limits import (
     read_table,
     require_inside,
 )
+from ppcore.storage.locks import HeldError, hold
+from ppcore.storage.parallel import in_order
 from ppcore.storage.remote import UnreachableError
 from ppcore.storage.store import Store
 
 __all__ = [
     "MAX_JSON_BYTES",
     "MAX_OBJECT_BYTES",
+    "HeldError",
     "MismatchError",
     "OutsideError",
     "Store",
     "UnreachableError",
     "convert",
     "decode",
+    "hold",
+    "in_order",
     "open_table",
     "read_json",
     "read_table",

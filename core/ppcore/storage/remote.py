@@ -17,7 +17,15 @@ _PATIENCE_S = 120.0  # no further try begins so long after the first
 _FIRST_DELAY_S = 0.3
 _LAST_DELAY_S = 15.0
 _WARN_AFTER = 4  # failures of a call
-_FINAL = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, ValueError, TypeError)
+_FINAL = (
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    ValueError,
+    TypeError,
+    NotImplementedError,
+)
 # Of botocore and google.auth, which may not be installed.
 _NO_CREDENTIALS = {
     "NoCredentialsError",
@@ -87,6 +95,7 @@ class Remote:
             except _FINAL:
                 raise
             except Exception as error:
+                _raise_if_answered(error)
                 if isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS:
                     raise UserError(
                         f"access to {self.url} is refused ({_short(error)}); give credentials that may read and write there, "
@@ -103,6 +112,30 @@ class Remote:
             pause = min(_FIRST_DELAY_S * 2 ** (failures - 1), _LAST_DELAY_S)
             time.sleep(pause * random.uniform(0.5, 1.5))
 
+    def sizes(self, name: str) -> dict[str, int]:
+        """Base names of the objects directly below `name` with their bytes, from one listing."""
+        try:
+            entries = self.call("ls", self.key(name), detail=True, refresh=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        folder = self.key(name).strip("/")
+        return {
+            str(entry["name"]).rsplit("/", 1)[-1]: int(entry["size"] or 0)
+            for entry in entries
+            if entry["type"] == "file" and str(entry["name"]).strip("/") != folder
+        }
+
+    def create(self, name: str, data: bytes) -> bool:
+        """See :meth:`ppcore.storage.Store.create`."""
+        try:
+            self.call("pipe_file", self.key(name), data, moved=len(data), mode="create")
+        except FileExistsError:
+            pass  # another's, or ours: the answer to a try before may have been lost
+        except (NotImplementedError, TypeError):
+            if not self.call("exists", self.key(name)):
+                self.call("pipe_file", self.key(name), data, moved=len(data))
+        return bool(self.call("cat_file", self.key(name)) == data)  # some stores ignore the condition
+
     def _once(self, method: str, args: tuple[Any, ...], options: dict[str, Any], seconds: float) -> Any:
         from fsspec.asyn import AsyncFileSystem, sync  # heavy: likewise
 
@@ -111,6 +144,16 @@ class Remote:
             # The libraries' own timeouts leave gaps: an upload waits for "100 Continue" for ever.
             return sync(filesystem.loop, getattr(filesystem, f"_{method}"), *args, timeout=seconds, **options)
         return getattr(filesystem, method)(*args, **options)
+
+
+def _raise_if_answered(error: Exception) -> None:
+    """Raise what S3's answers to a conditional put mean; they come as errors that look like passing ones."""
+    answer: dict[str, Any] = getattr(error.__cause__ or error, "response", None) or {}
+    code = answer.get("Error", {}).get("Code")
+    if code in ("PreconditionFailed", "412"):
+        raise FileExistsError(str(error)) from error
+    if code in ("NotImplemented", "501"):
+        raise NotImplementedError(str(error)) from error
 
 
 def refuse_secrets(url: str) -> None:

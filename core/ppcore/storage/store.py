@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
 import uuid
 from pathlib import Path
@@ -12,6 +14,9 @@ from ppcore.storage.limits import MAX_OBJECT_BYTES, require_file, require_inside
 from ppcore.storage.remote import Remote
 
 TEMP_PREFIX = ".tmp-"
+_WIDTH = 32  # requests to an object store at once
+# What file systems without hard links answer.
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
 
 
 def is_url(path: str) -> bool:
@@ -30,12 +35,16 @@ class Store:
 
     Args:
         root: local path or fsspec URL (`s3://bucket/prefix`, `gs://`, `hf://`, `memory://`).
+
+    Attributes:
+        width: how many objects to ask for at once: a disk is no faster for it, a store that answers late is.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = str(root).rstrip("/") or "/"
         self._remote = Remote(self.root) if is_url(self.root) else None
         self.is_local = self._remote is None
+        self.width = 1 if self.is_local else _WIDTH
 
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
         return Store, (self.root,)
@@ -104,6 +113,24 @@ class Store:
             return []
         return sorted(entry for entry in found if entry and not entry.startswith(TEMP_PREFIX))
 
+    def sizes(self, name: str = "") -> dict[str, int]:
+        """Base names directly below `name`, as :meth:`list` gives them, with their bytes: one listing and no look at each.
+
+        Folders, and local names that are links or otherwise no plain files, are left out.
+        """
+        if self._remote is None:
+            try:
+                looks = [
+                    (entry.name, entry.stat(follow_symlinks=False))
+                    for entry in os.scandir(self._inside(name))
+                ]
+            except (FileNotFoundError, NotADirectoryError):
+                return {}
+            found = {entry: look.st_size for entry, look in looks if stat.S_ISREG(look.st_mode)}
+        else:
+            found = self._remote.sizes(name)
+        return {entry: found[entry] for entry in sorted(found) if not entry.startswith(TEMP_PREFIX)}
+
     def delete(self, name: str) -> None:
         """Remove the object if it is there."""
         try:
@@ -152,6 +179,30 @@ class Store:
             raise
         self.publish(staged, name)
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Write `data` as the whole object `name` unless there is one; whether what is there now is `data`.
+
+        Of several writers at the same moment one wins: a hard link or a conditional put is made once. A store that knows no such put
+        is asked before and read after.
+        """
+        if self._remote is not None:
+            return self._remote.create(name, data)
+        final, staged = Path(self.root, name), self.stage(name)
+        try:
+            staged.write_bytes(data)
+            with staged.open("rb") as handle:
+                os.fsync(handle.fileno())
+            _make_once(staged, final, data)
+        except (
+            FileExistsError,
+            FileNotFoundError,
+        ):  # not found: who was first has swept the staged file away
+            return self.read(name) == data
+        finally:
+            staged.unlink(missing_ok=True)
+        _fsync_directory(final.parent)
+        return True
+
     def sweep(self, name: str = "") -> int:
         """Delete temporary files that a killed writer left directly below `name`; returns how many."""
         if self._remote is not None:
@@ -160,6 +211,24 @@ class Store:
         for leftover in leftovers:
             leftover.unlink(missing_ok=True)
         return len(leftovers)
+
+
+def _make_once(staged: Path, final: Path, data: bytes) -> None:
+    """Raises FileExistsError. Whole or not at all where there are hard links."""
+    try:
+        os.link(staged, final)
+    except FileExistsError:
+        if (
+            os.stat(staged).st_nlink != 2
+        ):  # NFS: the link was made and its answer lost, so that the client asked again
+            raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with final.open("xb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
 
 
 def _fsync_directory(folder: Path) -> None:

@@ -2,7 +2,14 @@
 
 from ppgen.shards.calibrate import calibrate
 from ppgen.shards.commit import ShardCommit, read_commit, stored_file, write_commit
-from ppgen.shards.directory import claimed, exclusive, reconcile_plan, require_empty, require_writable
+from ppgen.shards.directory import (
+    claimed,
+    create_plan,
+    exclusive,
+    reconcile_plan,
+    require_empty,
+    require_writable,
+)
 from ppgen.shards.finalize import finalize, make_index, read_rows
 from ppgen.shards.pack import Samples, describe_rows, entropy, pack, to_parquet
 from ppgen.shards.redraw import with_attempts
@@ -17,6 +24,7 @@ __all__ = [
     "Worker",
     "calibrate",
     "claimed",
+    "create_plan",
     "describe_rows",
     "entropy",
     "exclusive",

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-
-from filelock import lock_descriptor
 
 from ppcore.errors import UserError
 from ppcore.shards import COMMITS, CONDITIONS, META, PLAN, SHARDS
-from ppcore.storage import Store
-from ppgen.plan import Conditions, Plan, encode_plan, plan_differences
-from ppgen.shards.state import read_plan
+from ppcore.storage import HeldError, Store, hold
+from ppgen.plan import Conditions, MergedPlan, Plan, encode_plan, plan_differences
+from ppgen.shards.state import read_any_plan, read_plan
 
 
 def reconcile_plan(store: Store, request: Plan) -> Plan:
@@ -51,9 +49,7 @@ def claimed(store: Store, plan: Plan, conditions: Conditions | None) -> Iterator
     Raises:
         UserError: another run holds it, or it cannot be written.
     """
-    with _writing(store):
-        if not store.exists(PLAN):
-            store.write_atomic(PLAN, encode_plan(plan))
+    create_plan(store, plan)
     with exclusive(store):
         if conditions is not None and not store.exists(CONDITIONS):
             with _writing(store):
@@ -61,31 +57,44 @@ def claimed(store: Store, plan: Plan, conditions: Conditions | None) -> Iterator
         yield
 
 
+def create_plan(store: Store, plan: Plan | MergedPlan) -> None:
+    """Write the plan of a directory that has none; of two runs that begin at the same moment one makes the directory its own.
+
+    Raises:
+        UserError: it is another's meanwhile, or it cannot be written.
+    """
+    with _writing(store):
+        created = not store.exists(PLAN) and store.create(PLAN, encode_plan(plan))
+    if not created and read_any_plan(store).fingerprint != plan.fingerprint:
+        raise UserError(
+            f"another run with another request has made {store} its own at this moment; give another --out"
+        )
+
+
 @contextmanager
 def exclusive(store: Store) -> Iterator[None]:
     """Hold a local directory against a second ppgen; the lock goes with the process, however it ends.
 
-    It lies on plan.json, which is there anyway, so nothing has to be cleaned up. Temporary files, of a killed run or of this
-    one, are deleted at the beginning and at the end: nobody else has any as long as the lock is held.
+    It lies on plan.json, which is there anyway, so nothing has to be cleaned up; on file systems without locks see
+    :func:`ppcore.storage.hold`. Object stores have none, and two runs of one request write the same bytes there.
+
+    Temporary files, of a killed run or of this one, are deleted at the beginning and at the end: nobody else has any as long as
+    the lock is held.
 
     Raises:
-        UserError: another run holds it, its folders are links to elsewhere, or its file system knows no locks.
+        UserError: another run holds it, its folders are links to elsewhere, or it cannot be written.
     """
     if not store.is_local:
         yield
         return
     _require_own_folders(store)
-    with Path(store.path(PLAN)).open("rb") as handle:
+    with ExitStack() as held:
         try:
-            held = lock_descriptor(handle.fileno(), blocking=False)
-        except OSError as error:
-            raise UserError(
-                f"cannot lock {store} ({error.strerror or error}); give an --out on a file system that has locks"
-            ) from error
-        if not held:
-            raise UserError(f"another ppgen is writing to {store}; wait for it or stop it first")
-        with _writing(store):
-            _sweep(store)
+            with _writing(store):
+                held.enter_context(hold(Path(store.path(PLAN))))
+                _sweep(store)
+        except HeldError:
+            raise UserError(f"another ppgen is writing to {store}; wait for it or stop it first") from None
         try:
             yield
         finally:

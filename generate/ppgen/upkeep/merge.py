@@ -27,9 +27,10 @@ from ppcore.shards import (
     tar_path,
 )
 from ppcore.storage import Store, read_table
-from ppgen.plan import Conditions, MergedPlan, Part, Plan, encode_plan
+from ppgen.plan import Conditions, MergedPlan, Part, Plan
 from ppgen.quality import digest_prefixes, repeated
 from ppgen.shards import (
+    create_plan,
     exclusive,
     finalize,
     pending_shards,
@@ -78,8 +79,7 @@ def merge_directories(
     else:
         require_empty(store)
     require_writable(store)
-    if not store.exists(PLAN):
-        store.write_atomic(PLAN, encode_plan(merged))
+    create_plan(store, merged)
     with exclusive(store):
         if merged.kind == "pseudo":
             store.write_atomic(CONDITIONS, _join_conditions(stores, merged))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from faulty import FAULTS, Proxy
 from rig import fingerprints, stored, synth
+from victims import CONTEXT, race
 
 from ppcore.errors import UserError
 from ppcore.shards import COMMITS, META, SHARDS, ShardSet
@@ -133,6 +135,25 @@ def test_round_trip(bucket: str, proxy: Proxy, local: dict[str, str], tmp_path: 
             < put.index(f"{COMMITS}/{shard}.json")
         )
     assert put[-1] == "index.json"
+
+
+def test_of_two_runs_that_begin_together_one_owns_the_bucket(bucket: str, tmp_path: Path) -> None:
+    """Both have seen that there is no plan when the first of them puts it: the put is conditional."""
+    out = f"{bucket}/out"
+    barrier, answers = CONTEXT.Barrier(2), CONTEXT.Queue()
+    environment = {name: os.environ[name] for name in os.environ if name.startswith("AWS_")}
+    runs = [CONTEXT.Process(target=race, args=(out, n, barrier, answers, environment)) for n in (10, 20)]
+    for run in runs:
+        run.start()
+    told = dict(answers.get(timeout=60) for _ in runs)
+    for run in runs:
+        run.join()
+    loser = next(per_class for per_class, error in told.items() if error)
+    assert "another run with another request" in told[loser]
+    assert told[30 - loser] == ""
+    store, plan = stored(out)
+    assert plan.samples == 3 * (30 - loser)
+    assert verify_directory(store, plan).ok
 
 
 def test_every_third_request_fails(bucket: str, proxy: Proxy, local: dict[str, str], tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import random
 import time
 from pathlib import Path
@@ -76,15 +74,6 @@ def test_a_refused_run_leaves_the_first_ones_files_alone(tmp_path: Path) -> None
         assert sorted((tmp_path / "out").rglob("*")) == before
     assert not temporary.exists()
     assert synth(tmp_path / "out", spec=painter(0.0)) == 0
-
-
-def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(descriptor: int, blocking: bool) -> bool:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr("ppgen.shards.directory.lock_descriptor", refuse)
-    with pytest.raises(UserError, match=r"cannot lock .* file system that has locks"):
-        synth(tmp_path / "out", spec=painter(0.0))
 
 
 def test_a_second_run_beside_the_first_is_refused(tmp_path: Path) -> None:
