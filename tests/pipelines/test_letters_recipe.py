@@ -10,7 +10,7 @@ import torch
 
 from ppcore.seeds import numpy_rng
 from ppflow.kits.letters import flow, fonts, render
-from ppgen.generators.parts.diffusion import to_uint8
+from ppgen.generators.parts.pixels import to_uint8
 
 
 def _font(family: str, package: str = "fonts-x") -> fonts.Font:

@@ -9,7 +9,7 @@ import torch
 
 from ppcore.classifiers import import_callable
 from ppcore.errors import UserError
-from ppgen.sources import Generator, Source
+from ppgen.sources import Generator, Source, sample_checked
 
 _NEEDED = ("num_classes", "resolution", "channels", "sample")
 
@@ -30,6 +30,12 @@ class CustomGenerator:
     def sample(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
         """See :meth:`ppgen.sources.protocol.Generator.sample`."""
         return self._inner.sample(condition, seeds)
+
+    def sample_checked(
+        self, condition: torch.Tensor, seeds: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """See :func:`ppgen.sources.protocol.sample_checked`: the object's own report where it makes one."""
+        return sample_checked(self._inner, condition, seeds)
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`ppgen.sources.protocol.Generator.describe`; the object's own words when it has any."""

@@ -12,8 +12,8 @@ import torch
 
 from ppcore.errors import UserError
 from ppcore.seeds import derive
-from ppgen.generators.parts.diffusion import to_uint8
 from ppgen.generators.parts.labels import check_condition, choose_names
+from ppgen.generators.parts.pixels import FloatSampler
 from ppgen.sources import Generator, Source, read_options, weights_sha256
 
 Embeddings = tuple[torch.Tensor, ...]
@@ -51,7 +51,7 @@ class TextOptions:
     negative: str = ""
 
 
-class TextGenerator:
+class TextGenerator(FloatSampler):
     """See :class:`ppgen.sources.protocol.Generator`; the pipeline's own loop samples, with one noise stream a sample."""
 
     channels = 3
@@ -75,8 +75,8 @@ class TextGenerator:
         self._known: dict[int, Embeddings] = {}
         self._arity = 0  # how many tensors this pipeline embeds a prompt as
 
-    def sample(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-        """See :meth:`ppgen.sources.protocol.Generator.sample`."""
+    def sample_float(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+        """The images before rounding: float (B, 3, R, R), nominally in [-1, 1]."""
         check_condition(condition, seeds, self.num_classes)
         condition = condition.float().cpu()
         if self._options.soft == "draw":
@@ -92,7 +92,7 @@ class TextGenerator:
                 width=self._resolution,
                 output_type="pt",
             ).images
-            return to_uint8(images * 2 - 1)
+            return images * 2 - 1
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`ppgen.sources.protocol.Generator.describe`."""

@@ -52,11 +52,15 @@ def ddim(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> torch.Ten
 
 
 def ancestral(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> torch.Tensor:
-    """DDPM sampling on a sub-sequence (Song et al. 2021, eq. 12 and 16 with eta = 1): stochastic, one evaluation a step."""
+    """DDPM sampling on a sub-sequence (Song et al. 2021, eq. 12 and 16 with eta = 1): stochastic, one evaluation a step.
+
+    With s = sigma / alpha the fresh noise has the variance alpha_next^2 s_next^2 (s^2 - s_next^2) / s^2, for every path; where
+    alpha^2 + sigma^2 = 1 that is the papers' posterior variance.
+    """
     for i in range(len(path)):
         clean, noise = denoise(x, i)
-        alpha, sigma, alpha_next, sigma_next = _step(path, i)
-        std = sigma_next / sigma * math.sqrt(max(0.0, 1 - (alpha / alpha_next) ** 2))
+        _, _, alpha_next, sigma_next = _step(path, i)
+        std = sigma_next * math.sqrt(max(0.0, 1 - (path.ratio(i + 1) / path.ratio(i)) ** 2))
         x = alpha_next * clean + math.sqrt(max(0.0, sigma_next**2 - std**2)) * noise
         if std > 0:
             x = x + std * draw()

@@ -12,12 +12,13 @@ from ppgen.shards.directory import (
 )
 from ppgen.shards.finalize import finalize, make_index, read_rows
 from ppgen.shards.pack import Samples, describe_rows, entropy, pack, to_parquet
-from ppgen.shards.redraw import with_attempts
+from ppgen.shards.redraw import BadImagesError, most_draws, with_attempts
 from ppgen.shards.state import pending_shards, read_any_plan, read_plan
 from ppgen.shards.worker import SMALL_SIDE, Job, Worker
 
 __all__ = [
     "SMALL_SIDE",
+    "BadImagesError",
     "Job",
     "Samples",
     "ShardCommit",
@@ -30,6 +31,7 @@ __all__ = [
     "exclusive",
     "finalize",
     "make_index",
+    "most_draws",
     "pack",
     "pending_shards",
     "read_any_plan",

@@ -54,6 +54,7 @@ class ShardCommit:
         fingerprint: of all that decides the shard's bytes (see :meth:`ppgen.plan.Plan.shard_fingerprint`).
         samples, first_index: the global sample indices it holds.
         redrawn, below: samples drawn again, and samples kept below the threshold; None where the plan keeps every draw.
+        bad: first draws with NaN or infinite values, all drawn again; None where there was none.
         tar, parquet: the two files.
         host, device, threads, versions: where it was made, with which libraries.
         merged_from: record of the original shard, in a merged directory.
@@ -65,6 +66,7 @@ class ShardCommit:
     first_index: Samples
     redrawn: Samples | None = None
     below: Samples | None = None
+    bad: Samples | None = None
     tar: StoredFile
     parquet: StoredFile
     seconds: Duration

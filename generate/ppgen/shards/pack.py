@@ -52,6 +52,7 @@ class Samples:
         confidence: float32 (n,) or None.
         attempt: int16 (n,), draws thrown away before the sample; None is none.
         target_ids: n names (pseudo) or None.
+        bad: first draws that were no images and were drawn again.
     """
 
     rows: Rows
@@ -61,6 +62,7 @@ class Samples:
     confidence: np.ndarray | None = None
     attempt: np.ndarray | None = None
     target_ids: list[str] | None = None
+    bad: int = 0
 
 
 def pack(plan: Plan, shard: int, samples: Samples) -> tuple[bytes, bytes]:

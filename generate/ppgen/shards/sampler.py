@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,13 +14,32 @@ from ppcore.classifiers import Classifier
 from ppgen.plan import Conditions, Plan, Rows, condition_rows
 from ppgen.shards.encode import make_encoder
 from ppgen.shards.pack import Samples
-from ppgen.shards.redraw import redraw, with_attempts
-from ppgen.sources import Generator
+from ppgen.shards.redraw import BAD, redraw, with_attempts
+from ppgen.sources import Generator, sample_checked
 
 _BATCHES_AHEAD = 3  # encoded behind the sampler before it has to wait
 _ENCODE_THREADS = 4
 
 OnBatch = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A batch on the generator's device, not waited for.
+
+    Attributes:
+        images: uint8 (n, C, R, R).
+        merit: float32 (n,), the confidence where the plan asks for it, else 1, and :data:`ppgen.shards.redraw.BAD` for what is no
+            image; None where nothing can be said against any.
+    """
+
+    images: torch.Tensor
+    merit: torch.Tensor | None
+
+    def on_host(self) -> tuple[torch.Tensor, np.ndarray]:
+        """Images and merit for :func:`ppgen.shards.redraw.redraw`."""
+        good = np.ones(len(self.images), dtype=np.float32)
+        return self.images, good if self.merit is None else self.merit.cpu().numpy()
 
 
 class Sampler:
@@ -49,29 +69,32 @@ class Sampler:
             on_batch: called with the number of samples after every batch.
 
         Raises:
-            RuntimeError: the generator broke its contract.
+            RuntimeError: the generator broke its contract, or made too many images that are none.
         """
         plan = self._plan
         rows = plan.sample_rows(shard)
         condition, label = condition_rows(plan, rows, self._conditions)
         batches: list[Future[list[bytes]]] = []
-        scores: list[np.ndarray] = []
+        merits: list[torch.Tensor] = []
         for where in plan.batches(shard):
-            images, score = self._sample_batch(rows.select(where), condition[where])
+            drawn = self._sample_batch(rows.select(where), condition[where])
             if len(batches) >= _BATCHES_AHEAD:
                 batches[-_BATCHES_AHEAD].result()  # bounds the raw images held in memory
-            batches.append(self._start_encoding(images))
-            if score is not None:
-                scores.append(score)
+            batches.append(self._start_encoding(drawn.images))
+            if drawn.merit is not None:
+                merits.append(drawn.merit)
             if on_batch is not None:
                 on_batch(where.stop - where.start)
-        confidence = np.concatenate(scores) if scores else None
+        # The only wait for the device in a shard: scores and flags stay there until here.
+        merit = torch.cat(merits).cpu().numpy() if merits else None
         attempt: np.ndarray | None = None
         replaced: dict[int, Future[list[bytes]]] = {}
-        if plan.redraw is not None and confidence is not None:
-            kept = redraw(plan, rows, condition, confidence, self._sample_batch)
-            rows, attempt, confidence = with_attempts(rows, kept.attempt), kept.attempt, kept.confidence
+        bad = 0 if merit is None else int((merit < 0).sum())
+        if merit is not None and (plan.redraw is not None or bad):
+            kept = redraw(plan, rows, condition, merit, lambda r, c: self._sample_batch(r, c).on_host())
+            rows, attempt, merit = with_attempts(rows, kept.attempt), kept.attempt, kept.merit
             replaced = {row: self._start_encoding(image[None]) for row, image in kept.images.items()}
+        confidence = None if plan.score is None else merit
 
         def collect() -> Samples:
             files = [file for batch in batches for file in batch.result()]
@@ -80,51 +103,56 @@ class Sampler:
             ids = None
             if rows.target is not None and self._conditions is not None:
                 ids = [self._conditions.target_ids[target] for target in rows.target]
-            return Samples(rows, condition, label, files, confidence, attempt, ids)
+            return Samples(rows, condition, label, files, confidence, attempt, ids, bad)
 
         return collect
 
-    def resample(self, shard: int, row: int) -> tuple[list[bytes], slice]:
+    def resample(self, shard: int, row: int, whole: bool) -> tuple[list[bytes], slice]:
         """Encoded images of the whole batch that holds row `row` of a shard, and the rows they are.
 
-        Where samples are drawn again, batches hold several rows' draws, and the whole shard is sampled.
+        Args:
+            whole: sample the whole shard: where samples were drawn again, batches held several rows' draws.
         """
         plan = self._plan
-        if plan.redraw is not None:
+        if whole:
             return self.sample(shard)().images, slice(0, plan.locate(shard)[2])
         rows = plan.sample_rows(shard)
         condition, _ = condition_rows(plan, rows, self._conditions)
         where = next(batch for batch in plan.batches(shard) if batch.start <= row < batch.stop)
-        images, _ = self._sample_batch(rows.select(where), condition[where])
-        return self._start_encoding(images).result(), where
+        drawn = self._sample_batch(rows.select(where), condition[where])
+        return self._start_encoding(drawn.images).result(), where
 
-    def _sample_batch(self, rows: Rows, condition: np.ndarray) -> tuple[torch.Tensor, np.ndarray | None]:
+    def _sample_batch(self, rows: Rows, condition: np.ndarray) -> _Drawn:
         """Sample one batch of the plan, padded to the plan's batch size so that every forward pass has one shape.
 
         Args:
             rows: n planned samples, n at most the batch size.
             condition: float32 (n, K).
-
-        Returns:
-            uint8 (n, C, R, R) on the generator's device, and float32 (n,) confidence where the plan asks for it.
         """
         count, size = len(rows), self._plan.batch_size
         padded = np.minimum(np.arange(size), count - 1)  # the last row fills a short batch
         labels = torch.from_numpy(np.ascontiguousarray(condition[padded]))
         seeds = torch.from_numpy(rows.seed[padded])
         with torch.inference_mode():
-            images = self._generator.sample(labels, seeds)
+            images, bad = sample_checked(self._generator, labels, seeds)
             expected = (size, self._plan.channels, self._plan.resolution, self._plan.resolution)
             if tuple(images.shape) != expected or images.dtype != torch.uint8:
                 raise RuntimeError(
                     f"the generator returned {images.dtype} {tuple(images.shape)}, expected torch.uint8 {expected}"
                 )
-            if self._classifier is None:
-                return images[:count], None
-            device = next(self._classifier.buffers()).device
-            probabilities = self._classifier(images.to(device)).softmax(dim=1)
-            score = (probabilities * labels.to(device)).sum(dim=1)[:count]
-        return images[:count], score.float().cpu().numpy()
+            merit = None
+            if self._classifier is not None:
+                merit = self._score(self._classifier, images, labels)[:count]
+            if bad is not None:
+                good = images.new_ones(count, dtype=torch.float32) if merit is None else merit
+                merit = good.masked_fill(bad[:count].to(good.device), BAD)
+        return _Drawn(images[:count], merit)
+
+    def _score(self, classifier: Classifier, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The probability of their own conditions, float32 (n,) on the classifier's device."""
+        device = next(classifier.buffers()).device
+        probabilities = classifier(images.to(device)).softmax(dim=1)
+        return (probabilities * labels.to(device)).sum(dim=1).float().nan_to_num(0.0)
 
     def _start_encoding(self, images: torch.Tensor) -> Future[list[bytes]]:
         """uint8 (n, C, R, R) -> n files."""

@@ -96,9 +96,9 @@ class Worker:
         sampling = time.monotonic() - start
         return self._finisher.submit(lambda: self._commit(shard, collect(), start, sampling))
 
-    def regenerate(self, shard: int, row: int) -> tuple[list[bytes], slice]:
+    def regenerate(self, shard: int, row: int, whole: bool) -> tuple[list[bytes], slice]:
         """See :meth:`ppgen.shards.sampler.Sampler.resample`."""
-        return self._sampler.resample(shard, row)
+        return self._sampler.resample(shard, row, whole)
 
     def _commit(self, shard: int, samples: Samples, start: float, sampling: float) -> ShardCommit:
         """Pack and write a shard; a failed attempt leaves no record, and the next one replaces its files.
@@ -118,6 +118,7 @@ class Worker:
             first_index=int(samples.rows.index[0]),
             redrawn=redrawn,
             below=below,
+            bad=samples.bad or None,
             tar=stored_file(tar),
             parquet=stored_file(parquet),
             seconds=Duration(round(sampling, 3), round(time.monotonic() - start, 3)),

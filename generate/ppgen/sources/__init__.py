@@ -6,7 +6,7 @@ from ppgen.sources.classifier import describe_classifier, open_classifier
 from ppgen.sources.devices import automatic_batch_size, choose_device, choose_dtype, compiled
 from ppgen.sources.licences import require_licence
 from ppgen.sources.model_directory import read_config, weights_sha256
-from ppgen.sources.protocol import FAMILIES, Generator, Source, read_options
+from ppgen.sources.protocol import FAMILIES, Generator, Source, read_options, sample_checked
 from ppgen.sources.resolve import resolve_source
 from ppgen.sources.spec import SourceSpec, describe_source, source_kit
 
@@ -27,6 +27,7 @@ __all__ = [
     "read_options",
     "require_licence",
     "resolve_source",
+    "sample_checked",
     "source_kit",
     "source_rows",
     "weights_sha256",

@@ -48,6 +48,24 @@ class Generator(Protocol):
         ...
 
 
+class CheckedGenerator(Protocol):
+    """What a generator may have beside the protocol, so that images which are none are drawn again instead of committed."""
+
+    def sample_checked(
+        self, condition: torch.Tensor, seeds: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `sample` returns, and bool (B,) on any device: which images hold a NaN or an infinity before rounding."""
+        ...
+
+
+def sample_checked(
+    generator: Any, condition: torch.Tensor, seeds: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A generator's images and which of them are bad; None where it is no :class:`CheckedGenerator` and cannot tell."""
+    checked = getattr(generator, "sample_checked", None)
+    return (generator.sample(condition, seeds), None) if checked is None else checked(condition, seeds)
+
+
 @dataclass(frozen=True)
 class Source:
     """Where a generator comes from, resolved to something that can be opened.

@@ -9,7 +9,8 @@ from ppcore.errors import UserError
 from ppcore.seeds import numpy_rng
 from ppcore.shards import iter_tar, tar_path
 from ppcore.storage import Store
-from ppgen.shards import Worker
+from ppgen.plan import Plan
+from ppgen.shards import Worker, read_commit
 from ppgen.upkeep.report import Report
 
 
@@ -26,10 +27,9 @@ def regenerate_samples(worker: Worker, store: Store, count: int, seed: int) -> R
     batches: dict[tuple[int, int], set[int]] = defaultdict(set)
     for position in chosen:
         shard, row = plan.shard_of(int(position))
-        # With draws that were thrown away the unit that can be sampled again is the shard.
-        batches[shard, row // plan.batch_size if plan.redraw is None else 0].add(row)
+        batches[shard, 0 if _is_whole(store, plan, shard) else row // plan.batch_size].add(row)
     for (shard, _), wanted in sorted(batches.items()):
-        images, where = worker.regenerate(shard, min(wanted))
+        images, where = worker.regenerate(shard, min(wanted), _is_whole(store, plan, shard))
         try:
             stored = list(iter_tar(io.BytesIO(store.read(tar_path(shard))), tar_path(shard)))
         except (FileNotFoundError, UserError) as error:
@@ -42,3 +42,13 @@ def regenerate_samples(worker: Worker, store: Store, count: int, seed: int) -> R
                     f"sample {int(plan.sample_rows(shard).index[row])} comes out differently"
                 )
     return report
+
+
+def _is_whole(store: Store, plan: Plan, shard: int) -> bool:
+    """With draws that were thrown away the unit that can be sampled again is the shard."""
+    if plan.redraw is not None:
+        return True
+    try:
+        return bool(read_commit(store, shard).bad)
+    except (FileNotFoundError, ValueError):
+        return False

@@ -12,7 +12,7 @@ from ppcore.errors import UserError
 from ppcore.shards import ROW_SCHEMA, RawSample, iter_tar, meta_path, most_bytes, sample_key, tar_path
 from ppcore.storage import Store, read_table
 from ppgen.plan import Conditions, Plan, condition_rows
-from ppgen.shards import Samples, ShardCommit, describe_rows, pack, stored_file, with_attempts
+from ppgen.shards import Samples, ShardCommit, describe_rows, most_draws, pack, stored_file, with_attempts
 
 _PIL_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 
@@ -60,8 +60,7 @@ def check_shard(
         ]
     condition, label = condition_rows(plan, rows, conditions)
     attempt = table.column("attempt").to_numpy()
-    last = 0 if plan.redraw is None else int(plan.redraw["draws"]) - 1
-    if attempt.min() < 0 or attempt.max() > last:
+    if attempt.min() < 0 or attempt.max() >= most_draws(plan):
         problems.append(f"{meta_path(shard)} lies in column 'attempt'")
     rows = with_attempts(rows, attempt)
     ids = (

@@ -212,3 +212,35 @@ def test_guidance_combines_the_leading_channels() -> None:
     conditional, unconditional = torch.ones(1, 4, 1, 1), torch.zeros(1, 4, 1, 1)
     assert Guidance(3.0).combine(conditional, unconditional).flatten().tolist() == [3, 3, 3, 3]
     assert Guidance(3.0, channels=3).combine(conditional, unconditional).flatten().tolist() == [3, 3, 3, 1]
+
+
+@pytest.mark.parametrize("kind", ["edm", "discrete"])
+def test_ancestral_steps_keep_the_variance_of_the_noise(kind: str) -> None:
+    """Data that is all zero: with an exact denoiser x has the variance sigma^2 at every level, on any path; and it is drawn."""
+    if kind == "edm":
+        path = schedules.edm(12).path
+    else:
+        path = schedules.discrete(torch.linspace(0.9999, 0.01, 1000), 12).path
+    generator, draws = torch.Generator().manual_seed(0), 0
+    x = path.sigmas[0] * torch.randn(40_000, generator=generator, dtype=torch.float64)
+
+    def draw() -> torch.Tensor:
+        nonlocal draws
+        draws += 1
+        return torch.randn(40_000, generator=generator, dtype=torch.float64)
+
+    for i in range(11):
+        step = NoisePath(path.alphas[i : i + 2], path.sigmas[i : i + 2])
+        x = SOLVERS["ddpm"](lambda y, _, s=path.sigmas[i]: (torch.zeros_like(y), y / s), x, step, draw)
+        assert float(x.std()) == pytest.approx(path.sigmas[i + 1], rel=0.02)
+    assert draws == 11
+
+
+def test_ancestral_noise_is_the_papers_on_variance_preserving_paths() -> None:
+    path = schedules.discrete(torch.linspace(0.9999, 0.01, 1000), 20).path
+    zero = torch.zeros(1, dtype=torch.float64)
+    for i in range(19):
+        step = NoisePath(path.alphas[i : i + 2], path.sigmas[i : i + 2])
+        found = SOLVERS["ddpm"](lambda x, _: (zero, zero), zero, step, lambda: zero + 1)
+        old = step.sigmas[1] / step.sigmas[0] * math.sqrt(1 - (step.alphas[0] / step.alphas[1]) ** 2)
+        assert float(found) == pytest.approx(old, rel=1e-9)

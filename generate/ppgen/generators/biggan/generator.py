@@ -13,9 +13,9 @@ from ppcore.classifiers import read_weights
 from ppcore.errors import UserError
 from ppcore.seeds import PerSampleNoise
 from ppgen.generators.biggan.network import BigGANConfig, BigGANNetwork, build, truncated_normal
-from ppgen.generators.parts.diffusion import to_uint8
 from ppgen.generators.parts.labels import check_condition, choose_names, embed, fit_names
 from ppgen.generators.parts.options import compile_mode
+from ppgen.generators.parts.pixels import FloatSampler
 from ppgen.sources import Generator, Source, compiled, read_config, read_options, weights_sha256
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
@@ -36,7 +36,7 @@ class BigGANOptions:
     compile: str = "auto"
 
 
-class BigGANGenerator:
+class BigGANGenerator(FloatSampler):
     """See :class:`ppgen.sources.protocol.Generator`."""
 
     channels = 3
@@ -60,11 +60,6 @@ class BigGANGenerator:
         sampling = asdict(replace(options, class_names=()))  # the plan has the names in full
         self._details = {"family": source.family, **details, "sampling": sampling}
         self._forward: Callable[..., torch.Tensor] = compiled(network, options.compile)
-
-    def sample(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-        """See :meth:`ppgen.sources.protocol.Generator.sample`."""
-        with torch.inference_mode():
-            return to_uint8(self.sample_float(condition, seeds))
 
     def sample_float(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
         """The images before rounding: float32 (B, 3, R, R) in [-1, 1]."""

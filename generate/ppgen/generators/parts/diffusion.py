@@ -12,6 +12,7 @@ from ppcore.errors import UserError
 from ppcore.seeds import PerSampleNoise
 from ppgen.generators.parts.labels import check_condition, fit_names
 from ppgen.generators.parts.options import DiffusionOptions
+from ppgen.generators.parts.pixels import FloatSampler
 from ppgen.sampling import SOLVERS, Schedule, evaluations
 from ppgen.sources import Source
 
@@ -40,7 +41,7 @@ class Network(Protocol):
 Decode = Callable[[torch.Tensor], torch.Tensor]
 
 
-class DiffusionGenerator:
+class DiffusionGenerator(FloatSampler):
     """A generator made of a network, a schedule, a solver and a decoder (see :class:`ppgen.sources.protocol.Generator`).
 
     Args:
@@ -75,11 +76,6 @@ class DiffusionGenerator:
         self._network, self._decode, self._solve = network, decode, SOLVERS[options.solver]
         self._details = {"family": source.family, **details}
 
-    def sample(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-        """See :meth:`ppgen.sources.protocol.Generator.sample`."""
-        with torch.inference_mode():
-            return to_uint8(self.sample_float(condition, seeds))
-
     def sample_float(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
         """The images before rounding: float32 (B, C, H, W), nominally in [-1, 1]."""
         check_condition(condition, seeds, self.num_classes)
@@ -113,8 +109,3 @@ class DiffusionGenerator:
         guided = self.guidance.active(self.schedule.path.ratio(level))
         output = self._network.predict(self.schedule.scale_in[level] * x, level, embedded, guided).float()
         return self.guidance.combine(*output.chunk(2)) if guided else output
-
-
-def to_uint8(images: torch.Tensor) -> torch.Tensor:
-    """[-1, 1] -> uint8, rounded to nearest, on the images' device."""
-    return images.float().mul(127.5).add_(127.5).round_().clamp_(0, 255).to(torch.uint8)
