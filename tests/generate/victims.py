@@ -76,3 +76,17 @@ def race(
         answers.put((per_class, ""))
     except UserError as error:
         answers.put((per_class, str(error)))
+
+
+def two_at_once(out: str, environment: Mapping[str, str] | None = None) -> tuple[int, dict[int, str]]:
+    """Two processes that ask for 10 and for 20 of every class, see no plan and go on together.
+
+    Returns:
+        Who was refused, and what each was told.
+    """
+    barrier, answers = CONTEXT.Barrier(2), CONTEXT.Queue()
+    runs = [start(race, out, per_class, barrier, answers, environment) for per_class in (10, 20)]
+    told = dict(answers.get(timeout=60) for _ in runs)
+    for run in runs:
+        run.join()
+    return next(per_class for per_class, error in told.items() if error), told

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from rig import fingerprints, stored, synth, synth_job
-from victims import CONTEXT, race
+from victims import two_at_once
 
 from ppcore.errors import UserError
 from ppcore.storage import Store, locks
@@ -84,14 +84,7 @@ def test_of_two_runs_that_begin_together_one_owns_the_directory(tmp_path: Path) 
     """Two processes with different requests have both seen that there is no plan when the first of them writes it."""
     for attempt in range(3):
         out = tmp_path / str(attempt)
-        barrier, answers = CONTEXT.Barrier(2), CONTEXT.Queue()
-        runs = [CONTEXT.Process(target=race, args=(str(out), n, barrier, answers)) for n in (10, 20)]
-        for run in runs:
-            run.start()
-        told = dict(answers.get(timeout=60) for _ in runs)
-        for run in runs:
-            run.join()
-        loser = next(per_class for per_class, error in told.items() if error)
+        loser, told = two_at_once(str(out))
         assert "another run with another request" in told[loser]
         assert told[30 - loser] == ""
         store, plan = stored(out)

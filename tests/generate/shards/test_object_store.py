@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from faulty import FAULTS, Proxy
 from rig import fingerprints, stored, synth
-from victims import CONTEXT, race
+from victims import two_at_once
 
 from ppcore.errors import UserError
 from ppcore.shards import COMMITS, META, SHARDS, ShardSet
@@ -140,15 +140,8 @@ def test_round_trip(bucket: str, proxy: Proxy, local: dict[str, str], tmp_path: 
 def test_of_two_runs_that_begin_together_one_owns_the_bucket(bucket: str, tmp_path: Path) -> None:
     """Both have seen that there is no plan when the first of them puts it: the put is conditional."""
     out = f"{bucket}/out"
-    barrier, answers = CONTEXT.Barrier(2), CONTEXT.Queue()
     environment = {name: os.environ[name] for name in os.environ if name.startswith("AWS_")}
-    runs = [CONTEXT.Process(target=race, args=(out, n, barrier, answers, environment)) for n in (10, 20)]
-    for run in runs:
-        run.start()
-    told = dict(answers.get(timeout=60) for _ in runs)
-    for run in runs:
-        run.join()
-    loser = next(per_class for per_class, error in told.items() if error)
+    loser, told = two_at_once(out, environment)
     assert "another run with another request" in told[loser]
     assert told[30 - loser] == ""
     store, plan = stored(out)
