@@ -57,13 +57,27 @@ def processor() -> str:
     return f"{vendor}, torch {torch.__version__.split('+')[0]}"
 
 
-def run(command: str, arguments: str, folder: Path) -> None:
-    """One command of the project, in `folder`."""
-    program = [str(Path(sys.executable).parent / command), *arguments.split()]
+def run(commands: list[str], folder: Path) -> None:
+    """Commands of the project, one after the other in `folder`, all in one process of their own under :data:`ENVIRONMENT`."""
+    program = [sys.executable, __file__, "--run", *commands]
     done = subprocess.run(
         program, cwd=folder, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True
     )
-    assert done.returncode == 0, f"{' '.join(program)}: {done.stderr[-2000:]}"
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def _run_here(commands: list[str]) -> None:
+    from typer.testing import CliRunner
+
+    from ppgen.cli import app as ppgen
+    from pptrain.cli import app as pptrain
+
+    for command in commands:
+        program, *arguments = command.split()
+        result = CliRunner().invoke(
+            {"ppgen": ppgen, "pptrain": pptrain}[program], arguments, catch_exceptions=False
+        )
+        assert result.exit_code == 0, f"{command}: {result.output}"
 
 
 def tar_content(path: Path) -> str:
@@ -93,21 +107,20 @@ def directory_content(out: Path) -> dict[str, str]:
     return {str(path.relative_to(out)): digest[path.suffix](path) for path in files}
 
 
-def shards(folder: Path) -> dict[str, Any]:
-    """Make both directories; what is in them, and the plans' fingerprints."""
-    found: dict[str, Any] = {}
-    for name, arguments in RUNS.items():
-        run("ppgen", arguments, folder)
-        found[name] = directory_content(folder / name)
-        found[name]["fingerprint"] = json.loads((folder / name / "plan.json").read_text())["fingerprint"]
-    return found
-
-
-def configurations(folder: Path) -> dict[str, str]:
-    """The resolved configuration that each training run leaves; `synth` and `pseudo` must be in `folder`."""
-    for name, arguments in TRAINING.items():
-        run("pptrain", f"run {arguments} --amp no --device cpu --out {name}", folder)
-    return {name: (folder / name / "config.yaml").read_text() for name in TRAINING}
+def contents(folder: Path) -> dict[str, Any]:
+    """Make both directories and train on them; what is in the shards, and the resolved configurations."""
+    training = [
+        f"pptrain run {arguments} --amp no --device cpu --out {name}" for name, arguments in TRAINING.items()
+    ]
+    run([f"ppgen {arguments}" for arguments in RUNS.values()] + training, folder)
+    shards: dict[str, Any] = {}
+    for name in RUNS:
+        plan = json.loads((folder / name / "plan.json").read_text())
+        shards[name] = directory_content(folder / name) | {"fingerprint": plan["fingerprint"]}
+    return {
+        "shards": shards,
+        "configurations": {name: (folder / name / "config.yaml").read_text() for name in TRAINING},
+    }
 
 
 def helps() -> str:
@@ -137,10 +150,12 @@ def helps() -> str:
 
 
 def main() -> None:
-    """Record."""
+    """Record; or, with --run, do the commands that follow in this process."""
+    if sys.argv[1:2] == ["--run"]:
+        _run_here(sys.argv[2:])
+        return
     with tempfile.TemporaryDirectory() as name:
-        record = {"processor": processor(), "shards": shards(Path(name))}
-        record["configurations"] = configurations(Path(name))
+        record = {"processor": processor(), **contents(Path(name))}
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
     HELP.write_text(helps())
 
