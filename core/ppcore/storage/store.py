@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 from typing import IO
 
-from ppcore.storage.limits import MAX_OBJECT_BYTES, require_file, require_inside
+from ppcore.storage.limits import MAX_OBJECT_BYTES, OutsideError, require_file, require_inside
 from ppcore.storage.remote import Remote
 
 TEMP_PREFIX = ".tmp-"
@@ -116,20 +116,27 @@ class Store:
     def sizes(self, name: str = "") -> dict[str, int]:
         """Base names directly below `name`, as :meth:`list` gives them, with their bytes: one listing and no look at each.
 
-        Folders, and local names that are links or otherwise no plain files, are left out.
+        Folders, local names that are no plain files, and links out of the directory are left out.
         """
-        if self._remote is None:
+        if self._remote is not None:
+            found = self._remote.sizes(name)
+        else:
             try:
-                looks = [
-                    (entry.name, entry.stat(follow_symlinks=False))
-                    for entry in os.scandir(self._inside(name))
-                ]
+                entries = list(os.scandir(self._inside(name)))
             except (FileNotFoundError, NotADirectoryError):
                 return {}
-            found = {entry: look.st_size for entry, look in looks if stat.S_ISREG(look.st_mode)}
-        else:
-            found = self._remote.sizes(name)
+            looks = {entry.name: self._look(f"{name}/{entry.name}", entry) for entry in entries}
+            found = {
+                entry: look.st_size for entry, look in looks.items() if look and stat.S_ISREG(look.st_mode)
+            }
         return {entry: found[entry] for entry in sorted(found) if not entry.startswith(TEMP_PREFIX)}
+
+    def _look(self, name: str, entry: os.DirEntry[str]) -> os.stat_result | None:
+        """What an entry is; of a link what it leads to, None where that is outside or nothing."""
+        try:
+            return entry.stat() if not entry.is_symlink() else self._inside(name).stat()
+        except (FileNotFoundError, OutsideError):
+            return None
 
     def delete(self, name: str) -> None:
         """Remove the object if it is there."""

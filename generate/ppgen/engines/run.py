@@ -12,7 +12,7 @@ from ppcore.storage import MAX_JSON_BYTES, OutsideError, Store, decode
 from ppgen.engines.base import Engine, Summary
 from ppgen.engines.progress import ProgressReporter, describe_shard, say
 from ppgen.plan import Conditions, Plan
-from ppgen.shards import Job, claimed, finalize, pending_shards, reconcile_plan
+from ppgen.shards import Job, claimed, finalize, pending_shards, reconcile_plan, survey
 from ppgen.sources import SourceSpec
 
 
@@ -34,7 +34,8 @@ def run_job(job: Job, engine: Engine, conditions: Conditions | None) -> int:
     """
     plan, store = job.plan, Store(job.out)
     with engine.connected(), claimed(store, plan, conditions):
-        pending = pending_shards(store, plan)
+        found = survey(store, plan)
+        pending = found.pending
         start = time.monotonic()
         if pending:
             _withdraw_index(store, pending)
@@ -45,7 +46,7 @@ def run_job(job: Job, engine: Engine, conditions: Conditions | None) -> int:
                 _report_failures(plan, summary)
                 return 1
         took = f" in {format_duration(time.monotonic() - start)}" if pending else " (nothing was left to do)"
-        finalize(store, plan)
+        finalize(store, plan, None if pending else found.commits)
         print(f"{plan.samples} images in {plan.num_shards} shards: {store}{took}")
         return 0
 

@@ -13,7 +13,7 @@ from ppgen.shards.directory import (
 from ppgen.shards.finalize import finalize, make_index, read_rows
 from ppgen.shards.pack import Samples, describe_rows, entropy, pack, to_parquet
 from ppgen.shards.redraw import BadImagesError, most_draws, with_attempts
-from ppgen.shards.state import pending_shards, read_any_plan, read_plan
+from ppgen.shards.state import Survey, pending_shards, read_any_plan, read_plan, survey
 from ppgen.shards.worker import SMALL_SIDE, Job, Worker
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Job",
     "Samples",
     "ShardCommit",
+    "Survey",
     "Worker",
     "calibrate",
     "claimed",
@@ -42,6 +43,7 @@ __all__ = [
     "require_empty",
     "require_writable",
     "stored_file",
+    "survey",
     "to_parquet",
     "with_attempts",
     "write_commit",

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from ppcore.errors import UserError
 from ppcore.shards import CARD, INDEX, MANIFEST, ROW_SCHEMA, meta_path, tar_path
-from ppcore.storage import Store, read_table
+from ppcore.storage import Store, in_order, read_table
 from ppgen.plan import MergedPlan, Plan, ShardPlan
 from ppgen.shards.card import write_card
-from ppgen.shards.commit import ShardCommit, read_commit
+from ppgen.shards.commit import ShardCommit, read_commits
 
 
-def finalize(store: Store, plan: Plan | MergedPlan) -> None:
+def finalize(store: Store, plan: Plan | MergedPlan, known: Mapping[int, ShardCommit] | None = None) -> None:
     """Write manifest.parquet, README.md and, last, index.json, which says that the directory is complete.
 
-    Every shard must be committed. Memory does not grow with the number of shards.
+    Every shard must be committed. Memory grows with the number of shards by their commit records alone.
+
+    Args:
+        known: commit records that need not be read again.
     """
-    commits = [read_commit(store, shard) for shard in range(plan.num_shards)]
+    commits = _all_commits(store, plan, known or {})
     versions = Counter(json.dumps(commit.versions, sort_keys=True) for commit in commits)
     _write_manifest(store, plan)
     redrawn, below = (
@@ -33,6 +37,19 @@ def finalize(store: Store, plan: Plan | MergedPlan) -> None:
     store.write_atomic(
         INDEX, json.dumps(make_index(plan, commits), indent=1, ensure_ascii=False).encode() + b"\n"
     )
+
+
+def _all_commits(store: Store, plan: ShardPlan, known: Mapping[int, ShardCommit]) -> list[ShardCommit]:
+    """Raises what reading a record raises."""
+    missing = [shard for shard in range(plan.num_shards) if shard not in known]
+    read = dict(zip(missing, read_commits(store, missing), strict=True))
+    commits = []
+    for shard in range(plan.num_shards):
+        commit = known.get(shard) or read[shard]
+        if isinstance(commit, Exception):
+            raise commit
+        commits.append(commit)
+    return commits
 
 
 def make_index(plan: ShardPlan, commits: list[ShardCommit]) -> dict[str, Any]:
@@ -68,8 +85,10 @@ def _write_manifest(store: Store, plan: ShardPlan) -> None:
     staged = store.stage(MANIFEST)
     try:
         with pq.ParquetWriter(staged, ROW_SCHEMA, compression="zstd") as writer:
-            for shard in range(plan.num_shards):
-                writer.write_table(read_rows(store, plan, shard))
+            for rows in in_order(
+                lambda shard: read_rows(store, plan, shard), range(plan.num_shards), store.width
+            ):
+                writer.write_table(rows)
     except BaseException:
         staged.unlink(missing_ok=True)
         raise

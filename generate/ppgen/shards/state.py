@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from ppcore.errors import UserError
-from ppcore.shards import COMMITS, PLAN, commit_path, meta_path, tar_path
-from ppcore.storage import MAX_JSON_BYTES, OutsideError, Store
+from ppcore.shards import COMMITS, META, PLAN, SHARDS, commit_path, meta_path, tar_path
+from ppcore.storage import MAX_JSON_BYTES, Store, in_order
 from ppgen.plan import MergedPlan, Plan, ShardPlan, decode_any_plan, decode_plan
-from ppgen.shards.commit import read_commit
+from ppgen.shards.commit import ShardCommit, read_commits
 
 
 def read_plan(store: Store) -> Plan:
@@ -30,21 +31,40 @@ def _read_plan_file(store: Store) -> bytes:
         ) from error
 
 
-def pending_shards(store: Store, plan: ShardPlan) -> list[int]:
-    """The shards that are not committed as planned: no record, a record of another plan, or files of another size than recorded."""
-    recorded = set(store.list(COMMITS))
-    return [
+@dataclass(frozen=True)
+class Survey:
+    """What of a plan is there.
+
+    Attributes:
+        commits: shard -> its record, of the shards that are committed as planned.
+        pending: the others: no record, a record of another plan, or files of another size than recorded.
+    """
+
+    commits: dict[int, ShardCommit]
+    pending: list[int]
+
+
+def survey(store: Store, plan: ShardPlan) -> Survey:
+    """Look at a directory: one listing of each of its folders, and every commit record."""
+    recorded, tars, metas = in_order(store.sizes, (COMMITS, SHARDS, META), store.width)
+    there = [
         shard
         for shard in range(plan.num_shards)
-        if Path(commit_path(shard)).name not in recorded or not _is_sound(store, plan, shard)
+        if all(
+            Path(path(shard)).name in found
+            for path, found in ((commit_path, recorded), (tar_path, tars), (meta_path, metas))
+        )
     ]
+    commits = {}
+    for shard, commit in zip(there, read_commits(store, there), strict=True):
+        if isinstance(commit, Exception) or commit.fingerprint != plan.shard_fingerprint(shard):
+            continue
+        sizes = tars[Path(tar_path(shard)).name], metas[Path(meta_path(shard)).name]
+        if sizes == (commit.tar.bytes, commit.parquet.bytes):
+            commits[shard] = commit
+    return Survey(commits, [shard for shard in range(plan.num_shards) if shard not in commits])
 
 
-def _is_sound(store: Store, plan: ShardPlan, shard: int) -> bool:
-    try:
-        commit = read_commit(store, shard)
-        sizes = store.size(tar_path(shard)), store.size(meta_path(shard))
-    except (FileNotFoundError, ValueError, OutsideError):
-        return False
-    planned = commit.fingerprint == plan.shard_fingerprint(shard)
-    return planned and sizes == (commit.tar.bytes, commit.parquet.bytes)
+def pending_shards(store: Store, plan: ShardPlan) -> list[int]:
+    """The shards that are not committed as planned, see :class:`Survey`."""
+    return survey(store, plan).pending

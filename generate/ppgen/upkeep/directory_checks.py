@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ppcore.errors import UserError
 from ppcore.shards import COMMITS, INDEX, MANIFEST, META, SHARDS, commit_path, meta_path, tar_path
@@ -12,6 +15,8 @@ from ppcore.storage import MAX_JSON_BYTES, Store, decode, open_table, read_table
 from ppgen.plan import ShardPlan
 from ppgen.shards import ShardCommit, make_index, read_rows
 from ppgen.upkeep.report import Report
+
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, UserError)  # a file that is missing among them
 
 
 def check_strays(store: Store, plan: ShardPlan, report: Report) -> None:
@@ -35,22 +40,58 @@ def check_index(store: Store, plan: ShardPlan, commits: list[ShardCommit], repor
         report.general.append(f"{INDEX} is damaged ({error})")
 
 
-def check_manifest(store: Store, plan: ShardPlan, report: Report) -> None:
-    """The manifest is the shards' parquet rows, one row group a shard."""
-    try:
-        with store.open(MANIFEST) as handle:
-            manifest = open_table(handle)
-            if manifest.num_row_groups != plan.num_shards or manifest.metadata.num_rows != plan.samples:
-                report.general.append(
-                    f"{MANIFEST} has {manifest.metadata.num_rows} rows in {manifest.num_row_groups} groups, planned "
-                    f"{plan.samples} in {plan.num_shards}"
-                )
-                return
-            for shard in range(plan.num_shards):
-                rows = read_rows(store, plan, shard)
-                if not read_table(manifest, len(rows), group=shard).equals(rows):
-                    report.shards[shard].append(f"{MANIFEST} does not match {meta_path(shard)}")
-    except FileNotFoundError as error:
-        report.general.append(f"{error.filename or MANIFEST} is missing")
-    except (pa.ArrowException, OSError, ValueError, UserError) as error:
-        report.general.append(f"{MANIFEST} cannot be checked ({error})")
+class ManifestCheck:
+    """Proof that the manifest is the shards' parquet rows, one row group a shard; fed in the order of the shards."""
+
+    def __init__(self, store: Store, plan: ShardPlan) -> None:
+        self._store, self._plan = store, plan
+        self._general = ""  # what is wrong with the whole, after which nothing more is compared
+        self._differing: list[int] = []
+        self._stack = ExitStack()
+        self._manifest: pq.ParquetFile | None = None
+
+    def __enter__(self) -> ManifestCheck:
+        with self._told():
+            self._manifest = open_table(self._stack.enter_context(self._store.open(MANIFEST)))
+            groups, rows = self._manifest.num_row_groups, self._manifest.metadata.num_rows
+            if (groups, rows) != (self._plan.num_shards, self._plan.samples):
+                self._general = f"{MANIFEST} has {rows} rows in {groups} groups, planned {self._plan.samples} in {self._plan.num_shards}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def rows(self, files: Store, shard: int) -> pa.Table | Exception:
+        """A shard's own rows, or why they are not to be had; several may be asked for at once."""
+        if self._general:
+            return ValueError(self._general)
+        try:
+            return read_rows(files, self._plan, shard)
+        except _UNREADABLE as error:
+            return error
+
+    def compare(self, shard: int, rows: pa.Table | Exception | None) -> None:
+        """The manifest's rows of a shard with its own."""
+        if self._general or rows is None:
+            return
+        with self._told():
+            if isinstance(rows, Exception):
+                raise rows
+            if not read_table(self._manifest, len(rows), group=shard).equals(rows):
+                self._differing.append(shard)
+
+    def report(self, report: Report) -> None:
+        """Say what was found."""
+        for shard in self._differing:
+            report.shards[shard].append(f"{MANIFEST} does not match {meta_path(shard)}")
+        if self._general:
+            report.general.append(self._general)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            self._general = f"{error.filename or MANIFEST} is missing"
+        except _UNREADABLE as error:
+            self._general = f"{MANIFEST} cannot be checked ({error})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -15,41 +14,37 @@ from ppgen.plan import Conditions, MergedPlan, Part
 from ppgen.shards import ShardCommit, stored_file
 from ppgen.upkeep.renumber import renumber_rows, renumber_tar
 from ppgen.upkeep.report import Report
-from ppgen.upkeep.shard_checks import check_shard
+from ppgen.upkeep.shard_checks import Check, ShardFiles, check_shard
 
 
-class _AsPart(Store):
-    """A merged directory read as one of its parts was: shards under their old numbers, samples under their old keys."""
+class _AsPart(ShardFiles):
+    """A shard of a merged directory read as it was in its part: under its old number, its samples under their old keys."""
 
-    def __init__(self, root: str, part: Part) -> None:
-        super().__init__(root)
-        self._part = part
-        self._names = {
-            path(own): (own, path) for own in range(part.plan.num_shards) for path in (tar_path, meta_path)
-        }
+    def __init__(self, files: Store, part: Part, own: int) -> None:
+        super().__init__(files)
+        self._files, self._part, self._own = files, part, own
 
     def read(self, name: str, limit: int = MAX_OBJECT_BYTES) -> bytes:
-        own, path = self._names[name]
-        part = self._part
-        data = super().read(path(part.shard + own), limit)
+        part, own = self._part, self._own
+        path = {tar_path(own): tar_path, meta_path(own): meta_path}[name]
+        data = self._files.read(path(part.shard + own), limit)
         if path is tar_path:
             return renumber_tar(data, -part.sample)
         return renumber_rows(data, part.plan.locate(own)[2], -part.sample, -part.shard)
 
 
-def merged_check(store: Store, merged: MergedPlan, report: Report) -> Callable[[int, ShardCommit], list[str]]:
-    """Shard and commit record -> what is wrong with it."""
+def merged_check(store: Store, merged: MergedPlan, report: Report) -> Check:
+    """See :data:`ppgen.upkeep.shard_checks.Check`."""
     tables = _read_conditions(store, merged, report)
-    views = {id(part): _AsPart(store.root, part) for part in merged.parts}
 
-    def check(shard: int, commit: ShardCommit) -> list[str]:
+    def check(files: Store, shard: int, commit: ShardCommit) -> list[str]:
         part, own = merged.part_of(shard)
-        problems = _check_files(store, merged, shard, commit)
+        problems = _check_files(files, merged, shard, commit)
         if problems or report.conditions_bad:
             return problems
         if commit.merged_from is None:
             return ["has no record of the shard it was merged from"]
-        view = views[id(part)]
+        view = _AsPart(files, part, own)
         try:
             # Rewritten rows may differ from the original file in what the parquet library puts around them.
             original = replace(commit.merged_from, parquet=stored_file(view.read(meta_path(own))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -10,11 +11,28 @@ from PIL import Image
 
 from ppcore.errors import UserError
 from ppcore.shards import ROW_SCHEMA, RawSample, iter_tar, meta_path, most_bytes, sample_key, tar_path
-from ppcore.storage import Store, read_table
+from ppcore.storage import MAX_OBJECT_BYTES, Store, read_table
 from ppgen.plan import Conditions, Plan, condition_rows
 from ppgen.shards import Samples, ShardCommit, describe_rows, most_draws, pack, stored_file, with_attempts
 
 _PIL_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
+
+
+class ShardFiles(Store):
+    """A directory of which every file is read once, over the same connection: as long as one shard is looked at."""
+
+    def __init__(self, store: Store) -> None:
+        self.__dict__.update(vars(store))
+        self._kept: dict[str, bytes] = {}
+
+    def read(self, name: str, limit: int = MAX_OBJECT_BYTES) -> bytes:
+        if name not in self._kept:
+            self._kept[name] = super().read(name, limit)
+        return self._kept[name]
+
+
+Check = Callable[[Store, int, ShardCommit], list[str]]
+"""Where its files are, shard and commit record -> what is wrong with it; several may run at once."""
 
 
 def check_shard(
