@@ -13,7 +13,7 @@ demo: $(VENV)/.demo
 	$(BIN)/ppflow run demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m 'not slow'
