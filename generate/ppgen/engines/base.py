@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ppgen.engines.failures import Place
 from ppgen.shards import Job, ShardCommit
 
 
@@ -27,11 +28,12 @@ class Committed:
 
 @dataclass(frozen=True)
 class Retried:
-    """An attempt failed; the shard is queued again."""
+    """An attempt failed at a place; the shard is queued again."""
 
     shard: int
     attempt: int
     error: str
+    place: Place
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,15 @@ class Failed:
     """A shard failed for good."""
 
     shard: int
+    error: str
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A place gets no more shards."""
+
+    name: str
+    why: str
     error: str
 
 
@@ -57,7 +68,7 @@ class Notice:
     text: str
 
 
-Event = Sampled | Committed | Retried | Failed | Workers | Notice
+Event = Sampled | Committed | Retried | Failed | Quarantined | Workers | Notice
 OnEvent = Callable[[Event], None]
 
 
@@ -67,15 +78,19 @@ class Summary:
 
     Attributes:
         committed: shards committed in this run.
-        failed: shard -> last error, for shards that failed in every attempt.
+        failed: shard -> last error, for shards that were given up.
         retried: attempts that failed and were repeated.
-        abandoned: shards not tried because too many others had failed.
+        abandoned: shards not tried because nothing succeeded any more.
+        quarantined: place -> its last error, where no more shards were made.
+        stopped: why the run ended before every shard was tried often enough; empty where it did not.
     """
 
     committed: list[int] = field(default_factory=list)
     failed: dict[int, str] = field(default_factory=dict)
     retried: int = 0
     abandoned: int = 0
+    quarantined: dict[str, str] = field(default_factory=dict)
+    stopped: str = ""
 
 
 class Engine(Protocol):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ppgen.engines.base import Engine
-from ppgen.engines.cluster import check_reservation
 from ppgen.engines.defaults import default_workers
 from ppgen.engines.inline import InlineEngine
-from ppgen.engines.ray import RayEngine
+from ppgen.engines.ray import RayEngine, check_reservation
 from ppgen.plan import Plan
 from ppgen.sources import Generator
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import platform
 import signal
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -13,43 +15,73 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from ppgen.engines.base import OnEvent, Sampled
-from ppgen.engines.leases import Failure, ShardQueue
+from ppgen.engines.failures import Failure, Place
+from ppgen.engines.gpus import limit_gpu_memory
+from ppgen.engines.leases import Leases
 from ppgen.shards import Job, ShardCommit, Worker
 
 _GRACE_S = 10.0
+_LOOK_S = 1.0
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Slot:
+    """What a worker process is started on: its GPU by a name for CUDA_VISIBLE_DEVICES, and its share of it."""
+
+    number: int
+    gpu: str | None
+    share: float
+
+
+@dataclass(eq=False)
 class _Process:
-    """A worker process, the parent's end of its pipe, and the shards it holds."""
+    """A worker process, the parent's end of its pipe, and the shards it holds.
+
+    Attributes:
+        ready: whether its generator is loaded.
+        sampling: whether one of its shards is still being sampled.
+        failed: whether it raised: it gets nothing more and is replaced once it holds nothing.
+    """
 
     process: BaseProcess
     pipe: Connection
+    slot: _Slot
+    place: Place
+    ready: bool = False
     leased: list[int] = field(default_factory=list)
-    sampling: bool = False  # whether one of them is still being sampled
+    sampling: bool = False
+    failed: bool = False
 
 
 class ProcessPool:
-    """Spawned processes. A dead one loses its shards to the others and is replaced.
+    """Spawned processes. One that dies or raises loses its shards to the others and is replaced.
 
     Not `concurrent.futures`: there a killed child breaks the whole pool, and children outlive a killed parent.
+
+    Args:
+        count: processes.
+        gpus: names for CUDA_VISIBLE_DEVICES to spread them over; none where they work on the CPU.
     """
 
-    def __init__(self, job: Job, queue: ShardQueue, on_event: OnEvent, count: int) -> None:
-        self._job, self._queue, self._on_event = job, queue, on_event
+    def __init__(
+        self, job: Job, leases: Leases, on_event: OnEvent, count: int, gpus: Sequence[str] = ()
+    ) -> None:
+        self._job, self._leases, self._on_event = job, leases, on_event
         self._workers: list[_Process] = []
-        self._count = count
+        share = 1 / -(-count // len(gpus)) if gpus else 1.0
+        self._slots = [_Slot(k, gpus[k % len(gpus)] if gpus else None, share) for k in range(count)]
 
     def run(self) -> None:
-        """Until every shard is committed or has failed for good. Raises UserError."""
+        """Until every shard is committed or given up. Raises UserError."""
         try:
-            for _ in range(self._count):
-                self._start()
-            while self._queue or any(worker.leased for worker in self._workers):
+            while self._leases or any(worker.leased for worker in self._workers):
+                self._fill()
                 for worker in self._workers:
                     self._lease(worker)
-                for ready in wait([worker.pipe for worker in self._workers]):
+                for ready in wait([worker.pipe for worker in self._workers], _LOOK_S):
                     self._receive(next(worker for worker in self._workers if worker.pipe is ready))
+                for worker in [worker for worker in self._workers if worker.failed and not worker.leased]:
+                    self._remove(worker)
         except BaseException:
             for worker in self._workers:
                 worker.process.terminate()
@@ -57,55 +89,97 @@ class ProcessPool:
         finally:
             self._stop()
 
-    def _start(self) -> None:
+    def _fill(self) -> None:
+        """Start processes on free slots, as long as there is work for them."""
+        wanted = len(self._leases) + sum(len(worker.leased) for worker in self._workers)
+        taken = {worker.slot for worker in self._workers}
+        for slot in [slot for slot in self._slots if slot not in taken][: max(wanted - len(taken), 0)]:
+            self._start(slot)
+
+    def _start(self, slot: _Slot) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(self._job, theirs), daemon=True)
+        process = context.Process(target=_serve, args=(self._job, theirs, slot), daemon=True)
         process.start()
         theirs.close()  # so that the pipe ends when the child does
-        self._workers.append(_Process(process, ours))
+        device = self._job.source.device if slot.gpu is None else f"GPU {slot.gpu}"
+        place = Place(f"process {process.pid}", platform.node(), device)
+        self._workers.append(_Process(process, ours, slot, place))
+        self._leases.starting(place)
 
     def _lease(self, worker: _Process) -> None:
         """One shard being sampled and one being committed, at most."""
-        if self._queue and not worker.sampling and len(worker.leased) < 2:
-            shard = self._queue.lease()
-            worker.leased.append(shard)
-            worker.sampling = True
-            try:
-                worker.pipe.send(shard)
-            except OSError:
-                return  # it has died; wait() reports the broken pipe and _receive puts its shards back
+        if worker.failed or not worker.ready or worker.sampling or len(worker.leased) >= 2:
+            return
+        shard = self._leases.lease(worker.place)
+        if shard is None:
+            return
+        worker.leased.append(shard)
+        worker.sampling = True
+        try:
+            worker.pipe.send(shard)
+        except OSError:
+            return  # it has died; wait() reports the broken pipe and _receive puts its shards back
 
     def _receive(self, worker: _Process) -> None:
         """The next message of a worker; see :func:`_serve`."""
         try:
             kind, shard, content = worker.pipe.recv()
         except (EOFError, OSError):
-            self._replace(worker)
+            self._lose(worker)
             return
-        if kind == "sampled":
+        if kind == "ready":
+            worker.ready = True
+            self._leases.ready(worker.place)
+            self._leases.require_workers(self._more_than(worker))
+        elif kind == "sampled":
             self._on_event(Sampled(content))
         elif kind == "begun":
             worker.sampling = False
         elif kind == "committed":
             worker.leased.remove(shard)
-            self._queue.committed(shard, content)
+            self._leases.committed(worker.place, shard, content)
         elif shard is None:
-            content.raise_if_permanent(self._job.out)
-            raise RuntimeError(f"a worker could not start:\n{content.traceback}")
+            self._not_started(worker, content)
         else:
             worker.leased.remove(shard)
             worker.sampling = worker.sampling and kind != "failed in sampling"
-            self._queue.failed(shard, content)
+            worker.failed = True
+            self._leases.failed(worker.place, shard, content)
+            self._leases.require_workers(self._more_than(worker))
 
-    def _replace(self, worker: _Process) -> None:
-        """Put a dead worker's shards back and start another in its place."""
+    def _lose(self, worker: _Process) -> None:
+        """Put a dead worker's shards back."""
         worker.process.join(_GRACE_S)
-        self._workers.remove(worker)
+        why = f"its worker process died (exit code {worker.process.exitcode})"
         for shard in worker.leased:
-            self._queue.lost(shard, f"its worker process died (exit code {worker.process.exitcode})")
-        if self._queue:
-            self._start()
+            self._leases.lost(worker.place, shard, why)
+        worker.leased.clear()
+        if worker.ready:
+            self._remove(worker)
+        else:
+            self._not_started(
+                worker, f"a worker process died while it was starting (exit code {worker.process.exitcode})"
+            )
+
+    def _not_started(self, worker: _Process, failure: Failure | str) -> None:
+        self._leases.not_started(worker.place, failure, self._more_than(worker))
+        self._remove(worker)
+
+    def _more_than(self, worker: _Process) -> bool:
+        """Whether others are being started."""
+        return any(not other.ready for other in self._workers if other is not worker)
+
+    def _remove(self, worker: _Process) -> None:
+        """End a process that holds no shard; where its seat is quarantined the slot stays empty."""
+        worker.process.kill()
+        worker.process.join(_GRACE_S)
+        worker.pipe.close()
+        self._workers.remove(worker)
+        if self._leases.is_quarantined(worker.place):
+            self._slots.remove(worker.slot)
+        else:
+            self._leases.left(worker.place)
 
     def _stop(self) -> None:
         for worker in self._workers:
@@ -117,7 +191,7 @@ class ProcessPool:
                 worker.process.join()
 
 
-def _serve(job: Job, pipe: Connection) -> None:
+def _serve(job: Job, pipe: Connection, slot: _Slot) -> None:
     """Body of a worker process: shard numbers in; batches, commit records and failures out; the end of the pipe ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
@@ -135,7 +209,11 @@ def _serve(job: Job, pipe: Connection) -> None:
             send("failed", shard, Failure.of(error))
 
     try:
+        if slot.gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu  # before anything asks CUDA
+            limit_gpu_memory(slot.share)
         worker = Worker(job)
+        send("ready", None)
     except Exception as error:
         send("failed", None, Failure.of(error))
         return

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from ppcore.console import Progress
-from ppgen.engines.base import Committed, Event, Failed, Notice, Retried, Sampled, Workers
+from ppgen.engines.base import Committed, Event, Failed, Notice, Quarantined, Retried, Sampled, Workers
+from ppgen.engines.failures import last_line
 from ppgen.plan import Plan
 
 
@@ -24,8 +25,8 @@ class ProgressReporter:
             self._progress.advance(event.samples, self._note())
         elif isinstance(event, Retried):
             self._retried += 1
-            shard, reason = describe_shard(self._plan, event.shard), event.error.strip().splitlines()[-1]
-            say(f"{shard} failed in attempt {event.attempt} and is tried again: {reason}")
+            shard = describe_shard(self._plan, event.shard)
+            say(f"{shard} failed on {event.place} and is tried again: {last_line(event.error)}")
         elif isinstance(event, Failed):
             self._failed += 1
             say(f"{describe_shard(self._plan, event.shard)} FAILED for good:\n{event.error}")
@@ -35,6 +36,8 @@ class ProgressReporter:
         elif isinstance(event, Workers):
             self._workers = event
             self._progress.advance(0, self._note())
+        elif isinstance(event, Quarantined):
+            say(f"{event.name} {event.why} and gets no more shards: {event.error}")
         elif isinstance(event, Notice):
             say(event.text)
 

@@ -42,7 +42,9 @@ def run_job(job: Job, engine: Engine, conditions: Conditions | None) -> int:
             if len(pending) < plan.num_shards:
                 say(f"resuming: {plan.num_shards - len(pending)} of {plan.num_shards} shards are there")
             summary = _make_shards(job, engine, pending, store)
-            if summary.failed:
+            for place, error in summary.quarantined.items():
+                say(f"quarantined: {place}, whose last error was {error}")
+            if summary.failed or summary.abandoned:
                 _report_failures(plan, summary)
                 return 1
         took = f" in {format_duration(time.monotonic() - start)}" if pending else " (nothing was left to do)"
@@ -68,6 +70,8 @@ def _make_shards(job: Job, engine: Engine, pending: list[int], store: Store) -> 
 def _report_failures(plan: Plan, summary: Summary) -> None:
     shards = "; ".join(describe_shard(plan, shard) for shard in sorted(summary.failed)[:20])
     more = f"; {summary.abandoned} more were not tried" if summary.abandoned else ""
+    if summary.stopped:
+        say(f"stopped early: {summary.stopped}")
     say(
         f"{len(summary.failed)} of {plan.num_shards} shards failed: {shards}{more}; run the same command again to try them anew"
     )

@@ -20,7 +20,7 @@ from rig import fingerprints, stored, synth, synth_job
 
 from ppcore.errors import UserError
 from ppgen.engines.base import Committed, Event, Failed, Notice, OnEvent, Retried, Sampled, Summary, Workers
-from ppgen.engines.leases import Failure
+from ppgen.engines.failures import Failure
 from ppgen.plan.document import encode_plan
 from ppgen.sources.spec import SourceSpec
 from ppgen.upkeep.verify import verify_directory
@@ -29,7 +29,7 @@ ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from ppgen.engines.ray import RayEngine  # noqa: E402
-from ppgen.engines.ray_actor import WorkerActor  # noqa: E402
+from ppgen.engines.ray.actor import WorkerActor  # noqa: E402
 from ppgen.shards.worker import Job  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -182,7 +182,7 @@ def test_only_small_records_leave_a_worker(tmp_path: Path) -> None:
     job = synth_job(tmp_path / "out", spec=painter())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "plan.json").write_bytes(encode_plan(job.plan))
-    actor = WorkerActor(job, os.getcwd(), [])
+    actor = WorkerActor(job)
     answers = [actor.load(), actor.sample(1), actor.progress(), actor.commit(1), actor.sample(77)]
     assert answers[1:3] == [20, 20]
     assert isinstance(answers[4], Failure)
@@ -191,7 +191,7 @@ def test_only_small_records_leave_a_worker(tmp_path: Path) -> None:
 
 def test_a_machine_that_does_not_share_the_directory_is_told(tmp_path: Path) -> None:
     job = synth_job(tmp_path / "out", spec=painter())
-    answer = WorkerActor(job, os.getcwd(), []).load()
+    answer = WorkerActor(job).load()
     assert isinstance(answer, Failure)
     assert isinstance(answer.error, UserError)
     assert "share" in str(answer.error)
@@ -249,7 +249,7 @@ def test_sigterm_stops_a_local_ray_cleanly(tmp_path: Path) -> None:
 
 
 def test_an_address_where_nothing_answers() -> None:
-    from ppgen.engines.cluster import require_listener
+    from ppgen.engines.ray.cluster import require_listener
 
     require_listener("auto")
     with pytest.raises(UserError, match="nothing answers at --address"):

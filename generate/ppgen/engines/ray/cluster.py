@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -67,9 +67,10 @@ def make_reservation(device: str, cpus: float, gpus: float | None) -> Reservatio
     return Reservation(cpus, gpus)
 
 
-def capacity(reservation: Reservation) -> int:
-    """How many workers the live nodes can hold, were they free of other work."""
-    return sum(_fit(node["Resources"], reservation) for node in load_ray().nodes() if node["Alive"])
+def capacity(reservation: Reservation, without: Collection[str] = ()) -> int:
+    """How many workers the live nodes can hold, were they free of other work; `without` are ids of nodes that do not count."""
+    nodes = [node for node in load_ray().nodes() if node["Alive"] and node["NodeID"] not in without]
+    return sum(_fit(node["Resources"], reservation) for node in nodes)
 
 
 def _fit(resources: dict[str, float], reservation: Reservation) -> int:

@@ -1,21 +1,19 @@
-"""The Ray engine's actor: a worker on some machine of the cluster."""
+"""The inside of a worker on Ray: sampling, commits and progress, each in a thread of its own."""
 
 from __future__ import annotations
 
 import os
 import platform
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
 from ppcore.errors import UserError
 from ppcore.shards import PLAN
 from ppcore.storage import Store
-from ppgen.engines.leases import Failure
+from ppgen.engines.failures import Failure
+from ppgen.engines.gpus import limit_gpu_memory
 from ppgen.shards import Job, ShardCommit, Worker
-
-GROUPS = {"commit": 1, "progress": 1}  # threads beside the one that samples, for the methods of these names
 
 
 class WorkerActor:
@@ -26,20 +24,16 @@ class WorkerActor:
 
     Args:
         job: what to make.
-        folder: working directory of the driver, so that relative paths mean the same here.
-        path: import path of the driver, for the user's own modules.
+        gpu_share: of one GPU, 1 where the worker has whole ones.
     """
 
-    def __init__(self, job: Job, folder: str, path: Sequence[str]) -> None:
-        if os.path.isdir(folder):
-            os.chdir(folder)
-        sys.path.extend(entry for entry in path if entry not in sys.path)
-        self._job = job
+    def __init__(self, job: Job, gpu_share: float = 1.0) -> None:
+        self._job, self._gpu_share = job, gpu_share
         self._commits: dict[int, Future[ShardCommit]] = {}
         self._sampled = 0
 
-    def load(self) -> str | Failure:
-        """Load the generator; returns who this is."""
+    def load(self) -> Failure | None:
+        """Load the generator."""
         return _attempt(self._load)
 
     def sample(self, shard: int) -> int | Failure:
@@ -54,16 +48,15 @@ class WorkerActor:
         """Samples of the present shard so far."""
         return self._sampled
 
-    def _load(self) -> str:
-        here = f"{platform.node()} (process {os.getpid()})"
+    def _load(self) -> None:
         store = Store(self._job.out)
         if store.is_local and not store.exists(PLAN):
             raise UserError(
-                f"{here} does not see the directory {os.path.abspath(self._job.out)} of this run; give an --out that all machines "
-                f"of the cluster share, a shared file system or a URL"
+                f"{platform.node()} does not see the directory {os.path.abspath(self._job.out)} of this run; give an --out that all "
+                f"machines of the cluster share, a shared file system or a URL"
             )
+        limit_gpu_memory(self._gpu_share)
         self._worker = Worker(self._job)
-        return here
 
     def _sample(self, shard: int) -> int:
         self._sampled = 0

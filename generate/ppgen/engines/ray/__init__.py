@@ -1,0 +1,7 @@
+"""The engine on Ray: the cluster as it is found, the driver's scheduler, and the actor on the other side."""
+
+from ppgen.engines.ray.cluster import check_reservation
+from ppgen.engines.ray.engine import RayEngine
+from ppgen.engines.ray.scheduler import WorkerRange
+
+__all__ = ["RayEngine", "WorkerRange", "check_reservation"]
