@@ -38,6 +38,8 @@ _SECRET_NAME = re.compile(r"secret|token|passw|signature|credential|access_?key|
 _OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 1}}}
 }
+# s3fs asks for the size of every object before it reads it, unless it is to read it in one piece.
+_WHOLE: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 1}}
 _log = logging.getLogger(__name__)
 
 
@@ -70,6 +72,7 @@ class Remote:
                 f"cannot open {protocol}:// paths ({error}); install the fsspec package for it, "
                 f"for example pip install 'pptransfer[s3]'"
             ) from error
+        self._whole = _WHOLE.get(protocol, {})
         self.url, self.filesystem, self._base = url, filesystem, str(base).rstrip("/")
 
     def key(self, name: str) -> str:
@@ -112,6 +115,11 @@ class Remote:
             pause = min(_FIRST_DELAY_S * 2 ** (failures - 1), _LAST_DELAY_S)
             time.sleep(pause * random.uniform(0.5, 1.5))
 
+    def read(self, name: str) -> bytes:
+        """The whole object. Raises FileNotFoundError."""
+        data: bytes = self.call("cat_file", self.key(name), **self._whole)
+        return data
+
     def sizes(self, name: str) -> dict[str, int]:
         """Base names of the objects directly below `name` with their bytes, from one listing."""
         try:
@@ -134,7 +142,7 @@ class Remote:
         except (NotImplementedError, TypeError):
             if not self.call("exists", self.key(name)):
                 self.call("pipe_file", self.key(name), data, moved=len(data))
-        return bool(self.call("cat_file", self.key(name)) == data)  # some stores ignore the condition
+        return self.read(name) == data  # some stores ignore the condition
 
     def _once(self, method: str, args: tuple[Any, ...], options: dict[str, Any], seconds: float) -> Any:
         from fsspec.asyn import AsyncFileSystem, sync  # heavy: likewise

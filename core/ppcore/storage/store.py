@@ -70,7 +70,7 @@ class Store:
             path = self._inside(name)
             require_file(path, limit)
             return path.read_bytes()
-        return self._remote.call("cat_file", self._remote.key(name))
+        return self._remote.read(name)
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
         """`length` bytes from `start` on, fewer at the end of the object. Raises FileNotFoundError."""
