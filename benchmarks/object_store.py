@@ -101,7 +101,7 @@ def server(folder: Path, latency_ms: float) -> Iterator[dict[str, str]]:
     """A server with the folder's files; yields the environment that leads S3 clients to it."""
     command = [
         sys.executable,
-        str(HERE / "s3_server.py"),
+        str(HERE / "servers" / "s3.py"),
         "--load",
         str(folder),
         "--latency-ms",

@@ -2,7 +2,7 @@
 
 moto's server takes longer for a request than the client does, so that it would be what is measured.
 
-    python benchmarks/s3_server.py --load DIR --latency-ms 5         # DIR's files as the bucket `bench`; prints its URL
+    python benchmarks/servers/s3.py --load DIR --latency-ms 5         # DIR's files as the bucket `bench`; prints its URL
 """
 
 from __future__ import annotations
