@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,10 +11,16 @@ from pydantic import ConfigDict, Field
 
 from ppcore.errors import UserError
 from ppcore.images import MAX_SIDE
-from ppcore.storage import read_json
+from ppcore.storage import read_json, require_inside
 
 EMBEDDED = Path(__file__).parent / "embedded"
 KIT_FILE = "kit.json"
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_PUBLISHED = re.compile(r"(timm/)?\w[\w.-]*")
+
+
+_Text = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,11 @@ class Kit:
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
-    name: str
-    family: str
-    generator: str
-    classifier: str
-    licence: str
+    name: _Text
+    family: _Text
+    generator: _Text
+    classifier: _Text
+    licence: _Text
     commercial: bool
     resolution: Annotated[int, Field(ge=1, le=MAX_SIDE)]
     channels: Annotated[int, Field(ge=1, le=3)] = 3
@@ -117,6 +124,7 @@ def get_kit(source: str) -> Kit:
 
 
 def _read_kit(folder: Path, name: str) -> Kit:
+    require_inside(folder, KIT_FILE)
     try:
         kit = read_json(folder / KIT_FILE, Kit)
     except (OSError, ValueError) as error:
@@ -126,15 +134,40 @@ def _read_kit(folder: Path, name: str) -> Kit:
     return replace(
         kit,
         name=name or kit.name,
-        generator=_locate(folder, kit.generator),
-        classifier=_locate(folder, kit.classifier),
+        classifier=_locate(folder, kit.classifier, published=True),
+        generator=_locate(
+            folder,
+            kit.generator,
+            code=kit.family == "callable",
+            pinned=_COMMIT.fullmatch(kit.revision or "") is not None,
+        ),
     )
 
 
-def _locate(folder: Path, path: str) -> str:
-    """Where a part is: below the kit's folder when it is there; else it is a name, of a hub repository say."""
-    if Path(path).is_absolute() or ".." in Path(path).parts:
+def _locate(
+    folder: Path, part: str, *, code: bool = False, pinned: bool = False, published: bool = False
+) -> str:
+    """Where a part is: below the kit's folder when it is there, else it is a name that means the same everywhere.
+
+    Args:
+        code: it may be `module:callable`; whether that runs is decided where it is loaded.
+        pinned: it may be a hub repository, whose commit the kit names.
+        published: it may be a classifier that torchvision or timm publish.
+
+    Raises:
+        UserError: it is neither, or leads out of the folder.
+    """
+    if Path(part).is_absolute() or ".." in Path(part).parts:
         raise UserError(
-            f"{folder / KIT_FILE} names {path!r}, outside its folder; put that part into the folder"
+            f"{folder / KIT_FILE} names {part!r}, outside its folder; put that part into the folder"
         )
-    return str(folder / path) if path and (folder / path).exists() else path
+    require_inside(folder, part)
+    if not part or (folder / part).exists():
+        return str(folder / part) if part else ""
+    named = (code and ":" in part) or (pinned and _REPOSITORY.fullmatch(part))
+    if not (named or (published and _PUBLISHED.fullmatch(part))) or (not code and Path(part).exists()):
+        raise UserError(
+            f"{folder / KIT_FILE} names {part!r}, which is not in its folder; expected a part in the folder, a hub repository with the "
+            "40 digits of its commit as revision, or a classifier of torchvision or timm"
+        )
+    return part

@@ -58,6 +58,11 @@ def is_remembered(words: tuple[str, ...]) -> bool:
         return False
 
 
+def target_words(fingerprint: str, target: str) -> tuple[str, ...]:
+    """What ppgen remembers of a target that was typed for a pseudo directory, so that pptrain may open it from the directory's plan."""
+    return ("target", fingerprint, target)
+
+
 def _code_words(name: str) -> tuple[str, ...]:
     """What identifies a callable's code: its name and its module's file; nothing where there is no such file."""
     file = _module_file(name.partition(":")[0])

@@ -38,6 +38,34 @@ def test_parts_lie_in_the_kits_folder_or_are_names(tmp_path: Path) -> None:
     assert (kit.generator, kit.classifier) == (str(tmp_path / "generator"), "resnet50")
 
 
+def test_names_mean_the_same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kit's hub repository has a commit; what lies in the working directory is none of its parts."""
+    kit = get_kit(write(tmp_path, generator="owner/name", revision="a" * 40, classifier="timm/resnet18.a1"))
+    assert (kit.generator, kit.classifier) == ("owner/name", "timm/resnet18.a1")
+    assert get_kit(write(tmp_path, family="callable", generator="m:f")).generator == "m:f"
+    (tmp_path / "work" / "resnet18").mkdir(parents=True)
+    (tmp_path / "work" / "owner" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+    for change in (
+        {"generator": "owner/name", "revision": "main"},
+        {"generator": "owner/name", "revision": "a" * 40},
+        {"generator": "m:f"},
+        {"classifier": "resnet18"},
+        {"classifier": "resnet50@weights.pth"},
+        {"classifier": "m:f@weights.pth"},
+    ):
+        with pytest.raises(UserError, match="not in its folder"):
+            get_kit(write(tmp_path, **change))
+
+
+def test_links_out_of_a_kit_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "kit"
+    folder.mkdir()
+    (folder / "generator").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="symbolic link out of"):
+        get_kit(write(folder))
+
+
 @pytest.mark.parametrize("path", ["../secret", "/etc", "a/../../b"])
 @pytest.mark.parametrize("part", ["generator", "classifier"])
 def test_parts_outside_are_refused(tmp_path: Path, part: str, path: str) -> None:
@@ -53,6 +81,7 @@ def test_parts_outside_are_refused(tmp_path: Path, part: str, path: str) -> None
         {"class_names": "abc"},
         {"code": "os:system"},
         {"name": None},
+        {"name": "\x1b[2J"},
     ],
 )
 def test_what_is_no_kit_is_refused_in_words(tmp_path: Path, change: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from ppgen.plan import PseudoRequest, Settings, SynthRequest, build_pseudo_plan,
 from ppgen.plan.plan import Plan
 from ppgen.shards.state import read_plan
 from ppgen.shards.worker import Job, Worker
+from ppgen.sources.planned import Typed, is_own, planned_spec
 from ppgen.sources.spec import SourceSpec
 
 SYNTH = [
@@ -78,7 +79,8 @@ def stored(out: Path | str) -> tuple[Store, Plan]:
 def worker_of(out: Path) -> Worker:
     """A worker on an existing directory."""
     _, plan = stored(out)
-    return Worker(Job(plan, str(out), SourceSpec.from_hint(plan.load, "cpu")))
+    typed, own = Typed(str(plan.load["source"]), trust_code=True), is_own(plan.fingerprint)
+    return Worker(Job(plan, str(out), planned_spec(plan.load, typed, "cpu", own=own)))
 
 
 def make_classifier(folder: Path, num_classes: int = 10) -> Path:

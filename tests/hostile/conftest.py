@@ -11,7 +11,7 @@ import pytest
 HERE = Path(__file__).parent
 for folder in (HERE, HERE.parent / "generate"):
     if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+        sys.path.append(str(folder))  # behind other folders, whose tests import their own conftest
 
 from traps import Trap, Watch  # noqa: E402
 

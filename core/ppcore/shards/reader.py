@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ppcore.errors import UserError
-from ppcore.shards.layout import FORMAT, INDEX, KINDS, PLAN, VERSION, meta_path, most_bytes, sample_key
+from ppcore.shards.layout import FORMAT, INDEX, KINDS, PLAN, READABLE, meta_path, most_bytes, sample_key
 from ppcore.shards.schema import Index, PlanHeader, ShardRef
 from ppcore.shards.tars import RawSample, iter_tar
 from ppcore.shards.ustar import TAR_BLOCK
@@ -172,9 +172,10 @@ def _require_readable(plan: dict[str, Any], root: str, kind: str | None) -> None
         raise UserError(
             f"{root}/plan.json was not written by ppgen; point at a directory made by ppgen synth or ppgen pseudo"
         )
-    if plan.get("version") != VERSION:
+    if plan.get("version") not in READABLE:
+        known = " and ".join(map(str, READABLE))
         raise UserError(
-            f"{root} has shard format version {plan.get('version')!r}, this program reads {VERSION}; use the matching version"
+            f"{root} has shard format version {plan.get('version')!r}, this program reads {known}; use the matching version"
         )
     if kind is not None and plan["kind"] != kind:
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,8 +26,14 @@ def read_cars() -> Splits:
     return read_files(CARS_DATASET)
 
 
+_PINNED = re.compile(r"hf://datasets/[\w.-]+/[\w.-]+@[0-9a-f]{40}")
 NAMED: dict[str, Callable[[], Splits]] = {"digits": read_digits, "cars": read_cars}
 """Targets known by name."""
+
+
+def may_be_named(spec: str) -> bool:
+    """Whether a directory that someone else made may name this target: one known by name, or a data set of the hub at a commit."""
+    return spec in NAMED or _PINNED.fullmatch(spec) is not None
 
 
 def load_target(spec: str) -> Target:

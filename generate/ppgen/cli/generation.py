@@ -137,6 +137,7 @@ def _open_source(options: SynthOptions | PseudoOptions) -> tuple[SourceSpec, Gen
         sampling=parse_settings(chosen.sampling or [], "steps=20"),
         revision=chosen.revision,
         trust_remote_code=chosen.trust_remote_code,
+        trust_code=chosen.trust_code,
         classifier=chosen.classifier,
         class_map=None if chosen.class_map is None else read_mapping(chosen.class_map),
     )

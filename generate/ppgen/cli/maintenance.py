@@ -11,13 +11,13 @@ from ppcore.shards import ShardSet
 from ppcore.storage import Store
 from ppgen import upkeep
 from ppgen.cli import generation
-from ppgen.cli.options import ExtendOptions
+from ppgen.cli.options import ExtendOptions, PlannedOptions
 from ppgen.engines import default_threads, prepare_job
 from ppgen.generators import open_generator
 from ppgen.plan import MergedPlan, Plan
 from ppgen.quality import QUALITY, ReportRequest, assess, summary_rows, write_report
 from ppgen.shards import Job, Worker, read_any_plan, read_plan, require_writable
-from ppgen.sources import SourceSpec
+from ppgen.sources import SourceSpec, Typed, is_own, planned_spec
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Regeneration:
 
     samples: int
     seed: int
-    source: str | None
+    planned: PlannedOptions
     device: str
 
 
@@ -36,7 +36,7 @@ def extend(directory: str, options: ExtendOptions) -> int:
     plan = read_plan(store)
     grown = upkeep.grow_plan(plan, options.per_class, options.per_image, options.count)
     require_writable(store)
-    spec = SourceSpec.from_hint(plan.load, options.device, options.source)
+    spec = _planned(plan, options.planned, options.device)
     threads = options.engine_options.threads or default_threads(plan)
     generator = open_generator(spec)
     if grown != plan:
@@ -92,13 +92,19 @@ def verify(directory: str, again: Regeneration, *, repair: bool) -> int:
 
 def _regenerate(store: Store, plan: Plan, again: Regeneration, found: upkeep.Report) -> int:
     """Sample some images again and add what differs to what was found. Returns how many."""
-    spec = SourceSpec.from_hint(plan.load, again.device, again.source)
+    spec = _planned(plan, again.planned, again.device)
     worker = Worker(Job(plan, store.root, spec, default_threads(plan)))
     compared = upkeep.regenerate_samples(worker, store, again.samples, again.seed)
     worker.close()
     for shard, problems in compared.shards.items():
         found.shards[shard].extend(problems)
     return compared.checked
+
+
+def _planned(plan: Plan, options: PlannedOptions, device: str) -> SourceSpec:
+    """How to load what a plan was made with, as far as the plan may say so and the options say the rest."""
+    typed = Typed(options.source, options.classifier, options.trust_code)
+    return planned_spec(plan.load, typed, device, own=is_own(plan.fingerprint))
 
 
 def report(request: ReportRequest, out: str) -> None:

@@ -16,7 +16,22 @@ ENGINES = ("inline", "ray")
 
 Directory = Annotated[str, typer.Argument(help="Shard directory, path or URL.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-MovedSource = Annotated[str | None, typer.Option(help="Where the source is now, if it has moved.")]
+MovedSource = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the source is now, or the code that the plan names [default: as the plan says]."
+    ),
+]
+PlannedClassifier = Annotated[
+    str | None,
+    typer.Option("--classifier", help="Likewise, the source classifier [default: as the plan says]."),
+]
+TrustCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code", help="Run the code (module:callable) that a kit, a model directory or a plan names."
+    ),
+]
 ClassifierName = Annotated[
     str | None, typer.Option("--classifier", help="Source classifier [default: the kit's].")
 ]
@@ -132,6 +147,7 @@ class SourceOptions:
     ] = None
     revision: Annotated[str | None, typer.Option(help="Commit of a hub repository.")] = None
     trust_remote_code: Annotated[bool, typer.Option(help="Run code that ships with a model.")] = False
+    trust_code: TrustCode = False
     allow_licence: AllowLicence = None
 
 
@@ -198,13 +214,22 @@ class EstimateOptions:
 
 
 @dataclass(frozen=True)
+class PlannedOptions:
+    """What a directory's plan may not name by itself (see :mod:`ppgen.sources.planned`)."""
+
+    source: MovedSource = None
+    classifier: PlannedClassifier = None
+    trust_code: TrustCode = False
+
+
+@dataclass(frozen=True)
 class ExtendOptions:
     """The options of `ppgen extend`."""
 
     per_class: Annotated[int | None, typer.Option(help="Synth: new total of every class.")] = None
     per_image: Annotated[int | None, typer.Option(help="Pseudo: new total for every target image.")] = None
     count: Annotated[int | None, typer.Option(help="Pseudo: new total of samples.")] = None
-    source: MovedSource = None
+    planned: PlannedOptions = PlannedOptions()
     device: Device = "auto"
     engine_options: EngineOptions = EngineOptions()
 

@@ -8,7 +8,15 @@ import typer
 
 from ppcore.errors import UserError, require_positive
 from ppgen.cli.flatten import flatten
-from ppgen.cli.options import ClassifierName, Device, Directory, ExtendOptions, MovedSource
+from ppgen.cli.options import (
+    ClassifierName,
+    Device,
+    Directory,
+    ExtendOptions,
+    MovedSource,
+    PlannedOptions,
+    TrustCode,
+)
 
 tools = typer.Typer()
 
@@ -34,12 +42,14 @@ def merge(
 
 
 @tools.command()
+@flatten
 def verify(
     directory: Directory,
+    *,
     regenerate: Annotated[int, typer.Option(help="Sample so many random images again and compare them.")] = 0,
     repair: Annotated[bool, typer.Option("--repair", help="Queue bad shards to be made again.")] = False,
     seed: Annotated[int, typer.Option(help="Chooses the images to sample again.")] = 0,
-    source: MovedSource = None,
+    planned: PlannedOptions,
     device: Device = "auto",
 ) -> None:
     """Check a shard directory: plan, tars, parquet files, checksums, labels. Exit status 1 when something is wrong."""
@@ -47,7 +57,7 @@ def verify(
         raise UserError(f"--regenerate is {regenerate}; give 0 or more")
     from ppgen.cli import maintenance  # loads torch: --help must answer at once
 
-    again = maintenance.Regeneration(regenerate, seed, source, device)
+    again = maintenance.Regeneration(regenerate, seed, planned, device)
     _exit(maintenance.verify(directory, again, repair=repair))
 
 
@@ -58,7 +68,7 @@ def report(
     reference: Annotated[
         str | None,
         typer.Option(
-            help="Shard directory or target to measure distances to [default: a pseudo set's target]."
+            help="Shard directory or target to measure distances to, or none [default: a pseudo set's target]."
         ),
     ] = None,
     uniform: Annotated[
@@ -66,6 +76,7 @@ def report(
     ] = None,
     classifier: ClassifierName = None,
     source: MovedSource = None,
+    trust_code: TrustCode = False,
     samples: Annotated[int, typer.Option(help="Most images to look at in each set.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Chooses them.")] = 0,
     device: Device = "auto",
@@ -76,7 +87,13 @@ def report(
     from ppgen.cli import maintenance  # loads torch: --help must answer at once
 
     request = maintenance.ReportRequest(
-        directory, reference, uniform, classifier, source, samples, seed, device
+        directory,
+        reference,
+        uniform,
+        maintenance.Typed(source, classifier, trust_code),
+        samples,
+        seed,
+        device,
     )
     maintenance.report(request, out or directory)
 

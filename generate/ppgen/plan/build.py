@@ -16,6 +16,7 @@ from ppgen.sources import (
     automatic_batch_size,
     describe_classifier,
     describe_source,
+    is_commit,
     open_classifier,
     source_kit,
 )
@@ -106,7 +107,7 @@ def _common(
     per_shard = settings.samples_per_shard or max(batch, min(_MAX_SHARD, batches * batch))
     return {
         "source": json.loads(canonical_json(describe_source(generator, spec))),
-        "load": spec.hint() if target is None else {**spec.hint(), "target": target},
+        "load": _load(generator, spec, target),
         "seed": settings.seed,
         "batch_size": min(batch, per_shard, segment.samples),
         "samples_per_shard": per_shard,
@@ -115,3 +116,9 @@ def _common(
         "channels": generator.channels,
         "redraw": None if settings.drop_below is None else {"below": settings.drop_below, "draws": MAX_DRAWS},
     }
+
+
+def _load(generator: Generator, spec: SourceSpec, target: str | None) -> dict[str, Any]:
+    """How later commands load the source, a hub repository at the commit that was used."""
+    told = spec.hint() if target is None else {**spec.hint(), "target": target}
+    return {**told, "revision": generator.revision} if is_commit(generator.revision) else told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ppgen.plan.plan import Plan
@@ -10,10 +11,11 @@ from ppgen.plan.plan import Plan
 def plan_differences(stored: Plan, request: Plan) -> list[str]:
     """What differs between a stored plan and a new request, as `field old -> new`; empty when they are the same.
 
-    Segments are compared by their sum, so that a directory that was extended to 2,600 a class is the same as one
-    requested with 2,600 at once.
+    Where the source was loaded from may differ, and the version of the format: they decide no byte. Segments are compared by their
+    sum, so that a directory that was extended to 2,600 a class is the same as one requested with 2,600 at once.
     """
-    old, new = _flatten(_as_requested(stored)), _flatten(_as_requested(request))
+    old = _flatten(_as_requested(stored))
+    new = _flatten(_as_requested(replace(request, version=stored.version)))
     return [
         f"{name} {_shorten(old.get(name))} -> {_shorten(new.get(name))}"
         for name in sorted(old.keys() | new.keys())
@@ -23,7 +25,7 @@ def plan_differences(stored: Plan, request: Plan) -> list[str]:
 
 def _as_requested(plan: Plan) -> dict[str, Any]:
     """The plan in the words of the request: planned totals and not segments."""
-    content = plan.identity()
+    content = plan.content()
     del content["segments"]
     if plan.kind == "synth":
         content["per_class"] = plan.per_class

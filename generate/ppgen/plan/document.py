@@ -10,15 +10,17 @@ from pydantic import ConfigDict, Field
 
 from ppcore.errors import UserError
 from ppcore.images import MAX_SIDE
-from ppcore.shards import FORMAT, VERSION
+from ppcore.shards import FORMAT, READABLE, VERSION
 from ppcore.storage import decode
 from ppgen.plan.conditions import Mode
 from ppgen.plan.encoding import ImageFormat
 from ppgen.plan.merged_plan import MergedPlan
 from ppgen.plan.plan import MAX_SAMPLES, Plan, Segment
 from ppgen.plan.validation import validate_plan
+from ppgen.sources import Load
 
 _EXACTLY, _AT_LEAST = ConfigDict(extra="forbid"), ConfigDict(extra="ignore")
+Name = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 _OfAShard = Annotated[int, Field(ge=1, le=10**7)]
 
 
@@ -36,7 +38,7 @@ class _Header:
 class _Source:
     __pydantic_config__ = _AT_LEAST
 
-    name: str
+    name: Name
     class_names: Annotated[list[str], Field(min_length=1)]
     licence: str = ""
     revision: str = ""
@@ -56,7 +58,7 @@ class _Encoding:
 class _Target:
     __pydantic_config__ = _AT_LEAST
 
-    name: str
+    name: Name
     images: Annotated[int, Field(ge=1, le=MAX_SAMPLES)]
 
 
@@ -93,9 +95,9 @@ class _Document:
     segments: tuple[Segment, ...]
     score: dict[str, Any] | None = None
     redraw: _Redraw | None = None
-    load: dict[str, Any]
+    load: Load
     format: str
-    version: int
+    version: Literal[1, 2]
     samples: int
     fingerprint: str
 
@@ -128,7 +130,7 @@ def encode_plan(plan: Plan | MergedPlan) -> bytes:
 
 def _plan_content(plan: Plan) -> dict[str, Any]:
     return {
-        **plan.identity(),
+        **plan.content(),
         "load": plan.load,
         "samples": plan.samples,
         "fingerprint": plan.fingerprint,
@@ -185,9 +187,9 @@ def decode_any_plan(data: bytes, where: str) -> Plan | MergedPlan:
         header = decode(_Header, json.dumps(content))
         if header.format != FORMAT:
             raise ValueError(f"format {header.format!r}")
-        if header.version != VERSION:
+        if header.version not in READABLE:
             raise UserError(
-                f"{where} is a plan of version {header.version!r}, this ppgen writes version {VERSION}; "
+                f"{where} is a plan of version {header.version!r}, this ppgen reads versions {' and '.join(map(str, READABLE))}; "
                 f"use the ppgen that made it or another --out"
             )
         if not header.merged:

@@ -71,7 +71,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides a byte of the output, and nothing else (no path, engine, device or worker count).
+    """Everything that decides a byte of the output, and `load`; no engine, device or worker count.
 
     Attributes:
         kind: "synth" or "pseudo".
@@ -89,7 +89,8 @@ class Plan:
         score: description of the classifier that scores the samples, None when they are not scored.
         redraw: {"below": confidence, "draws": at most so many of a sample}, None when every sample is kept (see
             :mod:`ppgen.shards.redraw`).
-        load: how the source was loaded (paths, options); a memo for later commands, no part of the plan's identity.
+        load: how the source was loaded (paths, options), for later commands; it decides no byte of the samples.
+        version: of the format; since version 2 the fingerprint covers `load`.
     """
 
     kind: str
@@ -106,7 +107,7 @@ class Plan:
     condition: dict[str, Any] | None = None
     score: dict[str, Any] | None = None
     redraw: dict[str, Any] | None = None
-    load: dict[str, Any] = field(default_factory=dict, compare=False)
+    load: dict[str, Any] = field(default_factory=dict)
     format: str = FORMAT
     version: int = VERSION
 
@@ -193,8 +194,8 @@ class Plan:
 
     # ---- identity
 
-    def identity(self) -> dict[str, Any]:
-        """The plan's identity in JSON types."""
+    def content(self) -> dict[str, Any]:
+        """What decides the bytes of the samples, in JSON types."""
         content = json.loads(json.dumps(asdict(self)))
         del content["load"]
         return content
@@ -202,7 +203,7 @@ class Plan:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) of the canonical JSON of the whole plan."""
-        return _sha256(self.identity())
+        return _sha256(self.content() if self.version == 1 else {**self.content(), "load": self.load})
 
     def shard_fingerprint(self, shard: int) -> str:
         """sha256 (hex) of all that decides this shard's bytes: the plan without the other segments."""
@@ -211,7 +212,7 @@ class Plan:
     def _segment_fingerprint(self, segment: Segment) -> str:
         known: dict[Segment, str] = self.__dict__.setdefault("_fingerprints", {})
         if segment not in known:
-            known[segment] = _sha256({**self.identity(), "segments": [asdict(segment)]})
+            known[segment] = _sha256({**self.content(), "segments": [asdict(segment)]})
         return known[segment]
 
     def with_conditions(self, sha256: str) -> Plan:

@@ -10,8 +10,18 @@ from ppcore.errors import UserError
 from ppcore.shards import PLAN, ShardSet
 from ppcore.storage import Store
 from ppcore.targets import Target, load_target
+from ppgen.plan import MergedPlan, Plan
 from ppgen.quality.features import has_features
-from ppgen.sources import SourceSpec, describe_classifier, open_classifier
+from ppgen.shards import read_any_plan
+from ppgen.sources import (
+    NONE,
+    Typed,
+    describe_classifier,
+    is_own,
+    open_classifier,
+    planned_classifier,
+    planned_target,
+)
 
 
 @dataclass(frozen=True)
@@ -20,18 +30,16 @@ class ReportRequest:
 
     Attributes:
         directory: finished shard directory.
-        reference: shard directory or target spec to measure distances to; by default a pseudo set's own target.
+        reference: shard directory or target spec to measure distances to, or `none`; by default a pseudo set's own target.
         uniform: synth directory, or pseudo directory of uniform conditions, to set beside the samples.
-        classifier: source classifier; by default the one the directory was made with.
-        source: where the source is now, if it has moved.
+        typed: the source and its classifier; by default those that the directory was made with.
         samples: most images to measure of each set.
     """
 
     directory: str
     reference: str | None = None
     uniform: str | None = None
-    classifier: str | None = None
-    source: str | None = None
+    typed: Typed = field(default_factory=Typed)
     samples: int = 10_000
     seed: int = 0
     device: str = "auto"
@@ -52,12 +60,15 @@ class Inputs:
 def open_inputs(request: ReportRequest) -> Inputs:
     """Raises UserError where something that was asked for by name cannot be had or does not fit."""
     shards = ShardSet.open(request.directory)
+    plan = _first_plan(request.directory)
     uniform = None if request.uniform is None else _open_uniform(shards, request.uniform)
     notes: list[str] = []
-    classifier = _open_classifier(shards, request, notes)
-    target = _open_target(shards, notes) if shards.kind == "pseudo" else None
+    classifier = _open_classifier(shards, plan, request, notes)
+    target = _open_target(plan, request.reference, notes) if shards.kind == "pseudo" else None
     reference: ShardSet | Target | None = target
-    if request.reference is not None:
+    if request.reference == NONE:
+        reference = None
+    elif request.reference is not None:
         reference = _open_reference(request.reference)
     if uniform is not None and reference is None:
         raise UserError("--uniform is set beside the samples against a reference; give one with --reference")
@@ -72,38 +83,52 @@ def open_inputs(request: ReportRequest) -> Inputs:
     return Inputs(shards, uniform, classifier, reference, target, notes)
 
 
-def _open_classifier(shards: ShardSet, request: ReportRequest, notes: list[str]) -> Classifier | None:
-    """The named classifier, or the one the directory was made with where it can be had."""
-    load = dict(shards.plan.get("load") or {})
-    if request.classifier is not None:
-        load["classifier"] = request.classifier
-    if not load.get("source"):
-        load["source"] = shards.plan["source"]["name"]
-    spec = SourceSpec.from_hint(load, request.device, request.source)
+def _first_plan(directory: str) -> Plan:
+    """The plan of a directory, of a merged one that of its first part; its fingerprint fits."""
+    plan = read_any_plan(Store(directory))
+    return plan.parts[0].plan if isinstance(plan, MergedPlan) else plan
+
+
+def _open_classifier(
+    shards: ShardSet, plan: Plan, request: ReportRequest, notes: list[str]
+) -> Classifier | None:
+    """The named classifier, or the one the directory was made with where it can be had.
+
+    Raises:
+        UserError: what was typed cannot be had, or the plan names what has to be typed.
+    """
+    typed = request.typed
+    if typed.classifier == NONE:
+        notes.append("No figures of the source classifier: they were not asked for.")
+        return None
+    spec = planned_classifier(plan.load, typed, request.device, own=is_own(plan.fingerprint))
     try:
         classifier = open_classifier(spec, shards.num_classes, shards.class_names)
     except UserError as error:
-        if request.classifier is not None or request.source is not None:
+        if typed.classifier is not None or typed.source is not None:
             raise
         # The reason may hold paths of this machine, which are nobody else's business; the notes are published.
         print(f"note: {error}", file=sys.stderr)
         notes.append("No figures of the source classifier: it could not be had.")
         return None
-    planned = (shards.plan.get("condition") or {}).get("classifier") or shards.plan.get("score")
+    planned = (plan.condition or {}).get("classifier") or plan.score
     if planned and planned["sha256"] != describe_classifier(classifier)["sha256"]:
         notes.append("The classifier of these figures is not the one that the directory was made with.")
     return classifier
 
 
-def _open_target(shards: ShardSet, notes: list[str]) -> Target | None:
-    """The target that conditioned a pseudo set, where it still is."""
-    name = (shards.plan.get("load") or {}).get("target") or shards.plan["target"]["name"]
+def _open_target(plan: Plan, typed: str | None, notes: list[str]) -> Target | None:
+    """The target that conditioned a pseudo set, where it still is and nothing else was typed in its place."""
+    assert plan.target is not None
+    name = str(plan.target["name"])
+    spec = planned_target(plan.load, name, typed, own=is_own(plan.fingerprint))
+    if spec is None:
+        notes.append(f"The target {name} was not looked for; something else was named with --reference.")
+        return None
     try:
-        return load_target(str(name))
+        return load_target(spec)
     except UserError:
-        notes.append(
-            f"The target {shards.plan['target']['name']} is not where it was; name it with --reference for distances to it."
-        )
+        notes.append(f"The target {name} is not where it was; name it with --reference for distances to it.")
         return None
 
 

@@ -7,6 +7,7 @@ import platform
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -19,7 +20,14 @@ from ppgen.shards.commit import Duration, ShardCommit, library_versions, stored_
 from ppgen.shards.pack import Samples, pack
 from ppgen.shards.redraw import count_redrawn
 from ppgen.shards.sampler import OnBatch, Sampler
-from ppgen.sources import Generator, SourceSpec, choose_device, describe_source, open_classifier
+from ppgen.sources import (
+    Generator,
+    SourceSpec,
+    choose_device,
+    describe_classifier,
+    describe_source,
+    open_classifier,
+)
 
 SMALL_SIDE = 64  # up to this many pixels a side one CPU thread a process is fastest
 
@@ -66,6 +74,7 @@ class Worker:
             conditions = Conditions.from_parquet(self.store.read(CONDITIONS), job.plan)
         if job.plan.score:
             classifier = open_classifier(job.source, job.plan.num_classes, job.plan.source["class_names"])
+            _require_same("classifier", describe_classifier(classifier), job.plan.score)
         self._sampler = Sampler(job.plan, generator, conditions, classifier)
         self._finisher = ThreadPoolExecutor(1, "commit")
 
@@ -133,10 +142,14 @@ class Worker:
 
 def _require_planned(generator: Generator, job: Job) -> None:
     """Refuse a source other than the plan's."""
-    here, planned = json.loads(canonical_json(describe_source(generator, job.source))), job.plan.source
+    _require_same("generator", describe_source(generator, job.source), job.plan.source)
+
+
+def _require_same(what: str, description: dict[str, Any], planned: dict[str, Any]) -> None:
+    here = json.loads(canonical_json(description))
     differing = sorted(key for key in here.keys() | planned.keys() if here.get(key) != planned.get(key))
     if differing:
         raise UserError(
-            f"the generator loaded on {platform.node()} is not the one of the plan (they differ in {', '.join(differing)}); "
+            f"the {what} loaded on {platform.node()} is not the one of the plan (they differ in {', '.join(differing)}); "
             f"give every machine the same weights and settings"
         )

@@ -4,27 +4,47 @@ from ppgen.sources.alignment import read_mapping
 from ppgen.sources.catalogue import source_rows
 from ppgen.sources.classifier import describe_classifier, open_classifier
 from ppgen.sources.devices import automatic_batch_size, choose_device, choose_dtype, compiled
+from ppgen.sources.hub import is_commit
 from ppgen.sources.licences import require_licence
 from ppgen.sources.model_directory import read_config, weights_sha256
+from ppgen.sources.planned import (
+    NONE,
+    Load,
+    Typed,
+    is_own,
+    planned_classifier,
+    planned_spec,
+    planned_target,
+    remember_plan,
+)
 from ppgen.sources.protocol import FAMILIES, Generator, Source, read_options, sample_checked
 from ppgen.sources.resolve import resolve_source
 from ppgen.sources.spec import SourceSpec, describe_source, source_kit
 
 __all__ = [
     "FAMILIES",
+    "NONE",
     "Generator",
+    "Load",
     "Source",
     "SourceSpec",
+    "Typed",
     "automatic_batch_size",
     "choose_device",
     "choose_dtype",
     "compiled",
     "describe_classifier",
     "describe_source",
+    "is_commit",
+    "is_own",
     "open_classifier",
+    "planned_classifier",
+    "planned_spec",
+    "planned_target",
     "read_config",
     "read_mapping",
     "read_options",
+    "remember_plan",
     "require_licence",
     "resolve_source",
     "sample_checked",

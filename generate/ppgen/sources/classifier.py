@@ -10,6 +10,7 @@ import torch
 
 from ppcore.classifiers import Classifier, load_classifier
 from ppcore.errors import UserError
+from ppcore.trust import Trust
 from ppgen.sources.alignment import aligned
 from ppgen.sources.devices import choose_device
 from ppgen.sources.spec import SourceSpec, source_kit
@@ -31,7 +32,7 @@ def open_classifier(spec: SourceSpec, num_classes: int, class_names: Sequence[st
         raise UserError(
             f"source {spec.source!r} has no classifier of its own; name one for the same {num_classes} classes with --classifier"
         )
-    classifier = load_classifier(name)
+    classifier = load_classifier(name, trust=Trust(spec.trust_code))
     if classifier.spec.num_classes != num_classes and spec.class_map is None:
         raise UserError(
             f"classifier {name!r} has {classifier.spec.num_classes} classes and source {spec.source!r} has {num_classes}; give "

@@ -21,16 +21,24 @@ def is_repository(name: str) -> bool:
     return _REPOSITORY.fullmatch(name) is not None
 
 
-def download(repository: str, revision: str | None, *, with_code: bool) -> tuple[Path, str]:
+def is_commit(revision: str) -> bool:
+    """Whether a revision can never come to mean something else."""
+    return _COMMIT.fullmatch(revision) is not None
+
+
+def download(
+    repository: str, revision: str | None, *, with_code: bool, pickles: bool = True
+) -> tuple[Path, str]:
     """(directory in the hub's cache, its commit). Safetensors are preferred to pickles.
 
     Args:
         with_code: fetch Python files, too, which someone is going to run.
+        pickles: take pickled weights where there are no others.
 
     Raises:
         UserError: it cannot be had, or code is asked for at a revision that may change.
     """
-    if with_code and not _COMMIT.fullmatch(revision or ""):
+    if with_code and not is_commit(revision or ""):
         raise UserError(
             f"code from {repository} may only be run at a pinned commit; give --revision with the 40-digit commit you have read"
         )
@@ -48,7 +56,7 @@ def download(repository: str, revision: str | None, *, with_code: bool) -> tuple
 
     try:
         folder = snapshot(*_SAFE)
-        if lacks_weights(folder):
+        if pickles and lacks_weights(folder):
             folder = snapshot(*_SAFE, *_PICKLED)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -56,6 +64,10 @@ def download(repository: str, revision: str | None, *, with_code: bool) -> tuple
             f"the weights of {repository} cannot be had ({reason}); give a local model directory, connect to the hub, or use "
             "--source letters, which needs no download"
         ) from error
+    if not pickles and lacks_weights(folder, (".safetensors",)):
+        raise UserError(
+            f"the weights of {repository} are pickled, which are opened only if you ask for them; give --source {repository}"
+        )
     if lacks_weights(folder):
         raise UserError(
             f"the weights of {repository} are not in the local cache and cannot be had; connect to the hub, or use --source letters, "

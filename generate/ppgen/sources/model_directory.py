@@ -110,10 +110,10 @@ def find_licence(folder: Path) -> str:
     return named if isinstance(named, str) else "unknown"
 
 
-def lacks_weights(folder: Path) -> bool:
-    """Whether the directory, or a component of it with a model config, has no weight file."""
+def lacks_weights(folder: Path, suffixes: tuple[str, ...] = WEIGHT_SUFFIXES) -> bool:
+    """Whether the directory, or a component of it with a model config, has no weight file of these kinds."""
     parts = [path.parent for path in folder.glob("*/config.json")] or [folder]
-    return any(not any(path.suffix in WEIGHT_SUFFIXES for path in part.iterdir()) for part in parts)
+    return any(not any(path.suffix in suffixes for path in part.iterdir()) for part in parts)
 
 
 def weights_sha256(folder: str | Path) -> str:

@@ -10,9 +10,7 @@ from ppcore.kits import KITS, Kit
 from ppgen.sources import hub
 from ppgen.sources.model_directory import find_family, find_licence
 from ppgen.sources.protocol import FAMILIES, Source
-from ppgen.sources.spec import SourceSpec, source_kit
-
-BANK = "bank:"  # before what names a collection of labelled images
+from ppgen.sources.spec import BANK, SourceSpec, is_code, source_kit
 
 
 def resolve_source(spec: SourceSpec) -> Source:
@@ -28,7 +26,7 @@ def resolve_source(spec: SourceSpec) -> Source:
         return Source(
             spec.source, "bank", spec.source.removeprefix(BANK), "local", "unknown", (), spec.sampling
         )
-    if ":" in spec.source and not Path(spec.source).exists():
+    if is_code(spec.source):
         return Source(spec.source, "callable", spec.source, "local", "unknown", (), spec.sampling)
     folder, revision = _find_directory(spec.source, spec.revision, spec, f"unknown source {spec.source!r}")
     return Source(
@@ -49,6 +47,11 @@ def _resolve_kit(spec: SourceSpec, kit: Kit) -> Source:
             f"kit {kit.name} is of the unknown family {kit.family!r}; expected {', '.join(FAMILIES)}"
         )
     location, revision = kit.generator, "local"
+    if kit.family == "callable" and not spec.trust_code:
+        raise UserError(
+            f"kit {spec.source} names code as its generator ({kit.generator!r}), which runs only if you ask for it; read that code, "
+            "then give --trust-code"
+        )
     if kit.family != "callable":
         missing = f"the weights of kit {kit.name} are not published in a hub repository"
         folder, revision = _find_directory(kit.generator, spec.revision or kit.revision, spec, missing)
@@ -73,4 +76,4 @@ def _find_directory(name: str, revision: str | None, spec: SourceSpec, missing: 
     if not hub.is_repository(name):
         known = f"a kit ({', '.join(KITS)}), a model directory, a hub id OWNER/NAME, or module:callable"
         raise UserError(f"{missing}; expected {known}; --source letters needs no download")
-    return hub.download(name, revision, with_code=spec.trust_remote_code)
+    return hub.download(name, revision, with_code=spec.trust_remote_code, pickles=spec.pickles)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ppcore.errors import UserError
 from ppcore.kits import KIT_FILE, KITS, Kit, get_kit
-from ppcore.storage import decode
 from ppgen.sources.protocol import Generator
+
+BANK = "bank:"  # before what names a collection of labelled images
+_OF_A_COMMAND = ("device", "trust_code", "pickles")
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class SourceSpec:
         revision: of a hub repository.
         trust_remote_code: whether code shipped with a model may run.
         classifier: spec of the source classifier; None for the kit's own.
+        trust_code: whether code that a kit or a model directory names may run.
+        pickles: whether a hub repository's weights may be pickled.
         class_map: classifier class -> generator class, for a classifier of another label space.
     """
 
@@ -36,25 +38,12 @@ class SourceSpec:
     trust_remote_code: bool = False
     classifier: str | None = None
     class_map: dict[str, str] | None = None
+    trust_code: bool = False
+    pickles: bool = True
 
     def hint(self) -> dict[str, Any]:
-        """What the plan remembers of how its source was loaded, so that `verify --regenerate` need not be told again."""
-        return {name: value for name, value in asdict(self).items() if name != "device"}
-
-    @classmethod
-    def from_hint(cls, hint: dict[str, Any], device: str = "auto", source: str | None = None) -> SourceSpec:
-        """The spec a plan was made with, on this machine's device; `source` replaces a path that has moved.
-
-        Raises:
-            UserError: the plan says something else in its place.
-        """
-        asked = {**hint, "device": device, **({"source": source} if source else {})}
-        try:
-            return decode(cls, json.dumps(asked))
-        except ValueError as error:
-            raise UserError(
-                f"plan.json does not say how its source was loaded ({error}); restore it, or name the source with --source"
-            ) from error
+        """What the plan says of how its source was loaded; what a later command makes of it is `planned_spec`'s matter."""
+        return {name: value for name, value in asdict(self).items() if name not in _OF_A_COMMAND}
 
 
 def describe_source(generator: Generator, spec: SourceSpec) -> dict[str, Any]:
@@ -80,3 +69,8 @@ def source_name(source: str) -> str:
         return kit.name
     last = source.rstrip("/").rsplit("/", 1)[-1]
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in last).strip(".-") or "source"
+
+
+def is_code(source: str) -> bool:
+    """Whether a source is the name of code, `module:callable`."""
+    return ":" in source and not source.startswith(BANK) and not Path(source).exists()

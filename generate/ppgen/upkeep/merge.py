@@ -106,9 +106,7 @@ def _read_parts(stores: Sequence[Store]) -> list[Plan]:
                 raise UserError(
                     f"{stores[0]} and {store} differ in {what}; only directories alike in that can be merged"
                 )
-        twin = next(
-            (s for s, p in zip(stores, plans, strict=False) if p.fingerprint == plan.fingerprint), None
-        )
+        twin = next((s for s, p in zip(stores, plans, strict=False) if p.content() == plan.content()), None)
         if twin is not None:
             raise UserError(
                 f"{twin} and {store} hold the same samples; give directories made with different seeds or classes"

@@ -59,7 +59,7 @@ def test_default_directories(here: Path, capsys) -> None:
     )
     assert stored(here / "runs/synth-dummy-build")[1].samples == 6
     assert stored(here / "runs/pseudo-dummy-build-flowers")[1].samples == 7
-    call("verify", "runs/synth-dummy-build", "--regenerate", "3")
+    call("verify", "runs/synth-dummy-build", "--regenerate", "3", "--source", "dummy:build", "--trust-code")
     assert "all as planned; 3 sampled again, the same" in capsys.readouterr().out
 
 

@@ -22,9 +22,9 @@ def test_json_round_trip_and_tampering() -> None:
     assert decode_plan(text, "plan.json") == plan
     assert decode_plan(text, "plan.json").load == plan.load
     changed = json.loads(text)
-    changed["seed"] = 6
-    with pytest.raises(UserError, match="changed after it was written"):
-        decode_plan(json.dumps(changed).encode(), "plan.json")
+    for field, value in (("seed", 6), ("load", {"source": "os:system"})):
+        with pytest.raises(UserError, match="changed after it was written"):
+            decode_plan(json.dumps({**changed, field: value}).encode(), "plan.json")
     for broken in (b"{", b"[]", b"{}", b'{"format": "other"}'):
         with pytest.raises(UserError, match="is not a plan"):
             decode_plan(broken, "plan.json")
@@ -33,7 +33,7 @@ def test_json_round_trip_and_tampering() -> None:
 def forge(**changes: Any) -> bytes:
     """plan.json with other fields and the fingerprint that fits them."""
     content = {**json.loads(encode_plan(make_plan())), **changes}
-    identity = {k: v for k, v in content.items() if k not in ("load", "samples", "fingerprint")}
+    identity = {k: v for k, v in content.items() if k not in ("samples", "fingerprint")}
     content["fingerprint"] = hashlib.sha256(canonical_json(identity)).hexdigest()
     return json.dumps(content).encode()
 
@@ -81,6 +81,12 @@ PSEUDO = {
         {"redraw": {"below": "x", "draws": 10}},
         {"score": [1]},
         {"load": []},
+        {"load": {"source": 3}},
+        {"load": {"source": "x" * 10**4}},
+        {"load": {"class_map": {"a": 1}}},
+        {"load": {"trust_remote_code": "yes"}},
+        {"load": {"more": 1}},
+        {"source": {"name": "\x1b[2J", "class_names": ["a"] * 10}},
         {"target": {"name": "t", "images": 5}},
         {"more": 1},
         {"merged": [{}]},
@@ -106,12 +112,21 @@ def test_forged_plans_that_could_be_requests_are_read() -> None:
 
 
 def test_another_version_and_a_merged_plan_are_named() -> None:
-    with pytest.raises(UserError, match="is a plan of version 2"):
-        decode_plan(forge(version=2), "plan.json")
+    with pytest.raises(UserError, match="is a plan of version 3"):
+        decode_plan(forge(version=3), "plan.json")
     merged = MergedPlan([make_plan(), make_plan(seed=6)])
     assert decode_any_plan(encode_plan(merged), "plan.json").fingerprint == merged.fingerprint
     with pytest.raises(UserError, match="was merged from 2 directories"):
         decode_plan(encode_plan(merged), "plan.json")
+
+
+def test_version_1_did_not_sign_how_the_source_was_loaded() -> None:
+    old = make_plan(version=1)
+    assert old.fingerprint == make_plan(version=1, load={"source": "a"}).fingerprint
+    assert make_plan().fingerprint != make_plan(load={"source": "a"}).fingerprint
+    assert make_plan().shard_fingerprint(0) == make_plan(load={"source": "a"}).shard_fingerprint(0)
+    assert decode_plan(encode_plan(old), "plan.json") == old
+    assert plan_differences(old, make_plan(load={"source": "a"})) == []
 
 
 def test_differences_are_named() -> None:

@@ -60,10 +60,6 @@ def test_an_extension_changes_no_earlier_sample() -> None:
     assert extended.shard_of(74) == (3, 14)
 
 
-def test_identity_ignores_the_memo_of_paths() -> None:
-    assert make_plan(load={"source": "a"}).fingerprint == make_plan(load={"source": "b"}).fingerprint
-
-
 def test_a_shard_of_a_million_samples_costs_no_table() -> None:
     names = [f"c{i}" for i in range(1000)]
     plan = make_plan(

@@ -13,7 +13,7 @@ from tiny_models import one_hot, save_biggan, save_dit, save_unet
 
 from ppcore.errors import UserError
 from ppgen.generators import load_generator
-from ppgen.sources import Generator, SourceSpec
+from ppgen.sources import Generator
 from ppgen.sources.model_directory import find_family, find_licence
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -150,16 +150,6 @@ def test_the_licence_is_the_card_s(card: str, licence: str, tmp_path: Path) -> N
     assert find_licence(tmp_path) == "unknown"
     (tmp_path / "README.md").write_text(card)
     assert find_licence(tmp_path) == licence
-
-
-def test_a_plan_remembers_how_its_source_was_loaded() -> None:
-    spec = SourceSpec("a", device="cuda", dtype="float16", sampling={"steps": 3}, class_map={"x": "y"})
-    memo = json.loads(json.dumps({**spec.hint(), "target": "digits"}))
-    assert SourceSpec.from_hint(memo, "cuda") == spec
-    assert SourceSpec.from_hint(memo, "cpu", "moved").source == "moved"
-    for change in ({"source": 3}, {"sampling": [1]}, {"trust_remote_code": "yes"}):
-        with pytest.raises(UserError, match="how its source was loaded"):
-            SourceSpec.from_hint({**memo, **change})
 
 
 def test_a_kit_directory_brings_names_licence_and_sampling(tmp_path: Path) -> None:

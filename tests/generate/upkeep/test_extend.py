@@ -20,6 +20,8 @@ from ppgen.sources.spec import SourceSpec
 from ppgen.upkeep.extend import grow_plan, replace_plan
 from ppgen.upkeep.verify import verify_directory
 
+OWN = ("--source", "dummy:build", "--trust-code")  # what the directory's plan may not ask for by itself
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -35,7 +37,7 @@ def copy(made: Path, tmp_path: Path) -> Path:
 
 
 def test_an_extension_leaves_every_committed_byte(copy: Path, made: Path) -> None:
-    call("extend", str(copy), "--per-class", "40", "--device", "cpu")
+    call("extend", str(copy), *OWN, "--per-class", "40", "--device", "cpu")
     before, after = fingerprints(made), fingerprints(copy)
     for name in before:
         if name.startswith(("shards", "meta")):
@@ -53,7 +55,7 @@ def test_an_extension_leaves_every_committed_byte(copy: Path, made: Path) -> Non
 
 def test_an_interrupted_extension_goes_on_with_the_same_command(copy: Path, tmp_path: Path, capsys) -> None:
     whole = Path(shutil.copytree(copy, tmp_path / "whole"))
-    call("extend", str(whole), "--per-class", "40", "--device", "cpu")
+    call("extend", str(whole), *OWN, "--per-class", "40", "--device", "cpu")
     store, plan = stored(copy)
     grown = grow_plan(plan, 40, None, None)
     replace_plan(store, plan, grown)
@@ -62,10 +64,10 @@ def test_an_interrupted_extension_goes_on_with_the_same_command(copy: Path, tmp_
     )
     assert ShardSet.open(str(copy)).samples == 75  # the old index is still true
     capsys.readouterr()
-    call("extend", str(copy), "--per-class", "40", "--device", "cpu")
+    call("extend", str(copy), *OWN, "--per-class", "40", "--device", "cpu")
     assert "resuming: 5 of 7 shards are there" in capsys.readouterr().err
     assert fingerprints(copy) == fingerprints(whole)
-    call("extend", str(copy), "--per-class", "40", "--device", "cpu")
+    call("extend", str(copy), *OWN, "--per-class", "40", "--device", "cpu")
     assert "nothing was left to do" in capsys.readouterr().out
     assert fingerprints(copy) == fingerprints(whole)
 
@@ -75,8 +77,8 @@ def test_a_pseudo_set_grows_by_image_or_count(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert pseudo(out, target, classifier) == 0
     before = fingerprints(out)
-    call("extend", str(out), "--per-image", "6", "--device", "cpu")
-    call("extend", str(out), "--count", "100", "--device", "cpu")
+    call("extend", str(out), *OWN, "--per-image", "6", "--device", "cpu")
+    call("extend", str(out), *OWN, "--count", "100", "--device", "cpu")
     store, plan = stored(out)
     assert plan.samples == 100
     assert verify_directory(store, plan).ok
@@ -93,15 +95,15 @@ def test_a_pseudo_set_grows_by_image_or_count(tmp_path: Path) -> None:
         (["--count", "100"], "give --per-class"),
         (["--per-class", "20"], "less than the 25 samples a class"),
         (["--per-class", "0"], "--per-class is 0"),
-        (["--per-class", "40", "--source", "dummy:nothing"], "has no"),
-        (["--per-class", "40", "--source", "faint:build"], "not the one of the plan"),
+        (["--per-class", "40", "--source", "dummy:nothing"], "is code and plan.json names 'dummy:build'"),
+        (["--per-class", "40", "--source", "letters"], "not the one of the plan"),
         (["--per-class", "40", "--engine", "magic"], "unknown engine"),
     ],
 )
 def test_wrong_extensions_change_nothing(copy: Path, args: list[str], message: str) -> None:
     before = fingerprints(copy)
     with pytest.raises(UserError, match=message) as caught:
-        call("extend", str(copy), "--device", "cpu", *args)
+        call("extend", str(copy), *OWN, "--device", "cpu", *args)
     assert sentence(caught.value)
     assert fingerprints(copy) == before
 
@@ -114,5 +116,5 @@ def test_a_directory_that_is_none_cannot_be_extended(tmp_path: Path) -> None:
 def test_a_directory_in_use_cannot_be_extended(copy: Path) -> None:
     before = (copy / "plan.json").read_bytes()
     with exclusive(stored(copy)[0]), pytest.raises(UserError, match="another ppgen is writing"):
-        call("extend", str(copy), "--per-class", "40", "--device", "cpu")
+        call("extend", str(copy), *OWN, "--per-class", "40", "--device", "cpu")
     assert (copy / "plan.json").read_bytes() == before

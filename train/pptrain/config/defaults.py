@@ -11,6 +11,8 @@ from typing import Any
 from ppcore.errors import UserError
 from ppcore.shards import INDEX, PLAN
 from ppcore.storage import read_json
+from ppcore.targets import may_be_named
+from ppcore.trust import is_remembered, target_words
 from pptrain.config.load import identity, load_config
 from pptrain.config.settings import TrainConfig
 
@@ -35,6 +37,7 @@ class _Load:
 class _PseudoPlan:
     """What a pseudo directory's plan.json says of its target; `load` is how ppgen was asked to load it."""
 
+    fingerprint: str
     target: _Target
     load: _Load | None = None
 
@@ -94,8 +97,14 @@ def _semi_supervised(pseudo: Path) -> dict[str, Any]:
         plan = read_json(pseudo / PLAN, _PseudoPlan)
     except (OSError, ValueError) as error:
         raise UserError(f"{pseudo}/{PLAN} is damaged ({error}); run ppgen verify on the directory") from error
+    target = (plan.load and plan.load.target) or plan.target.name
+    if not may_be_named(target) and not is_remembered(target_words(plan.fingerprint, target)):
+        raise UserError(
+            f"{pseudo} was made elsewhere for the target {target!r}, a place outside the directory; give --target, --unlabeled {pseudo} "
+            "and --method uda"
+        )
     return {
-        "data.target": (plan.load and plan.load.target) or plan.target.name,
+        "data.target": target,
         "data.unlabeled": [str(pseudo)],
         "data.labels_per_class": plan.target.labels_per_class or 0,
         "method.name": "uda",
