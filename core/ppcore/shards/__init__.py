@@ -1,5 +1,6 @@
 """The shard directory, the whole contract between ppgen and pptrain: names, schemas, and the reading side."""
 
+from ppcore.shards.index import count_indexed, read_index
 from ppcore.shards.layout import (
     CARD,
     COMMITS,
@@ -9,6 +10,7 @@ from ppcore.shards.layout import (
     KINDS,
     MANIFEST,
     META,
+    PAGES,
     PLAN,
     READABLE,
     REPORT,
@@ -16,8 +18,10 @@ from ppcore.shards.layout import (
     VERSION,
     commit_path,
     default_directory,
+    index_pages,
     meta_path,
     most_bytes,
+    planned_files,
     sample_key,
     tar_path,
 )
@@ -43,6 +47,7 @@ __all__ = [
     "KINDS",
     "MANIFEST",
     "META",
+    "PAGES",
     "PLAN",
     "READABLE",
     "REPORT",
@@ -55,14 +60,18 @@ __all__ = [
     "ShardSet",
     "build_header",
     "commit_path",
+    "count_indexed",
     "default_directory",
     "encode_soft",
     "end_of_archive",
+    "index_pages",
     "iter_tar",
     "meta_path",
     "most_bytes",
     "padding",
     "parse_header",
+    "planned_files",
+    "read_index",
     "rename_header",
     "sample_key",
     "tar_path",

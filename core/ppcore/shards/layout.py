@@ -15,7 +15,8 @@ PLAN, INDEX, MANIFEST, CARD, REPORT, CONDITIONS = (
     "report.html",
     "conditions.parquet",
 )
-SHARDS, META, COMMITS = "shards", "meta", "commits"
+SHARDS, META, COMMITS, PAGES = "shards", "meta", "commits", "index"
+PAGE_SHARDS = 50_000  # entries that index.json holds by itself, and a page of it: some 10 MB
 KINDS = ("synth", "pseudo")
 
 
@@ -49,3 +50,22 @@ def most_bytes(samples: int, resolution: int, channels: int, num_classes: int) -
     """More than a tar of so many samples can have: an encoded image is never twice its pixels and a few headers."""
     each = 2 * channels * resolution**2 + 4 * num_classes + (16 << 10)
     return min(samples * each + (1 << 20), MAX_OBJECT_BYTES)
+
+
+def index_page(page: int) -> str:
+    return f"{PAGES}/{shard_name(page)}.json"
+
+
+def index_pages(shards: int) -> list[tuple[str, range]]:
+    """The pages that index.json names in the place of so many shards, and the shards that each lists; none where it lists all itself."""
+    if shards <= PAGE_SHARDS:
+        return []
+    firsts = range(0, shards, PAGE_SHARDS)
+    return [(index_page(i), range(n, min(n + PAGE_SHARDS, shards))) for i, n in enumerate(firsts)]
+
+
+def planned_files(shards: int) -> dict[str, set[str]]:
+    """Folder -> names of the files in it, where so many shards are planned."""
+    paths = {SHARDS: tar_path, META: meta_path, COMMITS: commit_path}
+    planned = {folder: {path(n).rsplit("/", 1)[-1] for n in range(shards)} for folder, path in paths.items()}
+    return {**planned, PAGES: {name.rsplit("/", 1)[-1] for name, _ in index_pages(shards)}}

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ppcore.errors import UserError
-from ppcore.shards.layout import FORMAT, INDEX, KINDS, PLAN, READABLE, meta_path, most_bytes, sample_key
-from ppcore.shards.schema import Index, PlanHeader, ShardRef
+from ppcore.shards.index import read_index
+from ppcore.shards.layout import FORMAT, KINDS, PLAN, READABLE, meta_path, most_bytes, sample_key
+from ppcore.shards.schema import PlanHeader, ShardRef
 from ppcore.shards.tars import RawSample, iter_tar
 from ppcore.shards.ustar import TAR_BLOCK
 from ppcore.storage import MAX_JSON_BYTES, Store, decode, read_table
@@ -77,14 +78,11 @@ class ShardSet:
             plan = decode(dict[str, Any], data)
             _require_readable(plan, root, kind)
             header = decode(PlanHeader, data)
-            index = decode(
-                Index,
-                _read(
-                    store,
-                    INDEX,
-                    f"{root} is not finished (it has no index.json); run the same ppgen command again to resume it",
-                ),
-            )
+            shards = read_index(store)
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{root} is not finished (it has no index.json); run the same ppgen command again to resume it"
+            ) from error
         except ValueError as error:
             raise UserError(
                 f"{root} has a damaged plan.json or index.json ({error}); run ppgen verify on it"
@@ -97,7 +95,7 @@ class ShardSet:
             classes=sorted(header.classes),
             resolution=header.resolution,
             channels=header.channels,
-            shards=list(index.shardlist),
+            shards=shards,
         )
 
     def read(self, shard: ShardRef) -> Iterator[RawSample]:

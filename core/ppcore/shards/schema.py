@@ -56,10 +56,19 @@ class ShardRef:
 
 
 @dataclass(frozen=True)
-class Index:
-    """What is read of index.json."""
+class Page:
+    """A further file of the index: its path, and how many shards it lists."""
 
-    shardlist: tuple[ShardRef, ...]
+    path: Annotated[PathInside, Field(alias="url")]
+    shards: Annotated[int, Field(alias="nshards", ge=1, le=10**6)]
+
+
+@dataclass(frozen=True)
+class Index:
+    """What is read of index.json, and of each of its pages: shards, or the pages that list them."""
+
+    shardlist: tuple[ShardRef, ...] = ()
+    pages: Annotated[tuple[Page, ...], Field(max_length=1000)] = ()
 
 
 @dataclass(frozen=True)

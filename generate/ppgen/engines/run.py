@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Any
 
 from ppcore.console import format_duration
-from ppcore.shards import INDEX
-from ppcore.storage import MAX_JSON_BYTES, OutsideError, Store, decode
+from ppcore.shards import INDEX, count_indexed
+from ppcore.storage import OutsideError, Store
 from ppgen.engines.base import Engine, Summary
 from ppgen.engines.progress import ProgressReporter, describe_shard, say
 from ppgen.plan import Conditions, Plan
@@ -77,15 +75,10 @@ def _report_failures(plan: Plan, summary: Summary) -> None:
     )
 
 
-@dataclass(frozen=True)
-class _Index:
-    shardlist: list[Any]
-
-
 def _withdraw_index(store: Store, pending: list[int]) -> None:
     """An index that lists a shard which is missing or damaged would be a lie until the shard is made again."""
     try:
-        listed = len(decode(_Index, store.read(INDEX, MAX_JSON_BYTES)).shardlist)
+        listed: int | None = count_indexed(store)
     except FileNotFoundError:
         return
     except (OutsideError, ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ppcore.shards import index_pages
 from ppgen.plan import MergedPlan, Plan, ShardPlan
 
 _OPEN = """\
@@ -19,6 +20,11 @@ load_dataset("webdataset", data_files=urls, split="train", streaming=True)     #
 tarfile.open(urls[0]).getnames()                                               # or tar tf
 pq.read_table("manifest.parquet")                                              # one row a sample
 ```
+"""
+_LISTED = _OPEN.splitlines(keepends=True)[5]
+_PAGED = """\
+pages = [page["url"] for page in json.load(open("index.json"))["pages"]]
+urls = [shard["url"] for page in pages for shard in json.load(open(page))["shardlist"]]
 """
 
 
@@ -63,10 +69,11 @@ def _merged_card(merged: MergedPlan, versions: list[dict[str, str]], redrawn: in
 def _page(plan: ShardPlan, body: str, layout: str) -> str:
     source = plan.source
     title = f"{plan.samples} {'synthetic' if plan.kind == 'synth' else 'pseudo'} images from {source['name']}"
+    how = _OPEN.replace(_LISTED, _PAGED) if index_pages(plan.num_shards) else _OPEN
     return (
         f"---\nlicense: other\nlicense_name: {json.dumps(str(source['licence']))}\ntags: [synthetic, webdataset]\n"
         f"configs:\n- config_name: default\n  data_files: shards/*.tar\n---\n\n"
-        f"# {title}\n\n{body}\n\n## Open it\n\n{_OPEN}\n{layout}\n"
+        f"# {title}\n\n{body}\n\n## Open it\n\n{how}\n{layout}\n"
     )
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ppcore.errors import UserError
-from ppcore.shards import COMMITS, CONDITIONS, META, PLAN, SHARDS
+from ppcore.shards import COMMITS, CONDITIONS, META, PAGES, PLAN, SHARDS
 from ppcore.storage import HeldError, Store, hold
 from ppgen.plan import Conditions, MergedPlan, Plan, encode_plan, plan_differences
 from ppgen.shards.state import read_any_plan, read_plan
@@ -106,7 +106,7 @@ def exclusive(store: Store) -> Iterator[None]:
 
 
 def _sweep(store: Store) -> None:
-    for folder in ("", SHARDS, META, COMMITS):
+    for folder in ("", SHARDS, META, COMMITS, PAGES):
         store.sweep(folder)
 
 
@@ -145,7 +145,7 @@ def require_writable(store: Store) -> None:
 
 def _require_own_folders(store: Store) -> None:
     """Files are deleted in these folders: leftovers of killed runs, strays. Behind a link they might be somebody else's."""
-    for folder in (SHARDS, META, COMMITS):
+    for folder in (SHARDS, META, COMMITS, PAGES):
         if Path(store.path(folder)).is_symlink():
             raise UserError(
                 f"{store.path(folder)} is a symbolic link and ppgen changes nothing outside {store}; put the folder itself there, "

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from ppcore.errors import UserError
-from ppcore.shards import CARD, INDEX, MANIFEST, ROW_SCHEMA, meta_path, tar_path
+from ppcore.shards import CARD, INDEX, MANIFEST, ROW_SCHEMA, index_pages, meta_path, tar_path
 from ppcore.storage import Store, in_order, read_table
 from ppgen.plan import MergedPlan, Plan, ShardPlan
 from ppgen.shards.card import write_card
@@ -34,9 +34,8 @@ def finalize(store: Store, plan: Plan | MergedPlan, known: Mapping[int, ShardCom
     )
     card = write_card(plan, [json.loads(text) for text, _ in versions.most_common()], redrawn, below)
     store.write_atomic(CARD, card.encode())
-    store.write_atomic(
-        INDEX, json.dumps(make_index(plan, commits), indent=1, ensure_ascii=False).encode() + b"\n"
-    )
+    for name, document in make_index(plan, commits):
+        store.write_atomic(name, json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
 def _all_commits(store: Store, plan: ShardPlan, known: Mapping[int, ShardCommit]) -> list[ShardCommit]:
@@ -52,31 +51,44 @@ def _all_commits(store: Store, plan: ShardPlan, known: Mapping[int, ShardCommit]
     return commits
 
 
-def make_index(plan: ShardPlan, commits: list[ShardCommit]) -> dict[str, Any]:
-    """The explicit shard list, in the form webdataset's index tools (wids) read.
+def make_index(plan: ShardPlan, commits: list[ShardCommit]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The explicit shard list as files, index.json the last: it is in the form webdataset's index tools (wids) read, unless there are so
+    many shards that pages list them.
 
     Args:
         commits: of all shards, in order.
     """
-    shardlist = [
+    pages = index_pages(len(commits))
+    for page, shards in pages:
+        yield page, {"shardlist": [_entry(shard, commits[shard]) for shard in shards]}
+    kind: dict[str, Any] = {"__kind__": "wids-shard-index-v1", "wids_version": 1}
+    if pages:
+        kind = {"__kind__": "pptransfer-paged-index-v1"}
+        listed = {"pages": [{"url": page, "nshards": len(shards)} for page, shards in pages]}
+    else:
+        listed = {"shardlist": [_entry(shard, commit) for shard, commit in enumerate(commits)]}
+    yield (
+        INDEX,
         {
-            "index": shard,
-            "url": tar_path(shard),
-            "nsamples": commit.samples,
-            "filesize": commit.tar.bytes,
-            "sha256": commit.tar.sha256,
-        }
-        for shard, commit in enumerate(commits)
-    ]
+            **kind,
+            "name": f"{plan.kind}-{plan.source['name']}",
+            "kind": plan.kind,
+            "fingerprint": plan.fingerprint,
+            "samples": plan.samples,
+            "bytes": sum(commit.tar.bytes for commit in commits),
+            **listed,
+        },
+    )
+
+
+def _entry(shard: int, commit: ShardCommit) -> dict[str, Any]:
+    """What the index says of a shard."""
     return {
-        "__kind__": "wids-shard-index-v1",
-        "wids_version": 1,
-        "name": f"{plan.kind}-{plan.source['name']}",
-        "kind": plan.kind,
-        "fingerprint": plan.fingerprint,
-        "samples": plan.samples,
-        "bytes": sum(entry["filesize"] for entry in shardlist),
-        "shardlist": shardlist,
+        "index": shard,
+        "url": tar_path(shard),
+        "nsamples": commit.samples,
+        "filesize": commit.tar.bytes,
+        "sha256": commit.tar.sha256,
     }
 
 

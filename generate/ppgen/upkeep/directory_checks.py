@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ppcore.errors import UserError
-from ppcore.shards import COMMITS, INDEX, MANIFEST, META, SHARDS, commit_path, meta_path, tar_path
+from ppcore.shards import MANIFEST, meta_path, planned_files
 from ppcore.storage import MAX_JSON_BYTES, Store, decode, open_table, read_table
 from ppgen.plan import ShardPlan
 from ppgen.shards import ShardCommit, make_index, read_rows
@@ -21,8 +21,7 @@ _UNREADABLE = (pa.ArrowException, OSError, ValueError, UserError)  # a file that
 
 def check_strays(store: Store, plan: ShardPlan, report: Report) -> None:
     """Files in the shard folders that no shard of the plan accounts for."""
-    for folder, path in ((SHARDS, tar_path), (META, meta_path), (COMMITS, commit_path)):
-        planned = {path(shard).rsplit("/", 1)[-1] for shard in range(plan.num_shards)}
+    for folder, planned in planned_files(plan.num_shards).items():
         strays = [name for name in store.list(folder) if name not in planned]
         if strays:
             report.general.append(
@@ -31,13 +30,16 @@ def check_strays(store: Store, plan: ShardPlan, report: Report) -> None:
 
 
 def check_index(store: Store, plan: ShardPlan, commits: list[ShardCommit], report: Report) -> None:
-    try:
-        if decode(dict[str, Any], store.read(INDEX, MAX_JSON_BYTES)) != make_index(plan, commits):
-            report.general.append(f"{INDEX} does not match the commit records")
-    except FileNotFoundError:
-        report.general.append(f"{INDEX} is missing; run the same ppgen command again to finish the directory")
-    except ValueError as error:
-        report.general.append(f"{INDEX} is damaged ({error})")
+    for name, document in make_index(plan, commits):
+        try:
+            if decode(dict[str, Any], store.read(name, MAX_JSON_BYTES)) != document:
+                report.general.append(f"{name} does not match the commit records")
+        except FileNotFoundError:
+            report.general.append(
+                f"{name} is missing; run the same ppgen command again to finish the directory"
+            )
+        except ValueError as error:
+            report.general.append(f"{name} is damaged ({error})")
 
 
 class ManifestCheck:

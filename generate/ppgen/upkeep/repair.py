@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ppcore.errors import UserError
-from ppcore.shards import COMMITS, CONDITIONS, INDEX, META, SHARDS, commit_path, meta_path, tar_path
+from ppcore.shards import CONDITIONS, INDEX, commit_path, planned_files
 from ppcore.storage import Store
 from ppgen.plan import ShardPlan
 from ppgen.shards import exclusive
@@ -30,8 +30,7 @@ def requeue_shards(store: Store, plan: ShardPlan, report: Report) -> str:
                 store.delete(commit_path(shard))
             if report.conditions_bad:
                 store.delete(CONDITIONS)
-            for folder, path in ((SHARDS, tar_path), (META, meta_path), (COMMITS, commit_path)):
-                planned = {path(shard).rsplit("/", 1)[-1] for shard in range(plan.num_shards)}
+            for folder, planned in planned_files(plan.num_shards).items():
                 strays = set(store.list(folder)) - planned
                 for name in filter(_OURS.fullmatch, strays):  # what ppgen did not write is not ours to delete
                     store.delete(f"{folder}/{name}")
