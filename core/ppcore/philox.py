@@ -85,8 +85,13 @@ class PhiloxNoise:
         *,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
+        cut: float | None = None,
     ) -> Tensor:
-        """(B, *shape) standard normal values, rounded to float32, then to `dtype`; made on `device`, or where the seeds are."""
+        """(B, *shape) standard normal values, rounded to float32, then to `dtype`; made on `device`, or where the seeds are.
+
+        Args:
+            cut: draw from the normal distribution cut off at this many standard deviations.
+        """
         place = self._key[0].device if device is None else device
         key = tuple(part.to(place).view(-1, 1) for part in self._key)
         count = math.prod(shape)
@@ -96,7 +101,7 @@ class PhiloxNoise:
         )
         self._draws += 1
         flat = torch.stack(words, dim=2).flatten(1)[:, :count]  # (B, count)
-        return inverse_normal(flat).float().view(-1, *shape).to(dtype)
+        return inverse_normal(flat, cut).float().view(-1, *shape).to(dtype)
 
 
 def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -119,9 +124,14 @@ def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> tuple[Tensor, Te
     return c0, c1, c2, c3
 
 
-def inverse_normal(words: Tensor) -> Tensor:
-    """The normal quantile of (word + 1/2) / 2^32: int64 words below 2^32 -> float64, of the same shape."""
+def inverse_normal(words: Tensor, cut: float | None = None) -> Tensor:
+    """The quantile of (word + 1/2) / 2^32 of the normal distribution, cut off at +-`cut`: int64 words below 2^32 -> float64, of the
+    same shape."""
     p = (words.double() + 0.5) * 2.0**-32
+    if cut is not None:
+        tail_mass = 0.5 * math.erfc(cut / math.sqrt(2))
+        p = p * (1 - 2 * tail_mass)
+        p = p + tail_mass
     q = p - 0.5
     central = 0.180625 - q * q
     centre = q * _ratio(_CENTRE, central)

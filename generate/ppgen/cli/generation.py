@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 
 from ppcore.console import parse_settings
+from ppcore.shards import PLAN
 from ppcore.storage import Store
 from ppgen.cli.options import EngineOptions, EstimateOptions, PseudoOptions, SynthOptions
 from ppgen.engines import (
@@ -23,11 +24,12 @@ from ppgen.plan import (
     PseudoRequest,
     Settings,
     SynthRequest,
+    adopt_choices,
     build_pseudo_plan,
     build_synth_plan,
 )
-from ppgen.shards import Job, calibrate, pending_shards
-from ppgen.sources import Generator, SourceSpec, read_mapping, require_licence, source_kit
+from ppgen.shards import Job, calibrate, pending_shards, read_plan
+from ppgen.sources import Generator, SourceSpec, make_deterministic, read_mapping, require_licence, source_kit
 
 _PER_IMAGE = 10  # samples for every target image where no number is given
 
@@ -61,7 +63,10 @@ def prepare(options: SynthOptions | PseudoOptions) -> PreparedJob:
         image_format=shards.image_format,
         score=scoring.score,
         drop_below=scoring.drop_below,
+        reproducible=shards.reproducible,
     )
+    if settings.reproducible:
+        make_deterministic()
     conditions = None
     if isinstance(options, SynthOptions):
         request = SynthRequest(options.classes, options.per_class)
@@ -72,8 +77,19 @@ def prepare(options: SynthOptions | PseudoOptions) -> PreparedJob:
         spec, generator = _open_source(options)
         plan, conditions = build_pseudo_plan(generator, spec, pseudo_request, settings)
     threads = options.engine_options.threads or default_threads(plan)
-    job = prepare_job(shards.out or default_out(plan), plan, source=spec, threads=threads)
+    out = shards.out or default_out(plan)
+    if Store(out).exists(PLAN):
+        plan = adopt_choices(read_plan(Store(out)), plan, _typed(options, spec))
+    job = prepare_job(out, plan, source=spec, threads=threads)
     return PreparedJob(job, generator, conditions, options.engine_options)
+
+
+def _typed(options: SynthOptions | PseudoOptions, spec: SourceSpec) -> set[str]:
+    """What the user chose of what we would else choose."""
+    sizes = {
+        name for name in ("batch_size", "samples_per_shard") if getattr(options.shards, name) is not None
+    }
+    return sizes | ({"compile"} if "compile" in spec.sampling else set())
 
 
 def run(prepared: PreparedJob) -> int:

@@ -98,6 +98,10 @@ def _regenerate(store: Store, plan: Plan, again: Regeneration, found: upkeep.Rep
     worker.close()
     for shard, problems in compared.shards.items():
         found.shards[shard].extend(problems)
+    for reason, samples in compared.skipped.items():
+        print(
+            f"{samples} of {again.samples} samples were not sampled again, because bytes can be compared only on what made them: {reason}"
+        )
     return compared.checked
 
 

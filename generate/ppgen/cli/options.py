@@ -68,11 +68,18 @@ class ShardOptions:
         ),
     ] = None
     samples_per_shard: Annotated[
-        int | None, typer.Option(help="Samples of a shard [default: by size, at most 1000].")
+        int | None, typer.Option(help="Samples of a shard [default: by size, at most 1024].")
     ] = None
     image_format: Annotated[
         str, typer.Option("--format", help="auto, jpg, png or webp; auto is png up to 64 pixels.")
     ] = "auto"
+    reproducible: Annotated[
+        bool,
+        typer.Option(
+            "--reproducible",
+            help="Deterministic algorithms only: the same bytes every time on the same hardware; slower.",
+        ),
+    ] = False
 
 
 @dataclass(frozen=True)

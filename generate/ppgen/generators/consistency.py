@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
+from ppgen.generators.parts.compilation import Compilation
 from ppgen.generators.parts.components import load_component
 from ppgen.generators.parts.diffusion import DiffusionGenerator
 from ppgen.generators.parts.labels import choose_names, count_classes
-from ppgen.generators.parts.options import DiffusionOptions, compile_mode
+from ppgen.generators.parts.options import DiffusionOptions
 from ppgen.generators.parts.scheduler import load_scheduler, schedule_for
 from ppgen.generators.unet import UNetNetwork, class_rows
 from ppgen.sources import Generator, Source, read_options, weights_sha256
@@ -32,14 +33,14 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
         solver=given.get("solver", "consistency"),
         steps=len(options.levels) if options.levels else given.get("steps", 1),
         guidance=given.get("guidance", 1.0),
-        compile=compile_mode(options.compile, device),
     )
+    compilation = Compilation(options.compile, device)
     schedule = schedule_for(load_scheduler(folder / "scheduler"), options, clip=True)
     unet = load_component("UNet2DModel", folder / "unet", device, dtype)
     rows = class_rows(unet, source.spec)
     names = choose_names(options.class_names, source.class_names)
     num_classes, null = count_classes(rows, names, options.num_classes, source.spec)
-    network = UNetNetwork(unet, schedule, null, device, options.compile)
+    network = UNetNetwork(unet, schedule, null, device, compilation)
     return DiffusionGenerator(
         source,
         network,
@@ -50,5 +51,9 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
         class_names=names,
         image_shape=network.shape,
         device=device,
-        details={"weights_sha256": weights_sha256(folder), "dtype": str(dtype).removeprefix("torch.")},
+        compilation=compilation,
+        details={
+            "weights_sha256": weights_sha256(folder, "unet"),
+            "dtype": str(dtype).removeprefix("torch."),
+        },
     )

@@ -14,7 +14,7 @@ from ppcore.errors import UserError
 from ppcore.seeds import derive
 from ppgen.generators.parts.labels import check_condition, choose_names
 from ppgen.generators.parts.pixels import FloatSampler
-from ppgen.sources import Generator, Source, read_options, weights_sha256
+from ppgen.sources import Generator, Source, read_config, read_options, weights_sha256
 
 Embeddings = tuple[torch.Tensor, ...]
 _PLACES = {
@@ -27,6 +27,8 @@ _PLACES = {
         "negative_pooled_prompt_embeds",
     ),  # SDXL, SD3
 }
+
+_COLUMNS = 1 << 14  # of an embedding that are mixed at a time, in float32
 
 
 @dataclass(frozen=True)
@@ -102,16 +104,19 @@ class TextGenerator(FloatSampler):
         """Prompt embeddings of (B, K) rows: weighted means, exactly a prompt's own for a one-hot row."""
         used = condition.any(dim=0).nonzero().flatten().tolist()
         self._encode([k for k in used if k not in self._known])
+        weights = condition[:, used].to(self.device)  # (B, used), float32
         mixed = []
         for parts in zip(*(self._known[k] for k in used), strict=True):
-            total = torch.zeros(len(condition), *parts[0].shape, dtype=torch.float32)
-            for k, part in zip(used, parts, strict=True):
-                total += condition[:, k].view(-1, *[1] * part.ndim) * part.float()
-            mixed.append(total.to(self.device, parts[0].dtype))
+            table = torch.stack(parts)  # (used, ...)
+            columns = table.flatten(1).split(_COLUMNS, dim=1)
+            total = torch.cat(
+                [weights @ some.float() for some in columns], dim=1
+            )  # exact for a weight of one
+            mixed.append(total.view(-1, *table.shape[1:]).to(table.dtype))
         return tuple(mixed)
 
     def _encode(self, classes: list[int]) -> None:
-        """Embed the prompts of `classes`, once each, and keep them on the CPU."""
+        """Embed the prompts of `classes`, once each and alone: in a batch their last bits would depend on each other."""
         accepted = inspect.signature(self._pipe.encode_prompt).parameters
         for k in classes:
             arguments = {
@@ -133,7 +138,7 @@ class TextGenerator(FloatSampler):
                     "FLUX pipeline"
                 )
             kept = parts[: len(_PLACES[self._arity])]
-            self._known[k] = tuple(part[0].cpu() for part in kept)
+            self._known[k] = tuple(part[0].to(self.device) for part in kept)
 
 
 def draw_classes(condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
@@ -158,7 +163,7 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     pipe = _open(source, dtype).to(device)
     pipe.set_progress_bar_config(disable=True)
     details = {
-        "weights_sha256": weights_sha256(Path(source.location)),
+        "weights_sha256": weights_sha256(Path(source.location), *_components(source)),
         "dtype": str(dtype).removeprefix("torch."),
     }
     return TextGenerator(source, pipe, replace(options, class_names=()), names, details)
@@ -187,6 +192,13 @@ def _open(source: Source, dtype: torch.dtype) -> Any:
         raise UserError(
             f"{source.spec} cannot be opened as a pipeline ({reason}); expected a complete one"
         ) from error
+
+
+def _components(source: Source) -> list[str]:
+    """Folders of the parts that are loaded."""
+    index = read_config(Path(source.location) / "model_index.json", dict[str, Any])
+    parts = [name for name, what in index.items() if isinstance(what, list) and None not in what]
+    return [name for name in parts if name != "safety_checker"]
 
 
 def _class_names(source: Source, options: TextOptions) -> tuple[str, ...]:

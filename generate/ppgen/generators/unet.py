@@ -12,14 +12,15 @@ from torch.nn import functional as F
 
 from ppcore.errors import UserError
 from ppgen.generators.parts.autoencoder import load_decoder
+from ppgen.generators.parts.compilation import Compilation
 from ppgen.generators.parts.components import load_component
 from ppgen.generators.parts.convolution import rearrange
 from ppgen.generators.parts.diffusion import Decode, DiffusionGenerator
 from ppgen.generators.parts.labels import choose_names, count_classes, embed
-from ppgen.generators.parts.options import DiffusionOptions, compile_mode
+from ppgen.generators.parts.options import DiffusionOptions
 from ppgen.generators.parts.scheduler import load_scheduler, schedule_for
 from ppgen.sampling import Schedule
-from ppgen.sources import Generator, Source, compiled, read_options, weights_sha256
+from ppgen.sources import Generator, Source, read_options, weights_sha256
 
 
 class UNetNetwork:
@@ -29,7 +30,7 @@ class UNetNetwork:
     """
 
     def __init__(
-        self, unet: Any, schedule: Schedule, null: int | None, device: torch.device, mode: str
+        self, unet: Any, schedule: Schedule, null: int | None, device: torch.device, compilation: Compilation
     ) -> None:
         side = unet.config.sample_size
         self.shape = (unet.config.in_channels, side, side)
@@ -44,7 +45,7 @@ class UNetNetwork:
         def forward(x: torch.Tensor, timestep: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
             return unet(x, timestep, class_labels=embedded, return_dict=False)[0]
 
-        self._forward = compiled(forward, mode)
+        self._forward = compilation.wrap(forward)
 
     def embed(self, condition: torch.Tensor) -> torch.Tensor:
         """(2B, D): embedded conditions, then the null label for each; (B, D) without a null label."""
@@ -77,13 +78,13 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     given = source.sampling
     options = replace(
         options,
-        compile=compile_mode(options.compile, device),
         solver=given.get("solver", scheduler.solver),
         guidance=options.guidance if null is not None or "guidance" in given else 1.0,
     )
+    compilation = Compilation(options.compile, device)
     schedule = schedule_for(scheduler, options, clip=not (folder / "vae").is_dir())
-    network = UNetNetwork(unet, schedule, null, device, options.compile)
-    decode, image_shape = _decoder(folder, network.shape, options, device, dtype)
+    network = UNetNetwork(unet, schedule, null, device, compilation)
+    decode, image_shape = _decoder(folder, network.shape, options, dtype, compilation)
     return DiffusionGenerator(
         source,
         network,
@@ -94,7 +95,11 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
         class_names=names,
         image_shape=image_shape,
         device=device,
-        details={"weights_sha256": weights_sha256(folder), "dtype": str(dtype).removeprefix("torch.")},
+        compilation=compilation,
+        details={
+            "weights_sha256": weights_sha256(folder, "unet", "vae"),
+            "dtype": str(dtype).removeprefix("torch."),
+        },
     )
 
 
@@ -112,12 +117,12 @@ def _decoder(
     folder: Path,
     shape: tuple[int, int, int],
     options: DiffusionOptions,
-    device: torch.device,
     dtype: torch.dtype,
+    compilation: Compilation,
 ) -> tuple[Decode, tuple[int, int, int]]:
     """(decode, (C, H, W) of the images)."""
     if (folder / "vae").is_dir():
-        decoder = load_decoder(folder / "vae", device, dtype, options)
+        decoder = load_decoder(folder / "vae", compilation.device, dtype, options, compilation)
         return decoder, decoder.image_shape(shape)
     patch = options.patch
     if patch == 1:

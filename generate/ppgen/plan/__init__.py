@@ -2,7 +2,7 @@
 
 from ppgen.plan.build import build_pseudo_plan, build_synth_plan
 from ppgen.plan.conditions import Conditions, condition_rows, one_hot
-from ppgen.plan.differences import plan_differences
+from ppgen.plan.differences import adopt_choices, plan_differences
 from ppgen.plan.document import decode_any_plan, decode_plan, encode_plan
 from ppgen.plan.encoding import LOSSLESS_UP_TO
 from ppgen.plan.estimate import Estimate, Rate, expected_passes
@@ -24,6 +24,7 @@ __all__ = [
     "Settings",
     "ShardPlan",
     "SynthRequest",
+    "adopt_choices",
     "build_pseudo_plan",
     "build_synth_plan",
     "canonical_json",

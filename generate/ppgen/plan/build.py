@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from ppcore.targets import few_shot, load_target
+from ppgen.generators import settle_for_plan
 from ppgen.plan.conditions import Conditions, conditions_sha256, measure
 from ppgen.plan.encoding import choose_encoding
 from ppgen.plan.plan import Plan, Segment, canonical_json
@@ -15,6 +16,7 @@ from ppgen.sources import (
     SourceSpec,
     automatic_batch_size,
     describe_classifier,
+    describe_score,
     describe_source,
     is_commit,
     open_classifier,
@@ -23,6 +25,9 @@ from ppgen.sources import (
 
 MAX_DRAWS = 10  # of a sample that `--drop-below` rejects
 _MAX_SHARD = 1000  # samples; 1,300 shards for ImageNet's 1.3 million
+_BINARY_SHARD = (
+    1024  # where the batch divides it and not 1,000: a short batch is padded and costs a whole one
+)
 _FEW_SHARDS = 16  # a small plan is still cut so that several workers share it
 
 
@@ -38,7 +43,7 @@ def build_synth_plan(
     ids = parse_classes(request.classes, generator.class_names, kit.class_ids if kit is not None else ())
     segment = Segment(0, len(ids) * request.per_class, request.per_class)
     score = (
-        describe_classifier(open_classifier(spec, generator.num_classes, generator.class_names))
+        describe_score(open_classifier(spec, generator.num_classes, generator.class_names))
         if settings.scored
         else None
     )
@@ -92,7 +97,7 @@ def build_pseudo_plan(
             "classifier": described,
             "sha256": conditions_sha256(conditions),
         },
-        score=described if settings.scored else None,
+        score=describe_score(classifier) if settings.scored else None,
         **_common(generator, spec, segment, settings, request.target),
     )
     return plan, conditions
@@ -103,10 +108,14 @@ def _common(
 ) -> dict[str, Any]:
     """The plan's fields that both kinds fill alike."""
     batch = settings.batch_size or automatic_batch_size(generator)
+    settle_for_plan(generator, batch, segment.samples, settings.reproducible)
     batches = max(1, round(segment.samples / _FEW_SHARDS / batch))
-    per_shard = settings.samples_per_shard or max(batch, min(_MAX_SHARD, batches * batch))
+    per_shard = settings.samples_per_shard or max(batch, min(_most_of_a_shard(batch), batches * batch))
+    source = describe_source(generator, spec)
     return {
-        "source": json.loads(canonical_json(describe_source(generator, spec))),
+        "source": json.loads(
+            canonical_json({**source, "reproducible": True} if settings.reproducible else source)
+        ),
         "load": _load(generator, spec, target),
         "seed": settings.seed,
         "batch_size": min(batch, per_shard, segment.samples),
@@ -122,3 +131,8 @@ def _load(generator: Generator, spec: SourceSpec, target: str | None) -> dict[st
     """How later commands load the source, a hub repository at the commit that was used."""
     told = spec.hint() if target is None else {**spec.hint(), "target": target}
     return {**told, "revision": generator.revision} if is_commit(generator.revision) else told
+
+
+def _most_of_a_shard(batch: int) -> int:
+    """Samples of a shard of a large plan."""
+    return _BINARY_SHARD if _BINARY_SHARD % batch == 0 and _MAX_SHARD % batch else _MAX_SHARD

@@ -102,7 +102,7 @@ def measure(
         resolution, channels: what `classify` is fed with.
 
     Raises:
-        UserError: a damaged image.
+        UserError: a damaged image, or one whose soft label is not defined.
     """
     digest = hashlib.sha256()
     rows = []
@@ -112,7 +112,12 @@ def measure(
         digest.update("\0".join(part.ids).encode())
         digest.update(pixels.numpy().tobytes())
         with torch.inference_mode():
-            rows.append(soft_labels(classify(pixels).cpu(), temperature, top_k))
+            logits = classify(pixels).cpu()
+        if logits.isnan().any():
+            raise UserError(
+                "an image has no probability on any class of the mapping, or the classifier computes NaN; map more of its classes"
+            )
+        rows.append(soft_labels(logits, temperature, top_k))
     soft = torch.cat(rows).float().numpy()
     return Conditions(list(images.ids), soft), digest.hexdigest()
 

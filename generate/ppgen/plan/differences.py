@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,30 @@ def plan_differences(stored: Plan, request: Plan) -> list[str]:
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
+
+
+def adopt_choices(stored: Plan, request: Plan, typed: Container[str]) -> Plan:
+    """The request with what the stored plan has where the user left the choice to us: another GPU, another version of ppgen or another
+    measurement would choose otherwise, and resuming must not depend on that.
+
+    Args:
+        typed: what the user chose, of `batch_size`, `samples_per_shard` and `compile`.
+    """
+    sizes = {n: getattr(stored, n) for n in ("batch_size", "samples_per_shard") if n not in typed}
+    source = request.source
+    before, now = _sampling(stored), _sampling(request)
+    if "compile" not in typed and "compile" in before and "compile" in now:
+        source = {**source, "sampling": {**now, "compile": before["compile"]}}
+    score = request.score
+    if score is not None and stored.score is not None:
+        number = {name: value for name, value in stored.score.items() if name == "dtype"}
+        score = {**{name: value for name, value in score.items() if name != "dtype"}, **number}
+    return replace(request, source=source, score=score, **sizes)
+
+
+def _sampling(plan: Plan) -> dict[str, Any]:
+    options = plan.source.get("sampling")
+    return options if isinstance(options, dict) else {}
 
 
 def _as_requested(plan: Plan) -> dict[str, Any]:

@@ -17,6 +17,7 @@ class Settings:
 
     Attributes:
         score: store the source classifier's confidence in every sample.
+        reproducible: the same bytes every time on the same hardware (see :func:`ppgen.sources.make_deterministic`).
         drop_below: draw samples below this confidence again (see :mod:`ppgen.shards.redraw`); implies `score`.
     """
 
@@ -26,6 +27,7 @@ class Settings:
     image_format: str = "auto"
     score: bool = False
     drop_below: float | None = None
+    reproducible: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (

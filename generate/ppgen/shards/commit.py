@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from ppcore.platforms import Platform
 from ppcore.shards import commit_path
 from ppcore.storage import MAX_OBJECT_BYTES, OutsideError, Store, decode, in_order
 
@@ -58,6 +59,7 @@ class ShardCommit:
         bad: first draws with NaN or infinite values, all drawn again; None where there was none.
         tar, parquet: the two files.
         host, device, threads, versions: where it was made, with which libraries.
+        platform: what decides the last bits of the images; None in records of before it was kept.
         merged_from: record of the original shard, in a merged directory.
     """
 
@@ -75,6 +77,7 @@ class ShardCommit:
     device: str
     threads: Annotated[int, Field(ge=0)]
     versions: dict[str, str]
+    platform: Platform | None = None
     merged_from: ShardCommit | None = None
 
     def to_json(self) -> bytes:

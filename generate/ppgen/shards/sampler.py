@@ -55,6 +55,8 @@ class Sampler:
     ) -> None:
         self._plan, self._generator = plan, generator
         self._conditions, self._classifier = conditions, classifier
+        self._scored_in_half = (plan.score or {}).get("dtype") == "bfloat16"
+        self._on_gpu = torch.device(getattr(generator, "device", "cpu")).type == "cuda"
         self._encode = make_encoder(plan.encoding)
         self._encoders = ThreadPoolExecutor(min(_ENCODE_THREADS, os.cpu_count() or 1), "encode")
 
@@ -133,6 +135,8 @@ class Sampler:
         padded = np.minimum(np.arange(size), count - 1)  # the last row fills a short batch
         labels = torch.from_numpy(np.ascontiguousarray(condition[padded]))
         seeds = torch.from_numpy(rows.seed[padded])
+        if self._on_gpu:  # from pinned memory the copies to the GPU do not wait for what it is doing
+            labels, seeds = labels.pin_memory(), seeds.pin_memory()
         with torch.inference_mode():
             images, bad = sample_checked(self._generator, labels, seeds)
             expected = (size, self._plan.channels, self._plan.resolution, self._plan.resolution)
@@ -151,8 +155,10 @@ class Sampler:
     def _score(self, classifier: Classifier, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The probability of their own conditions, float32 (n,) on the classifier's device."""
         device = next(classifier.buffers()).device
-        probabilities = classifier(images.to(device)).softmax(dim=1)
-        return (probabilities * labels.to(device)).sum(dim=1).float().nan_to_num(0.0)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._scored_in_half):
+            logits = classifier(images.to(device, non_blocking=True))
+        probabilities = logits.float().softmax(dim=1)
+        return (probabilities * labels.to(device, non_blocking=True)).sum(dim=1).float().nan_to_num(0.0)
 
     def _start_encoding(self, images: torch.Tensor) -> Future[list[bytes]]:
         """uint8 (n, C, R, R) -> n files."""

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from ppcore.errors import UserError
+from ppcore.platforms import this_platform
 from ppcore.shards import CONDITIONS, meta_path, tar_path
 from ppcore.storage import Store
-from ppgen.generators import open_generator
+from ppgen.generators import compile_mode, open_generator, settle_as_planned
 from ppgen.plan import Conditions, Plan, canonical_json
 from ppgen.shards.commit import Duration, ShardCommit, library_versions, stored_file, write_commit
 from ppgen.shards.pack import Samples, pack
@@ -26,6 +27,7 @@ from ppgen.sources import (
     choose_device,
     describe_classifier,
     describe_source,
+    make_deterministic,
     open_classifier,
 )
 
@@ -56,6 +58,9 @@ class Worker:
         job: what to make.
         generator: an already loaded one; None loads it.
 
+    Attributes:
+        platform: what decides the last bits of what it makes.
+
     Raises:
         UserError: the source cannot be had here, or is not the one of the plan.
     """
@@ -63,18 +68,23 @@ class Worker:
     def __init__(self, job: Job, generator: Generator | None = None) -> None:
         if choose_device(job.source.device).type == "cpu":
             torch.set_num_threads(job.threads)
+        if job.plan.source.get("reproducible"):
+            make_deterministic()
         # The fastest convolution may differ from run to run, and with it the last bits of an image.
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
         self.plan, self.job, self.store = job.plan, job, Store(job.out)
         generator = open_generator(job.source) if generator is None else generator
+        settle_as_planned(generator, job.plan.source)
         _require_planned(generator, job)
+        self.platform = this_platform(choose_device(job.source.device), compile_mode(generator))
         conditions = classifier = None
         if job.plan.kind == "pseudo":
             conditions = Conditions.from_parquet(self.store.read(CONDITIONS), job.plan)
         if job.plan.score:
             classifier = open_classifier(job.source, job.plan.num_classes, job.plan.source["class_names"])
-            _require_same("classifier", describe_classifier(classifier), job.plan.score)
+            planned = {name: value for name, value in job.plan.score.items() if name != "dtype"}
+            _require_same("classifier", describe_classifier(classifier), planned)
         self._sampler = Sampler(job.plan, generator, conditions, classifier)
         self._finisher = ThreadPoolExecutor(1, "commit")
 
@@ -135,6 +145,7 @@ class Worker:
             device=str(choose_device(self.job.source.device)),
             threads=torch.get_num_threads(),
             versions=library_versions(),
+            platform=self.platform,
         )
         write_commit(self.store, commit)
         return commit
@@ -142,7 +153,10 @@ class Worker:
 
 def _require_planned(generator: Generator, job: Job) -> None:
     """Refuse a source other than the plan's."""
-    _require_same("generator", describe_source(generator, job.source), job.plan.source)
+    described = describe_source(generator, job.source)
+    if job.plan.source.get("reproducible"):
+        described["reproducible"] = True  # a worker sees to that, not the generator
+    _require_same("generator", described, job.plan.source)
 
 
 def _require_same(what: str, description: dict[str, Any], planned: dict[str, Any]) -> None:

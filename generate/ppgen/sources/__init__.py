@@ -2,8 +2,8 @@
 
 from ppgen.sources.alignment import read_mapping
 from ppgen.sources.catalogue import source_rows
-from ppgen.sources.classifier import describe_classifier, open_classifier
-from ppgen.sources.devices import automatic_batch_size, choose_device, choose_dtype, compiled
+from ppgen.sources.classifier import describe_classifier, describe_score, open_classifier
+from ppgen.sources.devices import automatic_batch_size, choose_device, choose_dtype, make_deterministic
 from ppgen.sources.hub import is_commit
 from ppgen.sources.licences import require_licence
 from ppgen.sources.model_directory import read_config, weights_sha256
@@ -32,11 +32,12 @@ __all__ = [
     "automatic_batch_size",
     "choose_device",
     "choose_dtype",
-    "compiled",
     "describe_classifier",
+    "describe_score",
     "describe_source",
     "is_commit",
     "is_own",
+    "make_deterministic",
     "open_classifier",
     "planned_classifier",
     "planned_spec",

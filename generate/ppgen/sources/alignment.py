@@ -63,33 +63,34 @@ def align_classes(
     return np.arange(len(generator), dtype=np.int64)
 
 
-def realign(probabilities: torch.Tensor, places: np.ndarray, num_classes: int) -> torch.Tensor:
-    """Classifier probabilities (B, K_c) as generator probabilities (B, K_g), rows summing to 1.
+def realign(probabilities: torch.Tensor, joined: torch.Tensor, complete: bool) -> torch.Tensor:
+    """Classifier probabilities (B, K_c) as generator probabilities (B, K_g), rows summing to 1; NaN where no mapped class has any.
+
+    One product in float64: the same bits every time, where adding up by index on a GPU is a race, and nothing waits for the device.
+
+    Args:
+        joined: float64 (K_c, K_g), from :func:`joining_matrix`.
+        complete: whether every class of the classifier is mapped, so that the rows sum to 1 already.
+    """
+    moved = (probabilities.double() @ joined).to(probabilities.dtype)
+    return moved if complete else moved / moved.sum(dim=1, keepdim=True)
+
+
+def joining_matrix(places: np.ndarray, num_classes: int) -> torch.Tensor:
+    """float64 (K_c, num_classes), a one where a classifier's class is that class of the generator.
 
     Args:
         places: int64 (K_c,), from :func:`align_classes`.
-
-    Raises:
-        UserError: a row has no probability on any mapped class.
     """
-    if np.array_equal(places, np.arange(num_classes)):
-        return probabilities
-    kept = torch.from_numpy(np.flatnonzero(places >= 0)).to(probabilities.device)
-    target = torch.from_numpy(places[places >= 0]).to(probabilities.device)
-    moved = probabilities.new_zeros(len(probabilities), num_classes)
-    moved.index_add_(1, target, probabilities[:, kept])
-    if len(kept) == len(places):
-        return moved
-    total = moved.sum(dim=1, keepdim=True)
-    if bool((total <= 0).any()):
-        raise UserError(
-            "an image has no probability on any class of the mapping; map more of the classifier's classes"
-        )
-    return moved / total
+    joined = torch.zeros(len(places), num_classes, dtype=torch.float64)
+    kept = torch.from_numpy(np.flatnonzero(places >= 0))
+    joined[kept, torch.from_numpy(places)[kept]] = 1.0
+    return joined
 
 
 class AlignedClassifier(Classifier):
-    """A classifier whose outputs stand in the generator's order: log-probabilities (B, K of the generator) for logits.
+    """A classifier whose outputs stand in the generator's order: log-probabilities (B, K of the generator) for logits; NaN for an image
+    with no probability on any class of the mapping.
 
     Args:
         inner: the classifier.
@@ -97,18 +98,18 @@ class AlignedClassifier(Classifier):
         class_names: the generator's.
     """
 
-    _places: torch.Tensor
+    _joined: torch.Tensor
 
     def __init__(self, inner: Classifier, places: np.ndarray, class_names: Sequence[str]) -> None:
         super().__init__(inner.net, replace(inner.spec, class_names=tuple(class_names), class_ids=()))
+        self._complete = bool((places >= 0).all())
         # A buffer that is saved, so that the digest of a classifier tells its alignments apart.
         self.register_buffer("_places", torch.from_numpy(places))
+        self.register_buffer("_joined", joining_matrix(places, len(class_names)), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (B, C, H, W) -> float32 log-probabilities (B, K of the generator)."""
-        moved = realign(
-            super().forward(images).softmax(dim=1), self._places.cpu().numpy(), self.spec.num_classes
-        )
+        moved = realign(super().forward(images).float().softmax(dim=1), self._joined, self._complete)
         return moved.clamp_min(torch.finfo(torch.float32).tiny).log()
 
 

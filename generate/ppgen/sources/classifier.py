@@ -44,6 +44,19 @@ def open_classifier(spec: SourceSpec, num_classes: int, class_names: Sequence[st
     return classifier.to(choose_device(spec.device))
 
 
+def scoring_dtype(device: torch.device) -> torch.dtype:
+    """In which samples are scored: bfloat16 on GPUs that have it, where a classifier would cost a good part of a few-step generator."""
+    half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if half else torch.float32
+
+
+def describe_score(classifier: Classifier) -> dict[str, Any]:
+    """The plan's word for what scores samples: the classifier and, where it is not float32, its number type."""
+    dtype = scoring_dtype(next(classifier.buffers()).device)
+    named = {} if dtype == torch.float32 else {"dtype": str(dtype).removeprefix("torch.")}
+    return {**describe_classifier(classifier), **named}
+
+
 def describe_classifier(classifier: Classifier) -> dict[str, Any]:
     """Architecture and sha256 of the weights: the plan's word for a classifier."""
     digest = hashlib.sha256()

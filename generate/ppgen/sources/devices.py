@@ -1,9 +1,8 @@
-"""Where and how fast: device, number type, compilation, memory, batch size."""
+"""Where and how fast: device, number type, memory, batch size."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 
 import torch
@@ -15,6 +14,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 CPU_BATCH = 100
 _MEMORY_SHARE = 0.6  # of the GPU's memory; the rest is for weights, a scoring classifier and fragmentation
 _LARGEST_BATCH = 512
+_SMALLEST_TRIAL = 2
 
 
 def choose_device(name: str) -> torch.device:
@@ -42,27 +42,19 @@ def choose_dtype(name: str | None, device: torch.device) -> torch.dtype:
     return _DTYPES[name]
 
 
-def compiled(function: Callable[..., torch.Tensor], mode: str) -> Callable[..., torch.Tensor]:
-    """`function` compiled for static shapes.
+def make_deterministic() -> None:
+    """Let this process compute the same bits every time on the same hardware, at the price of some speed.
 
-    Args:
-        mode: `none`, `default`, or `graphs` (CUDA graphs, which save the launch of every kernel).
+    To be called before anything is computed: cuBLAS settles its workspaces when it is first used.
 
     Raises:
-        UserError: unknown mode, or no C++ compiler for a CPU.
+        RuntimeError: later, from an operation that has no deterministic form.
     """
-    if mode == "none":
-        return function
-    if mode not in ("default", "graphs"):
-        raise UserError(f"unknown compile mode {mode!r}; choose auto, none, default or graphs")
-    if not torch.cuda.is_available() and shutil.which(os.environ.get("CXX", "g++")) is None:
-        raise UserError(
-            "compiling for the CPU needs a C++ compiler and none was found; install g++ or use compile=none"
-        )
-    if mode == "default":
-        return torch.compile(function, dynamic=False)
-    recorded = torch.compile(function, dynamic=False, mode="reduce-overhead")
-    return lambda *inputs: recorded(*inputs).clone()  # the next replay overwrites what a graph returned
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # all of it is written before it is read
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
 
 
 def automatic_batch_size(generator: Generator) -> int:
@@ -83,17 +75,32 @@ def automatic_batch_size(generator: Generator) -> int:
             generator.sample(condition, torch.arange(count))
         return torch.cuda.max_memory_allocated(device) - before
 
-    return fitting_batch(peak_bytes, torch.cuda.get_device_properties(device).total_memory)
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return fitting_batch(peak_bytes, memory, getattr(generator, "decode_batch", _SMALLEST_TRIAL))
 
 
-def fitting_batch(peak_bytes: Callable[[int], int], memory: int) -> int:
-    """The largest power of two, at most 512, that fits a share of `memory`, extrapolated from batches of 2 and 4.
+def fitting_batch(peak_bytes: Callable[[int], int], memory: int, decode_batch: int = _SMALLEST_TRIAL) -> int:
+    """The largest power of two, at most 512, that fits a share of `memory`, extrapolated from two trials.
+
+    An autoencoder that decodes in chunks takes more with every image up to a chunk and no more from there on, so that small trials
+    would count its memory, most of it at 512 pixels, once a sample. The trials are one and two chunks, or, where that is more than
+    fits, smaller ones, which err on the side of too small a batch.
 
     Args:
-        peak_bytes: batch size -> bytes that sampling it allocates at its peak, weights left out.
+        peak_bytes: batch size -> bytes that sampling it allocates at its peak, weights left out; may run out of memory.
         memory: bytes of the device.
+        decode_batch: images of a chunk.
     """
-    small, large = peak_bytes(2), peak_bytes(4)
-    a_sample = max((large - small) / 2, 1.0)
-    fits = max(1, int((memory * _MEMORY_SHARE - (small - 2 * a_sample)) / a_sample))
+    budget, size = memory * _MEMORY_SHARE, max(_SMALLEST_TRIAL, 1 << (decode_batch.bit_length() - 1))
+    while True:
+        try:
+            small, large = peak_bytes(size), peak_bytes(2 * size)
+            if large <= budget or size == _SMALLEST_TRIAL:
+                break
+        except torch.OutOfMemoryError:
+            if size == _SMALLEST_TRIAL:
+                return 1
+        size = max(_SMALLEST_TRIAL, size // 4)
+    a_sample = max((large - small) / size, 1.0)
+    fits = max(1, int((budget - (small - size * a_sample)) / a_sample))
     return min(_LARGEST_BATCH, 1 << (fits.bit_length() - 1))

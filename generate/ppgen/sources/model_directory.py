@@ -13,6 +13,7 @@ from ppcore.errors import UserError
 from ppcore.storage import read_json
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
+_STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")  # of what save_pretrained writes
 _PIPELINES = {"DiTPipeline": "dit", "ConsistencyModelPipeline": "consistency"}
 _NoOrText = str | None
 
@@ -116,11 +117,38 @@ def lacks_weights(folder: Path, suffixes: tuple[str, ...] = WEIGHT_SUFFIXES) -> 
     return any(not any(path.suffix in suffixes for path in part.iterdir()) for part in parts)
 
 
-def weights_sha256(folder: str | Path) -> str:
-    """sha256 over the weight files below `folder`, their relative names included, in name order."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in Path(folder).rglob("*") if p.suffix in WEIGHT_SUFFIXES):
-        digest.update(path.relative_to(folder).as_posix().encode())
+def weights_sha256(folder: str | Path, *components: str) -> str:
+    """sha256 over the weight files that loading the components of `folder` reads, their relative names included, in name order.
+
+    Other files that lie about, such as earlier checkpoints or the same weights in another format, decide nothing.
+
+    Args:
+        components: folders below `folder`, those without weights allowed; or names of weight files.
+    """
+    root, digest = Path(folder), hashlib.sha256()
+    files = {file for name in components for file in _weight_files(root / name)}
+    for path in sorted(files):
+        digest.update(path.relative_to(root).as_posix().encode())
         with path.open("rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest())
     return digest.hexdigest()
+
+
+class _ShardIndex(BaseModel):
+    """What says in which files the parts of a large model lie."""
+
+    weight_map: dict[str, Annotated[str, Field(pattern=r"^[\w.-]+$")]]
+
+
+def _weight_files(component: Path) -> list[Path]:
+    """What diffusers and transformers read of a component: safetensors before pickles, whole or in parts."""
+    if component.is_file():
+        return [component]
+    for suffix in (".safetensors", ".bin"):
+        for stem in _STEMS:
+            whole, index = component / f"{stem}{suffix}", component / f"{stem}{suffix}.index.json"
+            if whole.is_file():
+                return [whole]
+            if index.is_file():
+                return [component / name for name in set(read_config(index, _ShardIndex).weight_map.values())]
+    return [path for path in component.rglob("*") if path.suffix in WEIGHT_SUFFIXES]

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from ppcore.errors import UserError
-from ppgen.sources.alignment import align_classes, read_mapping, realign
+from ppgen.sources.alignment import align_classes, joining_matrix, read_mapping, realign
 
 
 def test_label_spaces_align_by_identifier_in_any_order() -> None:
     places = align_classes(["n03", "n01", "n02"], ["n01", "n02", "n03"])
     assert places.tolist() == [2, 0, 1]
     p = torch.tensor([[0.7, 0.2, 0.1]])
-    torch.testing.assert_close(realign(p, places, 3), torch.tensor([[0.2, 0.1, 0.7]]))
+    torch.testing.assert_close(realign(p, joining_matrix(places, 3), True), torch.tensor([[0.2, 0.1, 0.7]]))
 
 
 def test_synonyms_agree_place_by_place() -> None:
@@ -41,10 +41,9 @@ def test_a_mapping_joins_label_spaces_that_differ(tmp_path: Path) -> None:
     table.write_text("# classifier,generator\ntabby,cat\nsiamese,cat\nbeagle,dog\n")
     places = align_classes(["tabby", "siamese", "beagle", "car"], ["dog", "cat"], read_mapping(table))
     assert places.tolist() == [1, 1, 0, -1]
-    moved = realign(torch.tensor([[0.2, 0.2, 0.4, 0.2]]), places, 2)
+    moved = realign(torch.tensor([[0.2, 0.2, 0.4, 0.2]]), joining_matrix(places, 2), False)
     torch.testing.assert_close(moved, torch.tensor([[0.5, 0.5]]))
-    with pytest.raises(UserError, match="no probability"):
-        realign(torch.tensor([[0.0, 0.0, 0.0, 1.0]]), places, 2)
+    assert realign(torch.tensor([[0.0, 0.0, 0.0, 1.0]]), joining_matrix(places, 2), False).isnan().all()
     (tmp_path / "mapping.json").write_text(json.dumps({"tabby": "cat"}))
     assert read_mapping(tmp_path / "mapping.json") == {"tabby": "cat"}
     with pytest.raises(UserError, match="'lion'"):
@@ -62,6 +61,14 @@ def test_a_mapping_joins_label_spaces_that_differ(tmp_path: Path) -> None:
             read_mapping(tmp_path / "mapping.json")
 
 
-def test_probabilities_in_the_same_order_are_left_untouched() -> None:
-    p = torch.rand(2, 3)
-    assert realign(p, np.arange(3), 3) is p
+def test_realigning_is_the_sum_by_index() -> None:
+    places = np.random.default_rng(0).integers(-1, 5, 40)
+    p = torch.rand(8, 40).softmax(dim=1)
+    expected = torch.zeros(8, 5, dtype=torch.float64)
+    for i, place in enumerate(places):
+        if place >= 0:
+            expected[:, place] += p[:, i].double()
+    expected /= expected.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(
+        realign(p, joining_matrix(places, 5), False), expected.float(), rtol=1e-6, atol=0
+    )

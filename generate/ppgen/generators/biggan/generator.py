@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ import torch
 
 from ppcore.classifiers import read_weights
 from ppcore.errors import UserError
-from ppcore.seeds import PerSampleNoise
-from ppgen.generators.biggan.network import BigGANConfig, BigGANNetwork, build, truncated_normal
+from ppcore.philox import PhiloxNoise
+from ppgen.generators.biggan.network import CUT, BigGANConfig, BigGANNetwork, build, truncated_normal
+from ppgen.generators.parts.compilation import Compilation
 from ppgen.generators.parts.labels import check_condition, choose_names, embed, fit_names
-from ppgen.generators.parts.options import compile_mode
+from ppgen.generators.parts.noise import check_noise, noise_of, unless_default
 from ppgen.generators.parts.pixels import FloatSampler
-from ppgen.sources import Generator, Source, compiled, read_config, read_options, weights_sha256
+from ppgen.sources import Generator, Source, read_config, read_options, weights_sha256
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -28,12 +28,14 @@ class BigGANOptions:
     Attributes:
         truncation: scale of the noise, in (0, 1]; 1 keeps all the variety, which training data wants.
         class_names: K names where the source has none, or `imagenet`.
-        compile: see :func:`ppgen.sources.devices.compiled`; `auto`: `default` on GPUs, `none` on CPUs.
+        compile: `none`, `default`, `graphs`, or `auto`: see :mod:`ppgen.generators.parts.compilation`.
+        noise: see :data:`ppgen.generators.parts.noise.Noise`.
     """
 
     truncation: float = 1.0
     class_names: tuple[str, ...] | str = ()
     compile: str = "auto"
+    noise: str = "cpu"
 
 
 class BigGANGenerator(FloatSampler):
@@ -57,21 +59,29 @@ class BigGANGenerator(FloatSampler):
         self.licence, self.revision = source.licence, source.revision
         self.device = table.device
         self._table, self._options, self._z_dim = table, options, config.z_dim
-        sampling = asdict(replace(options, class_names=()))  # the plan has the names in full
-        self._details = {"family": source.family, **details, "sampling": sampling}
-        self._forward: Callable[..., torch.Tensor] = compiled(network, options.compile)
+        self._details = {"family": source.family, **details}
+        self.compilation = Compilation(options.compile, self.device)
+        self._forward = self.compilation.wrap(network)
 
     def sample_float(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
         """The images before rounding: float32 (B, 3, R, R) in [-1, 1]."""
         check_condition(condition, seeds, self.num_classes)
         with torch.inference_mode():
-            normal = PerSampleNoise(seeds).randn((self._z_dim,))
-            noise = truncated_normal(normal, self._options.truncation).to(self._table)
-            return self._forward(noise, embed(self._table, condition)).float()
+            condition = condition.to(self.device, non_blocking=True)
+            return self._forward(self._noise(seeds).to(self._table), embed(self._table, condition)).float()
+
+    def _noise(self, seeds: torch.Tensor) -> torch.Tensor:
+        """float32 (B, z_dim): truncation times a normal cut off at +-2."""
+        stream = noise_of(self._options.noise, seeds, self.device)
+        if isinstance(stream, PhiloxNoise):
+            return self._options.truncation * stream.randn((self._z_dim,), cut=CUT)
+        return truncated_normal(stream.randn((self._z_dim,)), self._options.truncation)
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`ppgen.sources.protocol.Generator.describe`."""
-        return self._details
+        # The plan has the names in full.
+        options = asdict(replace(self._options, class_names=(), compile=self.compilation.mode))
+        return {**self._details, "sampling": unless_default(options)}
 
 
 def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
@@ -83,7 +93,7 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     options = read_options(BigGANOptions, source)
     if not 0 < options.truncation <= 1:
         raise UserError(f"truncation {options.truncation} is outside (0, 1]; 1 gives the most varied images")
-    options = replace(options, compile=compile_mode(options.compile, device))
+    check_noise(options.noise)
     folder = Path(source.location)
     config = BigGANConfig.from_dict(read_config(folder / "config.json", dict[str, Any]))
     file = next((folder / name for name in _FILES if (folder / name).is_file()), folder / _FILES[-1])
@@ -95,5 +105,8 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     table = state["embeddings.weight"].T.to(
         device, dtype
     )  # (K, z_dim): the linear layer without bias is a table
-    details = {"weights_sha256": weights_sha256(folder), "dtype": str(dtype).removeprefix("torch.")}
+    details = {
+        "weights_sha256": weights_sha256(folder, file.name),
+        "dtype": str(dtype).removeprefix("torch."),
+    }
     return BigGANGenerator(source, network, table, options, details)

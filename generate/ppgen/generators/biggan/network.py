@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from ppcore.errors import UserError
 from ppgen.generators.parts.convolution import UpsampleConv
 
+CUT = 2.0  # standard deviations at which the noise that the models were trained with ends
 _NORMS = ("bn_0", "bn_1", "bn_2", "bn_3")
 _DEEP_128 = (
     (False, 16, 16),
@@ -218,7 +219,7 @@ def truncated_normal(normal: torch.Tensor, truncation: float) -> torch.Tensor:
 
     The models were trained and published with this noise; the map keeps one stream of normal draws a sample.
     """
-    low = 0.5 * (1 + math.erf(-2 / math.sqrt(2)))
+    low = 0.5 * (1 + math.erf(-CUT / math.sqrt(2)))
     uniform = torch.special.ndtr(normal.double())
     return (truncation * torch.special.ndtri(low + uniform * (1 - 2 * low))).float()
 

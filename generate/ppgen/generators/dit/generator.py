@@ -9,10 +9,11 @@ import torch
 
 from ppgen.generators.dit.network import DiTNetwork
 from ppgen.generators.parts.autoencoder import load_decoder
+from ppgen.generators.parts.compilation import Compilation
 from ppgen.generators.parts.components import load_component
 from ppgen.generators.parts.diffusion import DiffusionGenerator
 from ppgen.generators.parts.labels import choose_names
-from ppgen.generators.parts.options import DiffusionOptions, compile_mode
+from ppgen.generators.parts.options import DiffusionOptions
 from ppgen.generators.parts.scheduler import load_scheduler, schedule_for
 from ppgen.sources import Generator, Source, read_config, read_options, weights_sha256
 
@@ -32,17 +33,14 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     """
     folder = Path(source.location)
     options = read_options(DiffusionOptions, source)
-    options = replace(
-        options,
-        compile=compile_mode(options.compile, device),
-        solver=source.sampling.get("solver", "dpmpp_2m"),
-    )
+    options = replace(options, solver=source.sampling.get("solver", "dpmpp_2m"))
+    compilation = Compilation(options.compile, device)
     schedule = schedule_for(load_scheduler(folder / "scheduler"), options, clip=False)
     transformer = load_component("DiTTransformer2DModel", folder / "transformer", device, dtype)
     # The pipeline hard-codes 1000 as the null label; it is the row after the last class, however many there are.
     num_classes = int(transformer.config.num_embeds_ada_norm)
-    network = DiTNetwork(transformer, schedule, options.compile)
-    decoder = load_decoder(folder / "vae", device, dtype, options)
+    network = DiTNetwork(transformer, schedule, compilation)
+    decoder = load_decoder(folder / "vae", device, dtype, options, compilation)
     return DiffusionGenerator(
         source,
         network,
@@ -53,7 +51,11 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
         class_names=choose_names(options.class_names, source.class_names, _names(folder, num_classes)),
         image_shape=decoder.image_shape(network.shape),
         device=device,
-        details={"weights_sha256": weights_sha256(folder), "dtype": str(dtype).removeprefix("torch.")},
+        compilation=compilation,
+        details={
+            "weights_sha256": weights_sha256(folder, "transformer", "vae"),
+            "dtype": str(dtype).removeprefix("torch."),
+        },
     )
 
 

@@ -16,9 +16,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from ppgen.generators.dit.linear import InferenceLinear
+from ppgen.generators.parts.compilation import Compilation
 from ppgen.generators.parts.labels import embed
 from ppgen.sampling import Schedule
-from ppgen.sources import compiled
 
 
 class DiTBlock(nn.Module):
@@ -88,7 +88,7 @@ class DiTNetwork:
 
     has_null = True
 
-    def __init__(self, stock: Any, schedule: Schedule, mode: str) -> None:
+    def __init__(self, stock: Any, schedule: Schedule, compilation: Compilation) -> None:
         side, channels = stock.config.sample_size, stock.config.in_channels
         self.shape = (channels, side, side)
         self._dtype = stock.pos_embed.proj.weight.dtype
@@ -104,10 +104,10 @@ class DiTNetwork:
         self._final = (stock.proj_out_1.weight.detach(), stock.proj_out_1.bias.detach())
         null = torch.stack([table[-1] for table in self._tables])[:, None]  # (L, 1, D)
         self._null = [self._modulate(level, null) for level in range(len(times))]
-        core = DiTCore(stock, pack=mode == "none")
+        core = DiTCore(stock, pack=compilation.actual == "none")
         for norm in norms:  # the stacked copies above serve from here on
             norm.linear = norm.emb = nn.Identity()
-        self._core: Callable[..., torch.Tensor] = compiled(core, mode)
+        self._core: Callable[..., torch.Tensor] = compilation.wrap(core)
 
     def embed(self, condition: torch.Tensor) -> torch.Tensor:
         """(L, B, D): each block has a class table of its own."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from ppgen.generators.parts.compilation import Compilation
 from ppgen.generators.parts.components import load_component
 from ppgen.generators.parts.convolution import rearrange
 from ppgen.generators.parts.options import DiffusionOptions
-from ppgen.sources import compiled
 
 
 class Decoder:
@@ -19,14 +19,13 @@ class Decoder:
     Args:
         vae: the autoencoder.
         chunk: images decoded at a time.
-        mode: see :func:`ppgen.sources.devices.compiled`.
     """
 
-    def __init__(self, vae: Any, chunk: int, mode: str) -> None:
+    def __init__(self, vae: Any, chunk: int, compilation: Compilation) -> None:
         self._vae, self._chunk = vae, chunk
         self._scale = 1.0 / vae.config.scaling_factor
         self._shift = vae.config.shift_factor or 0.0
-        self._forward = compiled(self._decode_chunk, mode)
+        self._forward = compilation.wrap(self._decode_chunk)
 
     def image_shape(self, latent: tuple[int, int, int]) -> tuple[int, int, int]:
         """(C, H, W) of the images decoded from latents of this shape."""
@@ -44,11 +43,15 @@ class Decoder:
 
 
 def load_decoder(
-    folder: Path, device: torch.device, dtype: torch.dtype, options: DiffusionOptions
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    options: DiffusionOptions,
+    compilation: Compilation,
 ) -> Decoder:
     """The decoder of an autoencoder directory, convolutions in channels_last. Raises UserError."""
     vae = load_component("AutoencoderKL", folder, device, dtype)
     vae.encoder = None
     vae.quant_conv = None
     vae = rearrange(vae).to(memory_format=torch.channels_last)
-    return Decoder(vae, options.decode_batch, options.compile)
+    return Decoder(vae, options.decode_batch, compilation)

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import torch
 
 from ppcore.errors import UserError
-from ppcore.seeds import PerSampleNoise
+from ppgen.generators.parts.compilation import Compilation
 from ppgen.generators.parts.labels import check_condition, fit_names
+from ppgen.generators.parts.noise import noise_of, unless_default
 from ppgen.generators.parts.options import DiffusionOptions
 from ppgen.generators.parts.pixels import FloatSampler
 from ppgen.sampling import SOLVERS, Schedule, evaluations
@@ -46,7 +47,11 @@ class DiffusionGenerator(FloatSampler):
 
     Args:
         decode: what the solver returns, float32 (B, C, H, W) -> images in [-1, 1].
+        compilation: of the network and the decoder.
         details: what :meth:`describe` adds.
+
+    Attributes:
+        decode_batch: images that `decode` works on at a time.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class DiffusionGenerator(FloatSampler):
         class_names: tuple[str, ...],
         image_shape: tuple[int, int, int],
         device: torch.device,
+        compilation: Compilation,
         details: dict[str, Any],
     ) -> None:
         self.guidance = options.make_guidance()
@@ -73,6 +79,7 @@ class DiffusionGenerator(FloatSampler):
         self.channels, self.resolution, _ = image_shape
         self.licence, self.revision = source.licence, source.revision
         self.device, self.schedule, self.options = device, schedule, options
+        self.compilation, self.decode_batch = compilation, options.decode_batch
         self._network, self._decode, self._solve = network, decode, SOLVERS[options.solver]
         self._details = {"family": source.family, **details}
 
@@ -80,13 +87,13 @@ class DiffusionGenerator(FloatSampler):
         """The images before rounding: float32 (B, C, H, W), nominally in [-1, 1]."""
         check_condition(condition, seeds, self.num_classes)
         shape = self._network.shape
-        stream = PerSampleNoise(seeds)
+        stream = noise_of(self.options.noise, seeds, self.device)
 
         def draw() -> torch.Tensor:
             return stream.randn(shape, device=self.device)
 
         with torch.inference_mode():
-            embedded = self._network.embed(condition.to(self.device))
+            embedded = self._network.embed(condition.to(self.device, non_blocking=True))
 
             def denoise(x: torch.Tensor, level: int) -> tuple[torch.Tensor, torch.Tensor]:
                 return self.schedule.read(x, self._predict(x, level, embedded), level)
@@ -103,7 +110,8 @@ class DiffusionGenerator(FloatSampler):
         """See :meth:`ppgen.sources.protocol.Generator.describe`."""
         options = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self.options).items()}
         del options["class_names"]  # the plan has them in full
-        return {**self._details, "sampling": options}
+        options["compile"] = self.compilation.mode
+        return {**self._details, "sampling": unless_default(options)}
 
     def _predict(self, x: torch.Tensor, level: int, embedded: Any) -> torch.Tensor:
         guided = self.guidance.active(self.schedule.path.ratio(level))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from ppcore.errors import UserError
+from ppgen.generators.parts.noise import check_noise
 from ppgen.sampling import SOLVERS, Guidance
 
 
@@ -24,7 +23,8 @@ class DiffusionOptions:
         num_classes: K, where the model's files leave it open.
         class_names: K names where the source has none, or `imagenet`.
         decode_batch: images the autoencoder decodes at a time.
-        compile: `none`, `default`, `graphs`, or `auto`: `default` on GPUs, `none` on CPUs.
+        compile: `none`, `default`, `graphs`, or `auto`: see :mod:`ppgen.generators.parts.compilation`.
+        noise: see :data:`ppgen.generators.parts.noise.Noise`.
     """
 
     solver: str = "ddim"
@@ -39,12 +39,14 @@ class DiffusionOptions:
     class_names: tuple[str, ...] | str = ()
     decode_batch: int = 32
     compile: str = "auto"
+    noise: str = "cpu"
 
     def __post_init__(self) -> None:
         for name in ("steps", "patch", "decode_batch"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"sampling option {name}={value!r} must be a whole number of at least 1")
+        check_noise(self.noise)
         if self.solver not in SOLVERS:
             raise UserError(f"unknown solver {self.solver!r}; choose {', '.join(SOLVERS)}")
         if self.guidance_interval is not None and len(self.guidance_interval) != 2:
@@ -58,10 +60,3 @@ class DiffusionOptions:
             low, high = self.guidance_interval
             interval = (low, high)
         return Guidance(self.guidance, interval, self.guidance_channels)
-
-
-def compile_mode(asked: str, device: torch.device) -> str:
-    """`auto` made definite."""
-    if asked != "auto":
-        return asked
-    return "default" if device.type == "cuda" else "none"
