@@ -12,6 +12,7 @@ import torch
 from dummy import Painter
 from rig import fingerprints, stored, synth, synth_job, worker_of
 
+from ppgen.generators.parts.compilation import Compilation
 from ppgen.generators.parts.diffusion import DiffusionGenerator
 from ppgen.generators.parts.options import DiffusionOptions
 from ppgen.generators.parts.pixels import is_bad, to_uint8
@@ -125,6 +126,7 @@ def test_the_families_report_what_rounds_to_black() -> None:
         class_names=(),
         image_shape=(1, 4, 4),
         device=torch.device("cpu"),
+        compilation=Compilation("none", torch.device("cpu")),
         details={},
     )
     images, bad = generator.sample_checked(torch.eye(2), torch.arange(2))

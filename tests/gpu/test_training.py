@@ -1,0 +1,19 @@
+"""The trainer's step on a GPU: resident images, mixed precision, no wait for the device within a step."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "gpu" / "train_gpu.py"
+
+
+def test_the_benchmark_s_step_runs_and_learns_something() -> None:
+    spec = importlib.util.spec_from_file_location("train_gpu", BENCHMARK)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = module.measure("small", side=32, batch=64, images=256, steps=4, device="cuda", compiled=False)
+    assert found.images_per_s > 0
+    assert found.peak_gb > 0
