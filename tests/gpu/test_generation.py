@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import one_hot, save_biggan, save_consistency, save_dit
+from tiny_models import FEW_STEPS, one_hot, save_families
 
 from ppcore.philox import PhiloxNoise
 from ppcore.seeds import PerSampleNoise
@@ -15,22 +15,16 @@ from ppgen.generators import compile_mode, load_generator, settle_as_planned, se
 from ppgen.generators.parts.pixels import is_bad
 from ppgen.sources import automatic_batch_size
 
-FEW: dict[str, dict[str, Any]] = {"dit": {"steps": 3}, "consistency": {"steps": 2}, "biggan": {}}
-
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("models")
-    save_biggan(root / "biggan", num_classes=7)
-    dit, consistency = (
-        save_dit(root / "dit", num_classes=7),
-        save_consistency(root / "consistency", num_classes=7),
-    )
-    return {"dit": dit, "consistency": consistency, "biggan": root / "biggan"}
+    return save_families(tmp_path_factory.mktemp("models"))
 
 
 def load(folders: dict[str, Path], family: str, device: str, dtype: str = "float32", **more: Any) -> Any:
-    return load_generator(str(folders[family]), device=device, dtype=dtype, sampling={**FEW[family], **more})
+    return load_generator(
+        str(folders[family]), device=device, dtype=dtype, sampling={**FEW_STEPS[family], **more}
+    )
 
 
 def test_counters_give_the_same_bits_on_both_devices(cuda: torch.device) -> None:
@@ -61,7 +55,7 @@ def test_noise_from_counters_is_faster_than_from_the_cpu(cuda: torch.device) -> 
 
 
 @pytest.mark.parametrize("noise", ["cpu", "philox"])
-@pytest.mark.parametrize("family", sorted(FEW))
+@pytest.mark.parametrize("family", sorted(FEW_STEPS))
 def test_both_devices_make_the_same_pictures(folders: dict[str, Path], family: str, noise: str) -> None:
     condition, seeds = one_hot([0, 1, 2, 3], 7), torch.arange(4)
     here, there = (load(folders, family, device, noise=noise) for device in ("cpu", "cuda"))
@@ -69,7 +63,7 @@ def test_both_devices_make_the_same_pictures(folders: dict[str, Path], family: s
     torch.testing.assert_close(a, b, rtol=0, atol=2e-2)
 
 
-@pytest.mark.parametrize("family", sorted(FEW))
+@pytest.mark.parametrize("family", sorted(FEW_STEPS))
 def test_sampling_with_counters_waits_for_nothing(folders: dict[str, Path], family: str) -> None:
     """Images and flags of a second batch are queued without one synchronisation; the first builds caches."""
     generator = load(folders, family, "cuda", "bfloat16", noise="philox")

@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from tiny_models import one_hot, save_biggan, save_consistency, save_dit
+from tiny_models import FEW_STEPS, one_hot, save_families
 
 from ppcore.errors import UserError
 from ppcore.philox import PhiloxNoise
 from ppgen.generators import load_generator
 from ppgen.generators.biggan.network import truncated_normal
 
-FEW: dict[str, dict[str, Any]] = {"dit": {"steps": 3}, "consistency": {"steps": 2}, "biggan": {}}
-
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("models")
-    save_biggan(root / "biggan", num_classes=7)
-    dit, consistency = (
-        save_dit(root / "dit", num_classes=7),
-        save_consistency(root / "consistency", num_classes=7),
-    )
-    return {"dit": dit, "consistency": consistency, "biggan": root / "biggan"}
+    return save_families(tmp_path_factory.mktemp("models"))
 
 
-@pytest.mark.parametrize("family", sorted(FEW))
+@pytest.mark.parametrize("family", sorted(FEW_STEPS))
 def test_counters_make_other_images_that_depend_on_the_seed_alone(
     folders: dict[str, Path], family: str
 ) -> None:
     plain, named, counted = (
-        load_generator(str(folders[family]), sampling={**FEW[family], **more})
+        load_generator(str(folders[family]), sampling={**FEW_STEPS[family], **more})
         for more in ({}, {"noise": "cpu"}, {"noise": "philox"})
     )
     assert plain.describe() == named.describe()
