@@ -40,14 +40,14 @@ def test_a_run_names_its_gpu_and_comes_out_again(
     assert platform.gpu == torch.cuda.get_device_name()
     assert platform.driver
     assert platform.cuda == torch.version.cuda
-    call("verify", str(tmp_path / "out"), "--regenerate", "80", "--device", "cuda")
+    call("verify", str(tmp_path / "out"), "--source", str(source), "--regenerate", "80", "--device", "cuda")
     assert "80 sampled again, the same" in capsys.readouterr().out
 
 
 def test_the_cpu_does_not_judge_what_a_gpu_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = save_consistency(tmp_path / "consistency", num_classes=10)
     synth(tmp_path / "out", source, *SMALL, "--dtype", "float32")
-    call("verify", str(tmp_path / "out"), "--regenerate", "80", "--device", "cpu")
+    call("verify", str(tmp_path / "out"), "--source", str(source), "--regenerate", "80", "--device", "cpu")
     said = capsys.readouterr().out
     assert "80 of 80 samples were not sampled again" in said
     assert torch.cuda.get_device_name() in said
