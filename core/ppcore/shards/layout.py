@@ -17,6 +17,7 @@ PLAN, INDEX, MANIFEST, CARD, REPORT, CONDITIONS = (
 )
 SHARDS, META, COMMITS, PAGES = "shards", "meta", "commits", "index"
 PAGE_SHARDS = 50_000  # entries that index.json holds by itself, and a page of it: some 10 MB
+LOGS = "logs"  # of runs: no part of the data, differs from run to run
 KINDS = ("synth", "pseudo")
 
 

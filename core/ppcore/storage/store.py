@@ -210,6 +210,13 @@ class Store:
         _fsync_directory(final.parent)
         return True
 
+    def append(self, name: str, data: bytes) -> None:
+        """Add to a local file, which is made where there is none; for logs, which may be torn at the end."""
+        path = self._inside(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as handle:
+            handle.write(data)
+
     def sweep(self, name: str = "") -> int:
         """Delete temporary files that a killed writer left directly below `name`; returns how many."""
         if self._remote is not None:

@@ -1,12 +1,44 @@
 """Who runs shards, and where: leases, retries, workers; inline or on Ray, which is loaded when it is asked for."""
 
-from ppgen.engines.base import Engine
+from ppgen.engines.base import (
+    Began,
+    Committed,
+    Ended,
+    Engine,
+    Event,
+    Failed,
+    Joined,
+    Left,
+    Missed,
+    Notice,
+    OnEvent,
+    Quarantined,
+    Retried,
+    Sampled,
+    Workers,
+)
 from ppgen.engines.defaults import default_out, default_threads, default_workers
+from ppgen.engines.failures import Place
 from ppgen.engines.make import make_engine
 from ppgen.engines.run import prepare_job, run_job
 
 __all__ = [
+    "Began",
+    "Committed",
+    "Ended",
     "Engine",
+    "Event",
+    "Failed",
+    "Joined",
+    "Left",
+    "Missed",
+    "Notice",
+    "OnEvent",
+    "Place",
+    "Quarantined",
+    "Retried",
+    "Sampled",
+    "Workers",
     "default_out",
     "default_threads",
     "default_workers",

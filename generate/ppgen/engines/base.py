@@ -12,6 +12,37 @@ from ppgen.shards import Job, ShardCommit
 
 
 @dataclass(frozen=True)
+class Began:
+    """A run begins to make what is missing; `workers`: by whom, in words."""
+
+    samples: int
+    shards: int
+    workers: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """It is over, with the exit status that the command will have; None where an exception ends it."""
+
+    status: int | None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A worker is ready for its first shard."""
+
+    place: Place
+
+
+@dataclass(frozen=True)
+class Left:
+    """A worker is gone."""
+
+    place: Place
+
+
+@dataclass(frozen=True)
 class Sampled:
     """A batch was sampled (not yet committed; a retried shard counts again)."""
 
@@ -24,6 +55,17 @@ class Committed:
 
     shard: int
     commit: ShardCommit
+    place: Place
+
+
+@dataclass(frozen=True)
+class Missed:
+    """An attempt came to nothing: its worker raised, or died. Whether the shard is tried again is told separately."""
+
+    place: Place
+    shard: int
+    error: str
+    died: bool
 
 
 @dataclass(frozen=True)
@@ -68,7 +110,20 @@ class Notice:
     text: str
 
 
-Event = Sampled | Committed | Retried | Failed | Quarantined | Workers | Notice
+Event = (
+    Began
+    | Ended
+    | Joined
+    | Left
+    | Sampled
+    | Committed
+    | Missed
+    | Retried
+    | Failed
+    | Quarantined
+    | Workers
+    | Notice
+)
 OnEvent = Callable[[Event], None]
 
 

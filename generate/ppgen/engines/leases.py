@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ppcore.errors import UserError
-from ppgen.engines.base import Committed, Failed, OnEvent, Quarantined, Retried, Summary
+from ppgen.engines.base import Committed, Failed, Joined, Left, Missed, OnEvent, Quarantined, Retried, Summary
 from ppgen.engines.failures import Failure, Place, last_line
 from ppgen.engines.places import Places, Record, Seat
 from ppgen.shards import ShardCommit
@@ -80,10 +80,12 @@ class Leases:
         """It can take shards."""
         self._places.ready(place)
         self.worked, self._failed_starts = True, 0
+        self._on_event(Joined(place))
 
     def left(self, place: Place) -> None:
         """A worker is gone; its leases have ended."""
         self._places.leave(place)
+        self._on_event(Left(place))
 
     def is_quarantined(self, place: Place) -> bool:
         """Whether a worker that was started sits where nothing is leased any more."""
@@ -180,12 +182,13 @@ class Leases:
         for record in self._places.succeeded(seat, shard):
             self._quarantine(record, record.error, "failed on shards that succeeded elsewhere")
         self.summary.committed.append(shard)
-        self._on_event(Committed(shard, commit))
+        self._on_event(Committed(shard, commit, place))
         self._settle()
 
     def failed(self, place: Place, shard: int, failure: Failure) -> None:
         """A worker raised. It is to be replaced."""
         seat = self._leased.pop(shard)
+        self._on_event(Missed(place, shard, failure.traceback, died=False))
         self._tried.setdefault(shard, set()).add(seat)
         if failure.blame == "node":
             self._complaint = failure.for_the_user(self._out)
@@ -200,6 +203,7 @@ class Leases:
 
     def lost(self, place: Place, shard: int, reason: str) -> None:
         """The worker that had the shard has died."""
+        self._on_event(Missed(place, shard, reason, died=True))
         self._places.missed(self._leased.pop(shard), shard, last_line(reason), died=True)
         self._losses[shard] += 1
         self._retry(place, shard, reason)

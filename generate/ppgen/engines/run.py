@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from collections.abc import Sequence
 
-from ppcore.console import format_duration
+from ppcore.console import EXIT_FAILED, EXIT_USER_ERROR, Terminated, format_duration
+from ppcore.errors import UserError
 from ppcore.shards import INDEX, count_indexed
 from ppcore.storage import OutsideError, Store
-from ppgen.engines.base import Engine, Summary
+from ppgen.engines.base import Began, Ended, Engine, Event, OnEvent, Summary
 from ppgen.engines.progress import ProgressReporter, describe_shard, say
 from ppgen.plan import Conditions, Plan
 from ppgen.shards import Job, claimed, finalize, pending_shards, reconcile_plan, survey
@@ -19,13 +22,14 @@ def prepare_job(out: str, request: Plan, *, source: SourceSpec, threads: int = 1
     return Job(reconcile_plan(Store(out), request), out, source, threads)
 
 
-def run_job(job: Job, engine: Engine, conditions: Conditions | None) -> int:
+def run_job(job: Job, engine: Engine, conditions: Conditions | None, watchers: Sequence[OnEvent] = ()) -> int:
     """Bring the directory `job.out` to the whole of `job.plan`.
 
     Args:
         job: from :func:`prepare_job`.
         engine: where the shards are made.
         conditions: pseudo plans: the table to write into a new directory.
+        watchers: told of every event, from Began to Ended; of none where nothing is left to do.
 
     Returns:
         The command's exit status: 0, or 1 when shards failed.
@@ -33,32 +37,64 @@ def run_job(job: Job, engine: Engine, conditions: Conditions | None) -> int:
     plan, store = job.plan, Store(job.out)
     with engine.connected(), claimed(store, plan, conditions):
         found = survey(store, plan)
-        pending = found.pending
-        start = time.monotonic()
-        if pending:
-            _withdraw_index(store, pending)
-            if len(pending) < plan.num_shards:
-                say(f"resuming: {plan.num_shards - len(pending)} of {plan.num_shards} shards are there")
-            summary = _make_shards(job, engine, pending, store)
-            for place, error in summary.quarantined.items():
-                say(f"quarantined: {place}, whose last error was {error}")
-            if summary.failed or summary.abandoned:
-                _report_failures(plan, summary)
-                return 1
-        took = f" in {format_duration(time.monotonic() - start)}" if pending else " (nothing was left to do)"
-        finalize(store, plan, None if pending else found.commits)
-        print(f"{plan.samples} images in {plan.num_shards} shards: {store}{took}")
-        return 0
+        if not found.pending:
+            finalize(store, plan, found.commits)
+            print(f"{plan.samples} images in {plan.num_shards} shards: {store} (nothing was left to do)")
+            return 0
+        left = sum(plan.locate(shard)[2] for shard in found.pending)
+        _tell(watchers, Began(left, len(found.pending), engine.workers))
+        try:
+            status = _complete(job, engine, found.pending, lambda event: _tell(watchers, event))
+        except BaseException as error:
+            _tell(watchers, Ended(_status_of(error), str(error) or type(error).__name__))
+            raise
+        _tell(watchers, Ended(status))
+        return status
 
 
-def _make_shards(job: Job, engine: Engine, pending: list[int], store: Store) -> Summary:
+def _tell(watchers: Sequence[OnEvent], event: Event) -> None:
+    for watcher in watchers:
+        watcher(event)
+
+
+def _status_of(error: BaseException) -> int | None:
+    """The exit status that the command will have, see :func:`ppcore.console.run_app`."""
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+    return EXIT_USER_ERROR if isinstance(error, UserError) else None
+
+
+def _complete(job: Job, engine: Engine, pending: list[int], on_event: OnEvent) -> int:
+    """Make the shards that are missing and finish the directory. Returns the exit status."""
+    plan, store, start = job.plan, Store(job.out), time.monotonic()
+    _withdraw_index(store, pending)
+    if len(pending) < plan.num_shards:
+        say(f"resuming: {plan.num_shards - len(pending)} of {plan.num_shards} shards are there")
+    summary = _make_shards(job, engine, pending, on_event)
+    for place, error in summary.quarantined.items():
+        say(f"quarantined: {place}, whose last error was {error}")
+    if summary.failed or summary.abandoned:
+        _report_failures(plan, summary)
+        return EXIT_FAILED
+    finalize(store, plan)
+    took = format_duration(time.monotonic() - start)
+    print(f"{plan.samples} images in {plan.num_shards} shards: {store} in {took}")
+    return 0
+
+
+def _make_shards(job: Job, engine: Engine, pending: list[int], on_event: OnEvent) -> Summary:
     plan, reporter = job.plan, ProgressReporter(job.plan, pending)
+
+    def tell(event: Event) -> None:
+        reporter(event)
+        on_event(event)
+
     try:
-        summary = engine.run(job, pending, reporter)
+        summary = engine.run(job, pending, tell)
     except KeyboardInterrupt:
-        done = plan.num_shards - len(pending_shards(store, plan))
+        done = plan.num_shards - len(pending_shards(Store(job.out), plan))
         say(
-            f"\nstopped; {done} of {plan.num_shards} shards are committed in {store}; run the same command again to resume"
+            f"\nstopped; {done} of {plan.num_shards} shards are committed in {job.out}; run the same command again to resume"
         )
         raise
     reporter.close()
