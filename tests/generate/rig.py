@@ -17,6 +17,7 @@ from ppgen.engines.base import Engine
 from ppgen.engines.inline import InlineEngine
 from ppgen.engines.run import prepare_job, run_job
 from ppgen.generators import open_generator
+from ppgen.journal import EventLog
 from ppgen.plan import PseudoRequest, Settings, SynthRequest, build_pseudo_plan, build_synth_plan
 from ppgen.plan.plan import Plan
 from ppgen.shards.state import read_plan
@@ -58,6 +59,12 @@ def synth_job(
 def synth(out: Path | str, engine: Engine | None = None, **job: object) -> int:
     """Exit status of a synth run."""
     return run_job(synth_job(out, **job), engine or InlineEngine(), None)  # type: ignore[arg-type]
+
+
+def logged(out: Path | str, workers: int = 1, **sampling: object) -> int:
+    """Exit status of a synth run with an event log."""
+    spec = SourceSpec("dummy:build", device="cpu", sampling=sampling)
+    return run_job(synth_job(out, spec=spec), InlineEngine(workers), None, [EventLog(Store(out))])
 
 
 def pseudo(
@@ -118,7 +125,7 @@ def fingerprints(out: Path) -> dict[str, str]:
     return {
         str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(Path(out).rglob("*"))
-        if path.is_file() and path.parent.name != "commits"
+        if path.is_file() and path.parent.name not in ("commits", "logs")
     }
 
 

@@ -10,6 +10,7 @@ from ppcore.shards import PLAN
 from ppcore.storage import Store
 from ppgen.cli.options import EngineOptions, EstimateOptions, PseudoOptions, SynthOptions
 from ppgen.engines import (
+    OnEvent,
     default_out,
     default_threads,
     default_workers,
@@ -18,6 +19,7 @@ from ppgen.engines import (
     run_job,
 )
 from ppgen.generators import open_generator
+from ppgen.journal import EventLog, MetricsFile, RayMetrics
 from ppgen.plan import (
     Conditions,
     Estimate,
@@ -106,10 +108,15 @@ def run(prepared: PreparedJob) -> int:
         gpus_per_worker=options.gpus_per_worker,
         address=options.address,
     )
+    watchers: list[OnEvent] = [EventLog(Store(job.out))]
+    if options.metrics_file is not None:
+        watchers.append(MetricsFile(options.metrics_file, job.out))
+    if options.engine == "ray":
+        watchers.append(RayMetrics(job.out))
     print(
         f"{plan.samples} images in {plan.num_shards} shards, {engine.workers} -> {job.out}", file=sys.stderr
     )
-    return run_job(job, engine, prepared.conditions)
+    return run_job(job, engine, prepared.conditions, watchers)
 
 
 def estimate(prepared: PreparedJob, options: EstimateOptions) -> Estimate:

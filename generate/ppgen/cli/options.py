@@ -15,6 +15,7 @@ DEFAULT_SOURCE = "dit-xl-2-256"
 ENGINES = ("inline", "ray")
 
 Directory = Annotated[str, typer.Argument(help="Shard directory, path or URL.")]
+Price = Annotated[float | None, typer.Option(help="Price of one worker (one GPU) for an hour.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 MovedSource = Annotated[
     str | None,
@@ -108,6 +109,13 @@ class EngineOptions:
     address: Annotated[
         str | None,
         typer.Option(help="Ray: address of a running cluster, or auto [default: start a local one]."),
+    ] = None
+
+    metrics_file: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep the run's numbers in this .prom file, for node-exporter's textfile collector."
+        ),
     ] = None
 
     def __post_init__(self) -> None:
@@ -211,13 +219,16 @@ class EstimateOptions:
     """What `ppgen plan` asks beyond the command it estimates."""
 
     calibrate: Annotated[bool, typer.Option(help="Measure the rate on a few batches.")] = True
-    price_per_hour: Annotated[
-        float | None, typer.Option(help="Price of one worker (one GPU) for an hour.")
-    ] = None
+    price_per_hour: Price = None
 
     def __post_init__(self) -> None:
-        if self.price_per_hour is not None and not 0 <= self.price_per_hour < float("inf"):
-            raise UserError(f"--price-per-hour is {self.price_per_hour}; give a number from zero up")
+        require_price(self.price_per_hour)
+
+
+def require_price(price_per_hour: float | None) -> None:
+    """Raise UserError for a price that is none."""
+    if price_per_hour is not None and not 0 <= price_per_hour < float("inf"):
+        raise UserError(f"--price-per-hour is {price_per_hour}; give a number from zero up")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The commands of `ppgen` for a directory that is there: extend, merge, verify, report."""
+"""The commands of `ppgen` for a directory that is there: extend, merge, verify, status, report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from ppgen.cli.options import (
     ExtendOptions,
     MovedSource,
     PlannedOptions,
+    Price,
     TrustCode,
+    require_price,
 )
 
 tools = typer.Typer()
@@ -59,6 +61,23 @@ def verify(
 
     again = maintenance.Regeneration(regenerate, seed, planned, device)
     _exit(maintenance.verify(directory, again, repair=repair))
+
+
+@tools.command()
+def status(
+    directory: Directory,
+    *,
+    price_per_hour: Price = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Again every few seconds, until no run is at work.")
+    ] = False,
+) -> None:
+    """How far a directory is: progress, rate, time and cost left, slow and failing workers. From the directory alone."""
+    require_price(price_per_hour)
+    from ppgen.cli import watching  # loads torch: --help must answer at once
+
+    watching.status(directory, price_per_hour, as_json=as_json, watch=watch)
 
 
 @tools.command()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ppgen.engines import (
     Began,
     Committed,
+    Ended,
     Event,
     Failed,
     Joined,
@@ -65,6 +66,8 @@ class Counts:
             self.wanted = max(self.wanted, self.alive)
         elif isinstance(event, Left):
             self._leave(event.place)
+        elif isinstance(event, Ended):
+            self.alive = 0
         elif isinstance(event, Workers):
             self.alive, self.wanted = event.alive, event.wanted
 

@@ -31,7 +31,7 @@ def render(status: Status) -> str:
         shown = ", ".join(map(str, status.failed_shards[:_SHARDS_SHOWN]))
         lines.append(f"{len(status.failed_shards)} shards failed: {shown}")
     lines += [f"quarantined: {place}" for place in status.quarantined]
-    lines += [f"slow: {_worker(worker)}" for worker in status.slowest]
+    lines += [f"slowest: {_worker(worker)}" for worker in status.slowest]
     lines += [
         f"failing: {_worker(worker)}, {worker.failures} failures, the last: {worker.error}"
         for worker in status.failing

@@ -120,8 +120,8 @@ def read_status(store: Store, price_per_hour: float | None = None, now: float | 
         ),
         slowest=sorted((w for w in workers if w.rate is not None), key=lambda w: w.rate or 0.0)[:_MOST_SHOWN],
         failing=sorted((w for w in workers if w.failures), key=lambda w: -w.failures)[:_MOST_SHOWN],
-        quarantined=[f"{r.worker} {_line(r.text)}" for r in records if r.event == "quarantined"],
-        last=f"{records[-1].event} {_line(records[-1].text)}".strip() if records else "",
+        quarantined=[f"{_line(r.worker)} {_line(r.text)}" for r in records if r.event == "quarantined"],
+        last=f"{_line(records[-1].event)} {_line(records[-1].text)}".strip() if records else "",
         last_s=max(now - records[-1].time, 0.0) if records else None,
     )
 
@@ -168,7 +168,7 @@ def _workers(records: Iterable[Record]) -> list[WorkerStatus]:
     grouped: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         if record.event in ("committed", "missed"):
-            grouped[f"{record.node} ({record.device}, {record.worker})"].append(record)
+            grouped[_line(f"{record.node} ({record.device}, {record.worker})")].append(record)
     return [_worker(name, of) for name, of in grouped.items()]
 
 
@@ -184,7 +184,7 @@ def _machines(commits: Iterable[ShardCommit]) -> list[WorkerStatus]:
     """From the commit records, which know machine and device and nothing of failures."""
     grouped: dict[str, list[ShardCommit]] = defaultdict(list)
     for commit in commits:
-        grouped[f"{commit.host} ({commit.device})"].append(commit)
+        grouped[_line(f"{commit.host} ({commit.device})")].append(commit)
     machines = []
     for name, of in grouped.items():
         samples, seconds = sum(c.samples for c in of), sum(c.seconds.total for c in of)
