@@ -19,7 +19,7 @@ from rig import (
 
 from ppcore.errors import UserError
 from ppcore.shards import ShardSet
-from ppgen.engines.base import Committed, Failed, Retried
+from ppgen.engines.base import Committed, Failed, Missed, Retried
 from ppgen.engines.inline import InlineEngine
 from ppgen.plan.request import Settings
 from ppgen.shards.state import pending_shards
@@ -139,7 +139,11 @@ def test_failed_events_carry_the_error(tmp_path: Path) -> None:
     job = synth_job(tmp_path / "out", spec=spec)
     events: list[object] = []
     summary = InlineEngine().run(job, [1], events.append)
-    assert [type(e) for e in events] == [Retried, Retried, Failed]
+    assert [type(e) for e in events if isinstance(e, Retried | Failed)] == [Retried, Retried, Failed]
+    missed = [e for e in events if isinstance(e, Missed)]
+    assert len(missed) == 3
+    assert all("the painter's hand slipped" in e.error and not e.died for e in missed)
+    assert len({e.place for e in missed}) == 3  # a worker is replaced after an exception
     assert list(summary.failed) == [1]
     assert summary.retried == 2
 
