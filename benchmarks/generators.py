@@ -42,6 +42,7 @@ class Setting:
     batch: int
     threads: int
     folder: str
+    compile: str = "none"  # ours; the published code has nothing of the kind
 
     @property
     def number_type(self) -> torch.dtype:
@@ -137,7 +138,7 @@ def our_generator(model: str, options: str, setting: Setting) -> Any:
         str(Path(setting.folder, model)),
         device=setting.device,
         dtype=setting.dtype,
-        sampling=json.loads(options),
+        sampling={**json.loads(options), "compile": setting.compile},
     )
 
 
@@ -243,15 +244,18 @@ def parse() -> tuple[argparse.Namespace, Setting]:
     parser.add_argument("--steps", type=int, default=None, help="of the rows with equal steps")
     parser.add_argument("--rounds", type=int, default=3, help="the best of these counts")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compile", default=None, help="of ours [default: default on a GPU, none on a CPU]")
     parser.add_argument("--costs", action="store_true", help="print parameters and arithmetic only")
     args = parser.parse_args()
     small = args.size == "small"
     dtype = args.dtype or ("float32" if args.device == "cpu" else "bfloat16")
     batch = args.batch or (4 if small else 64)
     args.steps = args.steps or (8 if small else 20)
-    return args, Setting(
-        args.size, args.device, dtype, batch, args.threads, tempfile.mkdtemp(prefix="generators-")
+    folder, mode = (
+        tempfile.mkdtemp(prefix="generators-"),
+        args.compile or ("none" if args.device == "cpu" else "default"),
     )
+    return args, Setting(args.size, args.device, dtype, batch, args.threads, folder, mode)
 
 
 def main() -> None:

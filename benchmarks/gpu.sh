@@ -35,16 +35,16 @@ import torch
 from ppcore.platforms import this_platform
 print(this_platform(torch.device('$device')))"
 
-part 360 "tests" "$python" -m pytest tests/gpu -q -rs -p no:xdist
+part 300 "tests" "$python" -m pytest tests/gpu -q -rs -p no:xdist
 
 if [ "$size" = full ]; then
     # Random weights in the genuine shapes; stock pipeline and ours in turns, against the ceiling of the arithmetic.
-    part 300 "DiT-XL/2-256 at 20 steps beside DiTPipeline" "$python" benchmarks/generators.py \
-        --size full --device "$device" --only dit --steps 20 --batch 64 --rounds 2
+    part 420 "DiT-XL/2-256 at 20 steps beside DiTPipeline" "$python" benchmarks/generators.py \
+        --size full --device "$device" --only dit --steps 20 --batch 64 --rounds 3
     part 150 "BigGAN-deep-256 beside the published code, batch 128" "$python" benchmarks/generators.py \
         --size full --device "$device" --only biggan --batch 128 --rounds 3
     part 150 "consistency model of ImageNet-64 in two steps, batch 256: noise from the CPU and on the device" \
-        "$python" benchmarks/gpu/few_steps.py --size full --device "$device" --batch 256 --rounds 6
+        "$python" benchmarks/gpu/few_steps.py --compile default --size full --device "$device" --batch 256 --rounds 6
     part 150 "ResNet-50 at 224" "$python" benchmarks/gpu/train_gpu.py --device "$device" --batch 256 --steps 40
     part 150 "ResNet-50 at 224, compiled" "$python" benchmarks/gpu/train_gpu.py --device "$device" --batch 256 --steps 40 --compile
     part 150 "what --reproducible costs" "$python" benchmarks/gpu/reproducible.py --device "$device" --size full

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -167,20 +168,28 @@ class Sampler:
 
 
 class _HostCopy:
-    """Images on their way to the host: queued behind the sampler's own kernels, so that nothing that comes after overwrites
-    them and the sampler does not wait."""
+    """Images on their way to the host, on a stream of their own: the sampler's next kernels and the copy run side by side, and nobody
+    waits until the encoder does."""
 
     def __init__(self, images: torch.Tensor) -> None:
         self._event: torch.cuda.Event | None = None
         self._host = images
         if images.device.type == "cuda":
             self._host = torch.empty(images.shape, dtype=images.dtype, pin_memory=True)
-            self._host.copy_(images, non_blocking=True)
-            self._event = torch.cuda.Event()
-            self._event.record(torch.cuda.current_stream(images.device))
+            side = _copy_stream(images.device)
+            side.wait_stream(torch.cuda.current_stream(images.device))
+            with torch.cuda.stream(side):
+                self._host.copy_(images, non_blocking=True)
+            images.record_stream(side)  # its memory is not given to another tensor before the copy is done
+            self._event = side.record_event()
 
     def wait(self) -> np.ndarray:
         """uint8 (n, C, R, R), once the copy has arrived."""
         if self._event is not None:
             self._event.synchronize()
         return self._host.numpy()
+
+
+@functools.cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
