@@ -22,6 +22,7 @@ from ppcore.shards import CONDITION_SCHEMA
 from ppcore.storage import read_table
 from ppcore.targets import ImageSet, stack
 from ppgen.plan.plan import Plan, Rows
+from ppgen.sources import require_defined
 
 Mode = Literal["soft", "draw", "uniform"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -113,10 +114,7 @@ def measure(
         digest.update(pixels.numpy().tobytes())
         with torch.inference_mode():
             logits = classify(pixels).cpu()
-        if logits.isnan().any():
-            raise UserError(
-                "an image has no probability on any class of the mapping, or the classifier computes NaN; map more of its classes"
-            )
+        require_defined(logits)
         rows.append(soft_labels(logits, temperature, top_k))
     soft = torch.cat(rows).float().numpy()
     return Conditions(list(images.ids), soft), digest.hexdigest()

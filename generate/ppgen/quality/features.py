@@ -16,6 +16,7 @@ from ppcore.shards import RawSample, ShardSet
 from ppcore.targets import ImageSet, stack
 from ppgen.plan import one_hot
 from ppgen.quality.duplicates import dhash
+from ppgen.sources import require_defined
 
 _BATCH = 100
 
@@ -172,7 +173,9 @@ def _measure(
                     features.append(found.cpu().numpy())
                 else:
                     logits = classifier(images)
-            probabilities.append(logits.softmax(dim=1).cpu().numpy())
+            likely = logits.softmax(dim=1).cpu()
+            require_defined(likely)
+            probabilities.append(likely.numpy())
         on_batch(len(batch))
     return (
         np.concatenate(hashes),

@@ -1,6 +1,6 @@
 """From a name to weights: the generator protocol, kits and hubs, devices, licences, label alignment, the catalogue."""
 
-from ppgen.sources.alignment import read_mapping
+from ppgen.sources.alignment import read_mapping, require_defined
 from ppgen.sources.catalogue import source_rows
 from ppgen.sources.classifier import describe_classifier, describe_score, open_classifier
 from ppgen.sources.devices import automatic_batch_size, choose_device, choose_dtype, make_deterministic
@@ -46,6 +46,7 @@ __all__ = [
     "read_mapping",
     "read_options",
     "remember_plan",
+    "require_defined",
     "require_licence",
     "resolve_source",
     "sample_checked",

@@ -76,6 +76,14 @@ def realign(probabilities: torch.Tensor, joined: torch.Tensor, complete: bool) -
     return moved if complete else moved / moved.sum(dim=1, keepdim=True)
 
 
+def require_defined(outputs: torch.Tensor) -> None:
+    """Raise UserError where a classifier's outputs (B, K) for some image are not defined (see :class:`AlignedClassifier`)."""
+    if outputs.isnan().any():
+        raise UserError(
+            "an image has no probability on any class of the mapping, or the classifier computes NaN; map more of the classifier's classes"
+        )
+
+
 def joining_matrix(places: np.ndarray, num_classes: int) -> torch.Tensor:
     """float64 (K_c, num_classes), a one where a classifier's class is that class of the generator.
 
@@ -109,7 +117,15 @@ class AlignedClassifier(Classifier):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (B, C, H, W) -> float32 log-probabilities (B, K of the generator)."""
-        moved = realign(super().forward(images).float().softmax(dim=1), self._joined, self._complete)
+        return self._moved(super().forward(images))
+
+    def embed(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :meth:`ppcore.classifiers.Classifier.embed`."""
+        features, logits = super().embed(images)
+        return features, self._moved(logits)
+
+    def _moved(self, logits: torch.Tensor) -> torch.Tensor:
+        moved = realign(logits.float().softmax(dim=1), self._joined, self._complete)
         return moved.clamp_min(torch.finfo(torch.float32).tiny).log()
 
 

@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from ppcore.classifiers import Classifier, ClassifierSpec, build
 from ppcore.errors import UserError
-from ppgen.sources.alignment import align_classes, joining_matrix, read_mapping, realign
+from ppgen.sources.alignment import (
+    align_classes,
+    aligned,
+    joining_matrix,
+    read_mapping,
+    realign,
+    require_defined,
+)
 
 
 def test_label_spaces_align_by_identifier_in_any_order() -> None:
@@ -72,3 +80,19 @@ def test_realigning_is_the_sum_by_index() -> None:
     torch.testing.assert_close(
         realign(p, joining_matrix(places, 5), False), expected.float(), rtol=1e-6, atol=0
     )
+
+
+def test_features_and_outputs_of_a_mapped_classifier_come_in_one_pass() -> None:
+    spec = ClassifierSpec("small", ("a", "b", "c"), channels=1, resolution=16)
+    inner = Classifier(build("small", 3, 1), spec).eval()
+    mapped = aligned(inner, ["x", "y"], {"a": "y", "b": "x", "c": "y"})
+    images = torch.randint(0, 256, (4, 1, 16, 16), dtype=torch.uint8)
+    with torch.inference_mode():
+        features, logits = mapped.embed(images)
+        torch.testing.assert_close(features, inner.features(images))
+        torch.testing.assert_close(logits, mapped(images))
+    assert logits.shape == (4, 2)
+    only = aligned(inner, ["x", "y"], {"a": "y"})
+    require_defined(only(images))
+    with pytest.raises(UserError, match="no probability on any class"):
+        require_defined(torch.tensor([[float("nan"), 0.0]]))
