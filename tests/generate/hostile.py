@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import resource
 import shutil
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +50,23 @@ def rewrite(out: Path, name: str, data: bytes) -> None:
         index = json.loads((out / "index.json").read_text())
         index["shardlist"][1] |= {"filesize": facts["bytes"], "sha256": facts["sha256"]}
         (out / "index.json").write_text(json.dumps(index))
+
+
+def tar_of(sound: Path, change: Callable[[int, str, bytes], tuple[str, bytes]]) -> bytes:
+    """Shard 1 with other members."""
+    buffer = io.BytesIO()
+    with (
+        tarfile.open(sound / "shards/000001.tar") as old,
+        tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as new,
+    ):
+        for number, member in enumerate(old):
+            file = old.extractfile(member)
+            assert file is not None
+            name, data = change(number, member.name, file.read())
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            new.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
 
 
 def forge_plan(out: Path, change: Callable[[dict[str, Any]], None]) -> None:

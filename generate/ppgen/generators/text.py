@@ -120,7 +120,7 @@ class TextGenerator(FloatSampler):
         accepted = inspect.signature(self._pipe.encode_prompt).parameters
         for k in classes:
             arguments = {
-                "prompt": self._options.prompt.format(self.class_names[k]),
+                "prompt": self._options.prompt.replace("{}", self.class_names[k]),
                 "prompt_2": None,
                 "prompt_3": None,
                 "device": self.device,

@@ -15,6 +15,7 @@ from ppcore.storage import read_json
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")  # of what save_pretrained writes
 _PIPELINES = {"DiTPipeline": "dit", "ConsistencyModelPipeline": "consistency"}
+_LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 _NoOrText = str | None
 
 T = TypeVar("T")
@@ -30,6 +31,13 @@ class _PipelineIndex(BaseModel, extra="allow"):
     def encodes_text(self) -> bool:
         """Whether one of the components encodes text."""
         return any(name.startswith("text_encoder") for name in self.model_extra or ())
+
+    @property
+    def foreign(self) -> list[str]:
+        """Libraries that components are taken from, other than those of the families: diffusers imports whatever is named."""
+        parts = [*(self.model_extra or {}).values(), self.unet]
+        pairs = [part for part in parts if isinstance(part, list | tuple) and len(part) == 2]
+        return [str(library) for library, _ in pairs if library is not None and library not in _LIBRARIES]
 
 
 class _ClassName(BaseModel):
@@ -89,6 +97,11 @@ def _family_of_pipeline(index: _PipelineIndex, source: str, trust_remote_code: b
     if index.unet is not None and index.unet[1] == "UNet2DModel":
         return "unet"
     if index.encodes_text:
+        if index.foreign and not trust_remote_code:
+            raise UserError(
+                f"{source} takes a component from {index.foreign[0]!r}, which no text-to-image pipeline here does; read that code, then "
+                "allow it with --trust-remote-code and a pinned --revision"
+            )
         return "text"
     raise UserError(
         f"{source} is a {index.pipeline}, which no family reads; expected {', '.join(_PIPELINES)}, a UNet2DModel with its scheduler, "

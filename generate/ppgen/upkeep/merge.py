@@ -79,10 +79,11 @@ def merge_directories(
     else:
         require_empty(store)
     require_writable(store)
+    conditions = _join_conditions(stores, merged) if merged.kind == "pseudo" else None
     create_plan(store, merged)
     with exclusive(store):
-        if merged.kind == "pseudo":
-            store.write_atomic(CONDITIONS, _join_conditions(stores, merged))
+        if conditions is not None:
+            store.write_atomic(CONDITIONS, conditions)
         pending = set(pending_shards(store, merged))
         for part, source in zip(merged.parts, stores, strict=True):
             for own in range(part.plan.num_shards):
@@ -175,10 +176,15 @@ def _link(source: Store, store: Store, name: str, data: bytes) -> None:
 
 def _join_conditions(stores: Sequence[Store], merged: MergedPlan) -> bytes:
     """The parts' condition tables one below the other."""
-    tables = [
-        Conditions.from_parquet(store.read(CONDITIONS), part.plan)
-        for store, part in zip(stores, merged.parts, strict=True)
-    ]
+    try:
+        tables = [
+            Conditions.from_parquet(store.read(CONDITIONS), part.plan)
+            for store, part in zip(stores, merged.parts, strict=True)
+        ]
+    except FileNotFoundError as error:
+        raise UserError(
+            f"a directory has lost its {CONDITIONS} ({error.filename}); repeat the ppgen pseudo command that made it, then merge"
+        ) from error
     ids = [name for table in tables for name in table.target_ids]
     return Conditions(ids, np.concatenate([table.soft for table in tables])).to_parquet()
 

@@ -6,7 +6,6 @@ import io
 import os
 import pickle
 import struct
-import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,24 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hostile import refusals, rewrite
-
-
-def tar_of(sound: Path, change: Callable[[int, str, bytes], tuple[str, bytes]]) -> bytes:
-    """Shard 1 with other members."""
-    buffer = io.BytesIO()
-    with (
-        tarfile.open(sound / "shards/000001.tar") as old,
-        tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as new,
-    ):
-        for number, member in enumerate(old):
-            file = old.extractfile(member)
-            assert file is not None
-            name, data = change(number, member.name, file.read())
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            new.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
+from hostile import refusals, rewrite, tar_of
 
 
 def chunk(name: bytes, data: bytes) -> bytes:

@@ -139,12 +139,13 @@ def load_checkpoint(run: Path, state: TrainState) -> bool:
     if not path.exists():
         return False
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for a damaged file
+        state.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (
+        Exception
+    ) as error:  # torch raises many types for a damaged file, and one of strangers may lack anything
         raise UserError(
             f"the resume point {path} cannot be read ({str(error).splitlines()[0]}); delete it to start again"
         ) from error
-    state.load_state_dict(saved)
     return True
 
 

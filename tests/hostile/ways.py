@@ -1,0 +1,283 @@
+"""What can be put into a directory to make whoever opens it run code or read other files, and the commands that open it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hostile import forge_plan, rewrite, tar_of
+from PIL import Image
+from traps import Trap
+
+from ppcore.classifiers import ClassifierSpec, build, save_classifier
+from ppcore.kits import EMBEDDED
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+COMMIT = "0123456789abcdef" * 2 + "01234567"
+
+
+class Bomb:
+    """Pickled, it touches a file when it is loaded."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return Path.touch, (self.mark,)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A place to set a way up in.
+
+    Attributes:
+        out: a sound directory of 16 pseudo samples, scored, to be made hostile.
+        trap: code that must not run.
+        secret: a folder outside that must not be read; it holds what a way needs there.
+        mark: a file that must not appear.
+    """
+
+    out: Path
+    trap: Trap
+    secret: Path
+    mark: Path
+
+    def load(self, **changes: Any) -> None:
+        """Other words in the plan's `load`, with a fingerprint that fits."""
+        forge_plan(self.out, lambda plan: plan["load"].update(changes))
+
+    def move_out(self, name: str) -> None:
+        """A link where a file or folder was, which is outside now."""
+        shutil.move(self.out / name, self.secret / Path(name).name)
+        (self.out / name).symlink_to(self.secret / Path(name).name)
+
+    def model(self, arch: str) -> Path:
+        """A model of the source's 42 classes with this architecture."""
+        source = json.loads((EMBEDDED / "letters/classifier/config.json").read_text())
+        names = tuple(source["class_names"])
+        save_classifier(
+            self.secret / "model", build("small", len(names), 1), ClassifierSpec(arch, names, 1, 32)
+        )
+        return self.secret / "model"
+
+    def kit(self, **changes: Any) -> Path:
+        """The embedded kit with other words."""
+        folder = self.secret / "kit"
+        shutil.copytree(EMBEDDED / "letters", folder)
+        content = json.loads((folder / "kit.json").read_text())
+        (folder / "kit.json").write_text(json.dumps({**content, "revision": None, **changes}))
+        return folder
+
+    def pictures(self) -> Path:
+        """An image folder that is nobody's business."""
+        for number in range(4):
+            path = self.secret / f"private/class{number % 2}/{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8), 40 * number, np.uint8)).save(path)
+        return self.secret / "private"
+
+
+def plan_names_os_system(scene: Scene) -> None:
+    scene.load(source="os:system", sampling={"command": f"touch {scene.mark}"})
+
+
+def plan_names_a_callable(scene: Scene) -> None:
+    scene.load(source=scene.trap.source)
+
+
+def plan_names_a_package(scene: Scene) -> None:
+    package = scene.trap.folder / "package_of_traps"
+    package.mkdir()
+    (package / "__init__.py").write_text(f"import {scene.trap.module}\n")
+    scene.load(source="package_of_traps.inner:build")
+
+
+def old_plan_names_a_callable(scene: Scene) -> None:
+    """Version 1 did not sign `load`: the fingerprint stays what it was."""
+    shutil.rmtree(scene.out)
+    shutil.copytree(GOLDEN / "version-1/pseudo", scene.out)
+    path = scene.out / "plan.json"
+    plan = json.loads(path.read_text())
+    plan["load"]["source"] = scene.trap.source
+    path.write_text(json.dumps(plan))
+
+
+def plan_trusts_remote_code(scene: Scene) -> None:
+    scene.load(source="owner/name", revision=COMMIT, trust_remote_code=True)
+
+
+def plan_names_a_local_folder(scene: Scene) -> None:
+    scene.load(source=str(EMBEDDED / "letters" / "generator"))
+
+
+def plan_names_a_folder_above(scene: Scene) -> None:
+    scene.load(source="../" * 9 + "etc")
+
+
+def plan_names_a_kit_of_code(scene: Scene) -> None:
+    scene.load(source=str(scene.kit(family="callable", generator=scene.trap.source)))
+
+
+def plan_names_a_bank(scene: Scene) -> None:
+    scene.load(source=f"bank:{scene.pictures()}")
+
+
+def plan_names_a_moving_hub_id(scene: Scene) -> None:
+    scene.load(source="owner/name", revision="main")
+
+
+def classifier_is_a_callable(scene: Scene) -> None:
+    torch.save({}, scene.secret / "w.pth")
+    scene.load(classifier=f"{scene.trap.net}@{scene.secret}/w.pth")
+
+
+def classifier_is_a_pickle(scene: Scene) -> None:
+    (scene.secret / "w.pth").write_bytes(pickle.dumps(Bomb(scene.mark)))
+    scene.load(classifier=f"resnet18@{scene.secret}/w.pth")
+
+
+def classifier_is_a_model_of_code(scene: Scene) -> None:
+    scene.load(classifier=str(scene.model(scene.trap.net)))
+
+
+def target_is_a_private_folder(scene: Scene) -> None:
+    scene.load(target=str(scene.pictures()))
+
+
+def target_is_a_pattern(scene: Scene) -> None:
+    scene.load(target=f"train={scene.pictures()}/*/*.png")
+
+
+def target_lies_on_the_training_command(scene: Scene) -> None:
+    runs = scene.out.parent / "runs"
+    runs.mkdir()
+    scene.load(target=str(scene.pictures()))
+    scene.out.rename(runs / "pseudo-letters-digits")
+
+
+def plan_is_a_link(scene: Scene) -> None:
+    scene.move_out("plan.json")
+
+
+def index_is_a_link(scene: Scene) -> None:
+    scene.move_out("index.json")
+
+
+def shards_are_a_link(scene: Scene) -> None:
+    scene.move_out("shards")
+
+
+def a_tar_is_a_link(scene: Scene) -> None:
+    scene.move_out("shards/000001.tar")
+
+
+def rows_are_a_link(scene: Scene) -> None:
+    scene.move_out("meta/000001.parquet")
+
+
+def conditions_are_a_link(scene: Scene) -> None:
+    scene.move_out("conditions.parquet")
+
+
+def a_commit_is_a_link(scene: Scene) -> None:
+    scene.move_out("commits/000001.json")
+
+
+def index_leads_out(scene: Scene) -> None:
+    _index(scene, lambda index: index["shardlist"][0].update(url="../secret/000000.tar"))
+
+
+def pages_lead_out(scene: Scene) -> None:
+    page = {"url": "../secret/index.json", "nshards": 2}
+    _index(scene, lambda index: (index.pop("shardlist"), index.update(pages=[page])))
+
+
+def a_soft_label_claims_terabytes(scene: Scene) -> None:
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (999999999999,), }\n"
+    _soft(scene, b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header)
+
+
+def a_soft_label_is_a_pickle(scene: Scene) -> None:
+    _soft(scene, pickle.dumps(Bomb(scene.mark)))
+
+
+def plan_is_nested_deeply(scene: Scene) -> None:
+    (scene.out / "plan.json").write_text('{"load": ' + "[" * 100_000 + "]" * 100_000 + "}")
+
+
+def plan_has_a_huge_mapping(scene: Scene) -> None:
+    scene.load(class_map={str(i): "x" for i in range(200_000)})
+
+
+def plan_speaks_to_the_terminal(scene: Scene) -> None:
+    forge_plan(scene.out, lambda plan: plan["target"].update(name="\x1b]0;gone\x07"))
+
+
+def kit_is_code(scene: Scene) -> None:
+    scene.kit(family="callable", generator=scene.trap.source)
+
+
+def kit_has_a_part_behind_a_link(scene: Scene) -> None:
+    folder = scene.kit()
+    shutil.move(folder / "classifier", scene.secret / "classifier")
+    (folder / "classifier").symlink_to(scene.secret / "classifier")
+
+
+def kit_has_a_classifier_of_code(scene: Scene) -> None:
+    config = scene.kit() / "classifier/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"arch": scene.trap.net}))
+
+
+def pipeline_takes_a_library(scene: Scene) -> None:
+    index = {
+        "_class_name": "Own",
+        "text_encoder": [scene.trap.module, "Net"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+    }
+    _pipeline(scene, index)
+
+
+def pipeline_is_code(scene: Scene) -> None:
+    _pipeline(scene, {"_class_name": [scene.trap.module, "Net"]})
+
+
+def model_is_code(scene: Scene) -> None:
+    scene.model(scene.trap.net)
+
+
+def model_is_behind_a_link(scene: Scene) -> None:
+    model = scene.model("small")
+    shutil.move(model / "model.safetensors", scene.out / "elsewhere")
+    (model / "model.safetensors").symlink_to(scene.out / "elsewhere")
+
+
+def settings_are_objects(scene: Scene) -> None:
+    (scene.secret / "run").mkdir()
+    (scene.secret / "run/config.yaml").write_text(f"!!python/object/apply:os.system ['touch {scene.mark}']\n")
+
+
+def _index(scene: Scene, change: Callable[[dict[str, Any]], object]) -> None:
+    for name in ("index.json", "shards/000000.tar"):
+        shutil.copy(scene.out / name, scene.secret)
+    index = json.loads((scene.out / "index.json").read_text())
+    change(index)
+    (scene.out / "index.json").write_text(json.dumps(index))
+
+
+def _soft(scene: Scene, data: bytes) -> None:
+    tar = tar_of(scene.out, lambda i, name, old: (name, data if i == 1 else old))
+    rewrite(scene.out, "tar", tar)
+
+
+def _pipeline(scene: Scene, index: dict[str, Any]) -> None:
+    folder = scene.secret / "pipeline"
+    (folder / "text_encoder").mkdir(parents=True)
+    shutil.copy(scene.trap.file, folder)
+    (folder / "model_index.json").write_text(json.dumps(index))
