@@ -1,6 +1,6 @@
 """Injected faults: what a run of ppgen on a Ray cluster of several raylets loses when things break. The answer must be nothing.
 
-    python benchmarks/faults.py               29 faults, about ten minutes on two idle cores
+    python benchmarks/faults.py               50 faults, about 15 minutes on two idle cores
     python benchmarks/faults.py --moments 1   one of each kind
 
 Every case is one shard directory: a run by the command line, one fault at a random moment, where needed the same command again,
@@ -11,7 +11,6 @@ on any loss. Disk and read-only cases mount small file systems and need root; wi
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import shutil
 import signal
@@ -19,142 +18,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from fault_rig import PER_SHARD, SHARDS, Breaker, Case, Grid, Run, can_mount, digests, mounted
+from faultkit import files, machines, processes
+from faultkit.rig import PER_SHARD, SHARDS, Breaker, Case, Grid, Run, can_mount, digests
 
 from ppcore.storage import Store
 from ppgen.shards.state import read_plan
 from ppgen.upkeep.verify import verify_directory
-
-# ---- the faults
-
-
-def kill_worker(case: Case) -> None:
-    run = case.run()
-    case.until(run, case.somewhere())
-    victims = run.workers()
-    if victims:
-        os.kill(case.dice.choice(victims), signal.SIGKILL)
-    case.finish(run)
-
-
-def kill_raylet(case: Case) -> None:
-    run = case.run()
-    case.until(run, case.somewhere())
-    case.grid.kill_raylet(case.dice)
-    case.grid.join()
-    case.finish(run)
-
-
-def signal_driver(number: signal.Signals, status: int) -> Breaker:
-    def break_it(case: Case) -> None:
-        run = case.run()
-        case.until(run, case.somewhere())
-        run.process.send_signal(number)
-        told = case.finish(run)
-        if number != signal.SIGKILL and (
-            case.exits[-1] != status or "run the same command again" not in told
-        ):
-            raise AssertionError(f"exit status {case.exits[-1]}:\n{told}")
-        case.resume()
-
-    return break_it
-
-
-def fill_disk(case: Case) -> None:
-    with mounted(case.out.parent, "size=400k") as remount:
-        run = case.run()
-        told = case.finish(run)
-        if case.exits[-1] != 2 or "free some space" not in told:
-            raise AssertionError(f"exit status {case.exits[-1]}:\n{told}")
-        case.notes.append(f"full at {run.committed()} of {SHARDS} shards")
-        remount("size=64m")
-        case.resume()
-        keep(case)
-
-
-def read_only(case: Case) -> None:
-    """The file system turns read-only under the run."""
-    with mounted(case.out.parent, "size=64m") as remount:
-        run = case.run()
-        case.until(run, case.somewhere())
-        remount("ro")
-        told = case.finish(run)
-        if case.exits[-1] != 2 or "make it writable" not in told:
-            raise AssertionError(f"exit status {case.exits[-1]}:\n{told}")
-        remount("rw")
-        case.resume()
-        keep(case)
-
-
-def read_only_from_the_start(case: Case) -> None:
-    with mounted(case.out.parent, "size=64m") as remount:
-        remount("ro")
-        told = case.finish(case.run())
-        if case.exits[-1] != 2 or "error: cannot write" not in told:
-            raise AssertionError(f"exit status {case.exits[-1]}:\n{told}")
-        remount("rw")
-        case.resume()
-        keep(case)
-
-
-def keep(case: Case) -> None:
-    """Copy the directory off the file system that is about to be unmounted."""
-    copy = case.base / "kept"
-    shutil.rmtree(copy, ignore_errors=True)
-    case.out = Path(shutil.copytree(case.out, copy))
-
-
-def damage(change: Callable[[Path, random.Random], None], pattern: str, *options: str) -> Breaker:
-    """A finished directory is damaged; verify must name the shard, and the same command makes it whole again.
-
-    Args:
-        options: of verify; without --repair the run itself must see the damage.
-    """
-
-    def break_it(case: Case) -> None:
-        case.finish(case.run())
-        victim = case.dice.choice(sorted(case.out.glob(pattern)))
-        change(victim, case.dice)
-        found = ppgen("verify", str(case.out), *options)
-        case.exits.append(found.returncode)
-        if found.returncode != 1 or f"shard {int(victim.stem)}:" not in found.stdout:
-            raise AssertionError(f"verify found nothing in {victim}:\n{found.stdout}")
-        case.notes.append(f"shard {int(victim.stem)}")
-        case.resume()
-
-    return break_it
-
-
-def flip(path: Path, dice: random.Random) -> None:
-    data = bytearray(path.read_bytes())
-    data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
-    path.write_bytes(data)
-
-
-def truncate(path: Path, dice: random.Random) -> None:
-    os.truncate(path, dice.randrange(path.stat().st_size))
-
-
-def plant_orphans(case: Case) -> None:
-    """What a machine that lost power may leave: torn temporary files, and files of shards that were never committed."""
-    run = case.run()
-    case.until(run, 0.3)
-    run.process.kill()
-    case.finish(run)
-    open_shards = [n for n in range(SHARDS) if not (case.out / f"commits/{n:06d}.json").exists()]
-    for name in (
-        f"shards/{open_shards[0]:06d}.tar",
-        f"meta/{open_shards[-1]:06d}.parquet",
-        "shards/.tmp-0-000001.tar",
-    ):
-        (case.out / name).write_bytes(b"half of a file")
-    case.resume()
-
 
 # ---- the verdict
 
@@ -165,12 +38,13 @@ class Verdict:
 
     lost: int
     duplicated: int
+    given_up: int
     same_bytes: bool
     clean: bool
 
     @property
     def ok(self) -> bool:
-        return self.lost == self.duplicated == 0 and self.same_bytes and self.clean
+        return self.lost == self.duplicated == self.given_up == 0 and self.same_bytes and self.clean
 
 
 def judge(case: Case, undisturbed: dict[str, str]) -> Verdict:
@@ -181,35 +55,48 @@ def judge(case: Case, undisturbed: dict[str, str]) -> Verdict:
     return Verdict(
         lost=len(planned - set(keys)),
         duplicated=len(keys) - len(set(keys)),
+        given_up=case.given_up,  # no shard of these runs is to blame for anything
         same_bytes=digests(case.out) == undisturbed,  # a file too many would differ, too
         clean=verify_directory(store, read_plan(store)).ok and case.exits[-1] == 0,
     )
 
 
-def ppgen(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "ppgen", *args], capture_output=True, text=True)
-
-
 def catalogue(moments: int) -> list[tuple[str, Breaker, bool]]:
     """Name, breaker and whether it mounts something; `moments` random moments of each of the first three."""
     often: list[tuple[str, Breaker, bool]] = [
-        ("SIGKILL of a worker", kill_worker, False),
-        ("SIGKILL of a raylet", kill_raylet, False),
-        ("SIGKILL of the driver", signal_driver(signal.SIGKILL, -9), False),
+        ("SIGKILL of a worker", processes.kill_worker, False),
+        ("SIGKILL of a raylet", processes.kill_raylet, False),
+        ("SIGKILL of the driver", processes.signal_driver(signal.SIGKILL, -9), False),
     ]
     twice: list[tuple[str, Breaker, bool]] = [
-        ("SIGTERM", signal_driver(signal.SIGTERM, 143), False),
-        ("disk full", fill_disk, True),
-        ("disk turns read-only", read_only, True),
-        ("corrupted tar", damage(flip, "shards/*.tar", "--repair"), False),
-        ("truncated tar", damage(truncate, "shards/*.tar"), False),
+        ("SIGTERM", processes.signal_driver(signal.SIGTERM, 143), False),
+        ("disk full", files.fill_disk, True),
+        ("disk turns read-only", files.read_only, True),
+        ("corrupted tar", files.damage(files.flip, "shards/*.tar", "--repair"), False),
+        ("truncated tar", files.damage(files.truncate, "shards/*.tar"), False),
+    ]
+    twice += [
+        ("late node without weights", machines.late_bad_node, False),
+        ("disk full on one node", machines.full_disk_of_a_node, False),
+        ("two drivers at once", machines.two_drivers, False),
     ]
     once: list[tuple[str, Breaker, bool]] = [
-        ("Ctrl-C", signal_driver(signal.SIGINT, 130), False),
-        ("read-only from the start", read_only_from_the_start, True),
-        ("corrupted parquet", damage(flip, "meta/*.parquet", "--repair"), False),
-        ("truncated parquet", damage(truncate, "meta/*.parquet"), False),
-        ("torn files of a power cut", plant_orphans, False),
+        ("Ctrl-C", processes.signal_driver(signal.SIGINT, 130), False),
+        ("read-only from the start", files.read_only_from_the_start, True),
+        ("corrupted parquet", files.damage(files.flip, "meta/*.parquet", "--repair"), False),
+        ("truncated parquet", files.damage(files.truncate, "meta/*.parquet"), False),
+        ("locks refused, as by NFS", machines.refused_locks, False),
+        ("two drivers, locks refused", machines.two_drivers_without_locks, False),
+        ("driver a week behind", machines.skewed_driver, False),
+        ("node a day ahead", machines.skewed_node(86_400), False),
+        ("node an hour behind", machines.skewed_node(-3600), False),
+        ("pre-emption storm", machines.storm(20.0, 2.0), False),
+        ("pre-emption storm, three times as fast", machines.storm(7.0, 0.7), False),
+        ("sick worker", machines.sick_worker(0, "no such tensor"), False),
+        ("sick worker, from its fourth shard on", machines.sick_worker(6, "no such tensor"), False),
+        ("CUDA errors of one worker", machines.sick_worker(0, "CUDA error: an illegal memory access"), False),
+        ("CUDA errors, late", machines.sick_worker(6, "CUDA error: unspecified launch failure"), False),
+        ("torn files of a power cut", processes.plant_orphans, False),
     ]
     return often * moments + twice * min(2, moments) + once
 
@@ -219,6 +106,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--moments", type=int, default=5, help="random moments of each SIGKILL")
+    options.add_argument("--only", default="", help="faults whose name holds this text")
     options.add_argument("--seed", type=int, default=int(time.time()), help="of the moments")
     chosen = options.parse_args()
     dice = random.Random(chosen.seed)
@@ -227,16 +115,16 @@ def main() -> int:
     print(f"{_NODES_TEXT}; {SHARDS} shards of {PER_SHARD}; --seed {chosen.seed}", flush=True)
     injected, bad = 0, []
     try:
-        undisturbed_run = Run(
-            base / "undisturbed", base / "pids", grid.address, SHARDS * PER_SHARD, PER_SHARD
-        )
+        undisturbed_run = Run(base / "undisturbed", base / "pids", grid.address)
         status, told = undisturbed_run.wait()
         assert status == 0, told
         undisturbed = digests(base / "undisturbed")
         print(_HEAD)
         for number, (name, breaker, mounts) in enumerate(catalogue(chosen.moments), 1):
+            if chosen.only not in name:
+                continue
             if mounts and not can_mount():
-                print(f"| {number} | {name} | skipped: mounting needs root | | | | | |")
+                print(f"| {number} | {name} | skipped: mounting needs root | | | | | | |")
                 continue
             case = Case(name, breaker, grid, base, dice, base / str(number) / "out")
             case.out.parent.mkdir()
@@ -244,7 +132,7 @@ def main() -> int:
                 breaker(case)
                 verdict = judge(case, undisturbed)
             except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
-                verdict = Verdict(-1, -1, False, False)
+                verdict = Verdict(-1, -1, case.given_up, False, False)
                 case.notes.append(f"{type(error).__name__}: {error}")
             injected += 1
             bad += [] if verdict.ok else [number]
@@ -263,8 +151,8 @@ def main() -> int:
 
 _NODES_TEXT = "1 head and 2 nodes with 2 CPUs each, 3 workers"
 _HEAD = """\
-| # | fault | moment and course | exit statuses | lost | twice | bytes as undisturbed | verify clean |
-|---|---|---|---|---|---|---|---|"""
+| # | fault | moment and course | exit statuses | lost | twice | given up | bytes as undisturbed | verify clean |
+|---|---|---|---|---|---|---|---|---|"""
 
 
 def line(number: int, case: Case, verdict: Verdict) -> str:
@@ -272,7 +160,7 @@ def line(number: int, case: Case, verdict: Verdict) -> str:
     said = {True: "yes", False: "NO"}
     return (
         f"| {number} | {case.fault} | {', '.join(case.notes)} | {', '.join(map(str, case.exits))} | {verdict.lost} | "
-        f"{verdict.duplicated} | {said[verdict.same_bytes]} | {said[verdict.clean]} |"
+        f"{verdict.duplicated} | {verdict.given_up} | {said[verdict.same_bytes]} | {said[verdict.clean]} |"
     )
 
 

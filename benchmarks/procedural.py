@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ppcore.errors import UserError
+
+_KEPT: list[Any] = []
 _VARIANTS = 64  # noise fields a picture may show
 
 
@@ -17,11 +22,13 @@ class Procedural:
 
     Args:
         delay: seconds that a batch pretends to take.
+        sick: what sampling raises, once so many batches are made; empty for a generator that works.
     """
 
     licence, revision, channels = "CC0-1.0", "1", 1
 
-    def __init__(self, classes: int, side: int, delay: float) -> None:
+    def __init__(self, classes: int, side: int, delay: float, sick: tuple[str, int] = ("", 0)) -> None:
+        self._sick, self._batches_left = sick
         self.num_classes, self.resolution, self.delay = classes, side, delay
         self.class_names = tuple(f"class {i}" for i in range(classes))
         noise = torch.randint(0, 256, (_VARIANTS, 1, side, side), generator=torch.Generator().manual_seed(0))
@@ -34,6 +41,9 @@ class Procedural:
 
     def sample(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
         """float32 (B, K), int64 (B,) -> uint8 (B, 1, side, side)."""
+        if self._sick and self._batches_left <= 0:
+            raise RuntimeError(self._sick)
+        self._batches_left -= 1
         if self.delay:
             time.sleep(self.delay)
         images = self._noise[seeds % _VARIANTS]
@@ -42,8 +52,41 @@ class Procedural:
         return images
 
 
-def build(classes: int = 1000, side: int = 8, delay: float = 0.0, pids: str = "") -> Procedural:
-    """The `module:callable`; in the folder `pids` every process that loads it leaves a file named after itself."""
+def build(
+    classes: int = 1000,
+    side: int = 8,
+    delay: float = 0.0,
+    pids: str = "",
+    sick: str = "",
+    sick_after: int = 0,
+    reason: str = "sick",
+) -> Procedural:
+    """The `module:callable`.
+
+    Args:
+        pids: folder in which every process that loads it leaves a file named after itself.
+        sick: a file; the worker that holds its lock raises, and so does the one that comes after it on its death.
+        sick_after: batches that the sick worker makes before.
+        reason: what it raises.
+
+    Raises:
+        UserError: on a node with BAD_NODE in its environment.
+    """
+    if "BAD_NODE" in os.environ:
+        raise UserError("the weights are not on this node; copy them there")
     if pids:
         Path(pids, str(os.getpid())).touch()
-    return Procedural(classes, side, delay)
+    return Procedural(classes, side, delay, (reason, sick_after) if sick and _is_first(sick) else ("", 0))
+
+
+def _is_first(path: str) -> bool:
+    """Whether this process, a worker of Ray, holds the lock from now on."""
+    if Path(sys.argv[0]).name != "default_worker.py":
+        return False
+    handle = open(path, "a")  # noqa: SIM115 (the lock lasts as long as the process)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    _KEPT.append(handle)
+    return True

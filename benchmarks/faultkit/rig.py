@@ -20,7 +20,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 from ray.cluster_utils import Cluster
 
 SHARDS, PER_SHARD = 30, 40  # of every run
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
+MISCHIEF = HERE / "faultkit" / "mischief"
 _STORE = 80 << 20  # bytes of Ray's object store on every node; nothing large passes through it
 _NODES, _CPUS = 2, 2
 _BUSY = re.compile("busy", re.IGNORECASE)
@@ -37,9 +38,17 @@ class Grid:
         for _ in range(_NODES):
             self.join()
 
-    def join(self) -> None:
-        """One more node."""
-        self._nodes.append(self._cluster.add_node(num_cpus=_CPUS, object_store_memory=_STORE, wait=False))
+    def join(self, **environment: str) -> None:
+        """One more node, with these variables in the environment of all that runs there."""
+        given = {"env_vars": environment} if environment else {}
+        node = self._cluster.add_node(num_cpus=_CPUS, object_store_memory=_STORE, wait=False, **given)
+        self._nodes.append(node)
+
+    def leave(self) -> None:
+        """The node that joined last goes; another without any fault comes where one is missing."""
+        self._cluster.remove_node(self._nodes.pop())
+        while len(self._nodes) < _NODES:
+            self.join()
 
     def kill_raylet(self, dice: random.Random) -> None:
         """SIGKILL for the raylet of a random node; its other processes are left to notice."""
@@ -57,19 +66,32 @@ class Run:
 
     Args:
         pids: folder where its workers leave their process numbers.
+        settings: of the generator, none of which changes a byte.
+        workers: how many.
+        fault: of the driver's machine, as `mischief` takes it.
     """
 
-    def __init__(self, out: Path, pids: Path, address: str, samples: int, per_shard: int) -> None:
+    def __init__(
+        self,
+        out: Path,
+        pids: Path,
+        address: str,
+        settings: dict[str, object] | None = None,
+        workers: int = 3,
+        fault: str = "",
+    ) -> None:
         self._out, self._pids = out, pids
         pids.mkdir(exist_ok=True)
         for old in pids.iterdir():
             old.unlink()
-        path = os.pathsep.join([str(HERE), *(entry for entry in sys.path if entry)])
-        command = [*self.command(out, samples, per_shard), "--set", f"pids={pids}", "--set", "delay=0.15"]
-        command += ["--engine", "ray", "--address", address, "--workers", "3"]
+        path = search_path(MISCHIEF) if fault else search_path()
+        command = [*self.command(out, SHARDS * PER_SHARD, PER_SHARD), "--engine", "ray", "--address", address]
+        for name, value in {"pids": pids, "delay": 0.15, **(settings or {})}.items():
+            command += ["--set", f"{name}={value}"]
+        command += ["--workers", str(workers)]
         self.process = subprocess.Popen(
             command,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, "FAULT": fault},
             text=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -111,6 +133,11 @@ class Run:
         status = self.process.wait(timeout=seconds)
         self._reader.join(10)
         return status, "".join(self._told)
+
+
+def search_path(*first: Path) -> str:
+    """PYTHONPATH of what is started: these folders, the benchmarks, and where this process looks."""
+    return os.pathsep.join([*map(str, first), str(HERE), *(entry for entry in sys.path if entry)])
 
 
 def digests(out: Path) -> dict[str, str]:
@@ -166,10 +193,11 @@ class Case:
     out: Path = Path()
     exits: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    given_up: int = 0
 
-    def run(self) -> Run:
+    def run(self, settings: dict[str, object] | None = None, workers: int = 3, fault: str = "") -> Run:
         """Start the command in the background."""
-        return Run(self.out, self.base / "pids", self.grid.address, SHARDS * PER_SHARD, PER_SHARD)
+        return Run(self.out, self.base / "pids", self.grid.address, settings, workers, fault)
 
     def until(self, run: Run, share: float) -> None:
         """Wait until a share of the shards is committed, and then a random moment."""
@@ -186,6 +214,7 @@ class Case:
         """Wait for the end; returns what was printed to stderr."""
         status, told = run.wait()
         self.exits.append(status)
+        self.given_up += told.count("FAILED for good") + told.count("were not tried")
         if "Traceback" in told and status != -signal.SIGKILL:
             raise AssertionError(f"a traceback:\n{told}")
         if retried := told.count("is tried again"):

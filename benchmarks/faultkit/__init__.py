@@ -1,0 +1,1 @@
+"""What `faults.py` injects, and what it stands on."""

@@ -1,0 +1,119 @@
+"""Faults of machines: sick workers, nodes with a fault of their own, pre-emption, clocks, locks, and a second driver."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from faultkit.rig import MISCHIEF, SHARDS, Breaker, Case, Run, search_path
+
+_QUARANTINED = "gets no more shards"
+
+
+def sick_worker(after: int, reason: str) -> Breaker:
+    """One worker of three raises whatever it is given, after so many good batches, and so do those that replace it."""
+
+    def break_it(case: Case) -> None:
+        settings = {"sick": case.out.parent / "sick.lock", "sick_after": after, "reason": reason}
+        told = case.finish(case.run(settings))
+        case.notes.append(f"after {after} batches, {told.count(_QUARANTINED)} places quarantined")
+        if case.exits[-1] != 0:
+            raise AssertionError(f"exit status {case.exits[-1]}:\n{told}")
+
+    return break_it
+
+
+@contextmanager
+def worse_node(case: Case, **environment: str) -> Iterator[None]:
+    """A third node with a fault of its own."""
+    case.grid.join(**environment)
+    try:
+        yield
+    finally:
+        case.grid.leave()
+
+
+def late_bad_node(case: Case) -> None:
+    """More workers are wanted than have room; the node that joins for them lacks the weights."""
+    run = case.run({"delay": 1.0}, workers=6)
+    case.until(run, case.dice.uniform(0.05, 0.3))
+    with worse_node(case, BAD_NODE="1"):
+        expect(case, case.finish(run), "the weights are not on this node")
+
+
+def full_disk_of_a_node(case: Case) -> None:
+    environment = {"PYTHONPATH": search_path(MISCHIEF), "FAULT": f"full:{case.out}"}
+    run = case.run({"delay": 1.0}, workers=6)
+    case.until(run, case.dice.uniform(0.05, 0.3))
+    with worse_node(case, **environment):
+        expect(case, case.finish(run), "No space left on device")
+
+
+def skewed_node(seconds: int) -> Breaker:
+    """A node whose clock is wrong joins."""
+
+    def break_it(case: Case) -> None:
+        environment = {"PYTHONPATH": search_path(MISCHIEF), "FAULT": f"skew:{seconds}"}
+        run = case.run({"delay": 0.4}, workers=6)
+        with worse_node(case, **environment):
+            expect(case, case.finish(run))
+        case.notes.append(f"a node {seconds} s off")
+
+    return break_it
+
+
+def skewed_driver(case: Case) -> None:
+    """A driver a week behind is killed, one with the right clock goes on."""
+    run = case.run(fault="skew:-604800")
+    case.until(run, case.somewhere())
+    run.process.kill()
+    case.finish(run)
+    case.resume()
+
+
+def storm(every_s: float, delay: float) -> Breaker:
+    """A third of the workers dies again and again."""
+
+    def break_it(case: Case) -> None:
+        run, killed, at = case.run({"delay": delay}), 0, time.monotonic() + every_s
+        while run.process.poll() is None:
+            if time.monotonic() >= at and (victims := run.workers()):
+                os.kill(case.dice.choice(victims), signal.SIGKILL)
+                killed, at = killed + 1, time.monotonic() + every_s
+            time.sleep(0.1)
+        expect(case, case.finish(run))
+        case.notes.append(f"one of 3 workers killed every {every_s:g} s, {killed} times")
+
+    return break_it
+
+
+def refused_locks(case: Case) -> None:
+    """The file system of the driver has no locks."""
+    expect(case, case.finish(case.run(fault="locks")))
+
+
+def two_drivers_without_locks(case: Case) -> None:
+    """A second driver where the file system refuses locks."""
+    two_drivers(case, "locks")
+
+
+def two_drivers(case: Case, fault: str = "") -> None:
+    """The same command a second time while the first is at work: it is refused and disturbs nothing."""
+    first = case.run(fault=fault)
+    case.until(first, case.dice.uniform(0.1, 0.6))
+    second = Run(case.out, case.base / "second", case.grid.address, fault=fault)
+    status, told = second.wait()
+    case.notes.append(f"the second ended with {status}")
+    if first.committed() < SHARDS and (status != 2 or "another ppgen is writing" not in told):
+        raise AssertionError(f"exit status {status} of the second:\n{told}")
+    expect(case, case.finish(first))
+
+
+def expect(case: Case, told: str, *texts: str) -> None:
+    """The run has succeeded and said all this."""
+    missing = [text for text in texts if text not in told]
+    if case.exits[-1] != 0 or missing:
+        raise AssertionError(f"exit status {case.exits[-1]}, not said: {missing}\n{told}")
