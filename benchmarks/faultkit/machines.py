@@ -102,8 +102,8 @@ def two_drivers_without_locks(case: Case) -> None:
 
 def two_drivers(case: Case, fault: str = "") -> None:
     """The same command a second time while the first is at work: it is refused and disturbs nothing."""
-    first = case.run(fault=fault)
-    case.until(first, case.dice.uniform(0.1, 0.6))
+    first = case.run({"delay": 0.8}, fault=fault)
+    case.until(first, case.dice.uniform(0.1, 0.4))
     second = Run(case.out, case.base / "second", case.grid.address, fault=fault)
     status, told = second.wait()
     case.notes.append(f"the second ended with {status}")
