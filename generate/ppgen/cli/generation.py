@@ -11,14 +11,16 @@ from ppcore.storage import Store
 from ppgen.cli.options import EngineOptions, EstimateOptions, PseudoOptions, SynthOptions
 from ppgen.engines import (
     OnEvent,
+    calibrate_for,
     default_out,
     default_threads,
     default_workers,
     make_engine,
+    open_for_plan,
     prepare_job,
     run_job,
+    spec_here,
 )
-from ppgen.generators import open_generator
 from ppgen.journal import EventLog, MetricsFile, RayMetrics
 from ppgen.plan import (
     Conditions,
@@ -30,7 +32,7 @@ from ppgen.plan import (
     build_pseudo_plan,
     build_synth_plan,
 )
-from ppgen.shards import Job, calibrate, pending_shards, read_plan
+from ppgen.shards import Job, pending_shards, read_plan
 from ppgen.sources import Generator, SourceSpec, make_deterministic, read_mapping, require_licence, source_kit
 
 _PER_IMAGE = 10  # samples for every target image where no number is given
@@ -73,11 +75,11 @@ def prepare(options: SynthOptions | PseudoOptions) -> PreparedJob:
     if isinstance(options, SynthOptions):
         request = SynthRequest(options.classes, options.per_class)
         spec, generator = _open_source(options)
-        plan = build_synth_plan(generator, spec, request, settings)
+        plan = build_synth_plan(generator, spec_here(spec, generator), request, settings)
     else:
         pseudo_request = _pseudo_request(options)
         spec, generator = _open_source(options)
-        plan, conditions = build_pseudo_plan(generator, spec, pseudo_request, settings)
+        plan, conditions = build_pseudo_plan(generator, spec_here(spec, generator), pseudo_request, settings)
     threads = options.engine_options.threads or default_threads(plan)
     out = shards.out or default_out(plan)
     if Store(out).exists(PLAN):
@@ -104,6 +106,8 @@ def run(prepared: PreparedJob) -> int:
         job.source.device,
         prepared.generator,
         workers=options.workers,
+        min_workers=options.min_workers,
+        max_workers=options.max_workers,
         cpus_per_worker=options.cpus_per_worker,
         gpus_per_worker=options.gpus_per_worker,
         address=options.address,
@@ -127,7 +131,9 @@ def estimate(prepared: PreparedJob, options: EstimateOptions) -> Estimate:
         job.out,
         left=sum(plan.locate(shard)[2] for shard in pending_shards(Store(job.out), plan)),
         workers=prepared.options.workers or default_workers(plan, job.source.device),
-        rate=calibrate(job, prepared.generator, prepared.conditions) if options.calibrate else None,
+        rate=calibrate_for(job, prepared.generator, prepared.conditions, prepared.options.workplace())
+        if options.calibrate
+        else None,
         price_per_hour=options.price_per_hour,
     )
 
@@ -164,6 +170,6 @@ def _open_source(options: SynthOptions | PseudoOptions) -> tuple[SourceSpec, Gen
         classifier=chosen.classifier,
         class_map=None if chosen.class_map is None else read_mapping(chosen.class_map),
     )
-    generator = open_generator(spec)
+    spec, generator = open_for_plan(spec, options.engine_options.workplace())
     require_licence(name, generator.licence, allowed)
     return spec, generator

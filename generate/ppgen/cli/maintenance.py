@@ -12,8 +12,7 @@ from ppcore.storage import Store
 from ppgen import upkeep
 from ppgen.cli import generation
 from ppgen.cli.options import ExtendOptions, PlannedOptions
-from ppgen.engines import default_threads, prepare_job
-from ppgen.generators import open_generator
+from ppgen.engines import default_threads, open_for_plan, prepare_job, spec_here
 from ppgen.plan import MergedPlan, Plan
 from ppgen.quality import QUALITY, ReportRequest, assess, summary_rows, write_report
 from ppgen.shards import Job, Worker, read_any_plan, read_plan, require_writable
@@ -38,10 +37,10 @@ def extend(directory: str, options: ExtendOptions) -> int:
     require_writable(store)
     spec = _planned(plan, options.planned, options.device)
     threads = options.engine_options.threads or default_threads(plan)
-    generator = open_generator(spec)
+    spec, generator = open_for_plan(spec, options.engine_options.workplace())
     if grown != plan:
         # A worker refuses a generator other than the plan's; before anything is written.
-        Worker(Job(grown, directory, spec, threads), generator).close()
+        Worker(Job(grown, directory, spec_here(spec, generator), threads), generator).close()
         upkeep.replace_plan(store, plan, grown)
     job = prepare_job(directory, grown, source=spec, threads=threads)
     return generation.run(generation.PreparedJob(job, generator, None, options.engine_options))

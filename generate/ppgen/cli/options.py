@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ppcore.errors import UserError, require_positive
 from ppgen.cli.flatten import assemble, option_parameters
+
+if TYPE_CHECKING:
+    from ppgen.engines import Workplace
 
 DEFAULT_SOURCE = "dit-xl-2-256"
 ENGINES = ("inline", "ray")
@@ -93,6 +97,15 @@ class EngineOptions:
             help="Worker processes [default: cores for small images on a CPU, else 1; ray: all that have room]."
         ),
     ] = None
+    min_workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Ray: workers asked for before there is room, so that the cluster grows [default: 1]."
+        ),
+    ] = None
+    max_workers: Annotated[
+        int | None, typer.Option(help="Ray: never more workers; asked for by doubling, as they come.")
+    ] = None
     threads: Annotated[
         int | None, typer.Option(help="CPU threads a worker [default: 1 for small images, else all].")
     ] = None
@@ -121,11 +134,25 @@ class EngineOptions:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise UserError(f"unknown engine {self.engine!r}; expected {' or '.join(ENGINES)}")
-        for name in ("cpus_per_worker", "gpus_per_worker", "address"):
+        for name in ("min_workers", "max_workers", "cpus_per_worker", "gpus_per_worker", "address"):
             if getattr(self, name) is not None and self.engine != "ray":
                 option = name.replace("_", "-")
                 raise UserError(f"--{option} is an option of Ray; add --engine ray or leave it out")
-        _require_counts(self, "workers", "threads")
+        _require_counts(self, "workers", "min_workers", "max_workers", "threads")
+        if self.workers is not None and (self.min_workers or self.max_workers):
+            raise UserError(
+                "--workers is exactly so many; give it alone, or --min-workers and --max-workers without it"
+            )
+        if (self.min_workers or 1) > (self.max_workers or math.inf):
+            raise UserError(
+                f"--min-workers {self.min_workers} is above --max-workers {self.max_workers}; give the smaller number first"
+            )
+
+    def workplace(self) -> Workplace:
+        """Where the workers will be."""
+        from ppgen.engines import Workplace  # loads torch: --help must answer at once
+
+        return Workplace(self.engine, self.workers, self.cpus_per_worker, self.gpus_per_worker, self.address)
 
 
 @dataclass(frozen=True)

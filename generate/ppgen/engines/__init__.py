@@ -18,6 +18,7 @@ from ppgen.engines.base import (
     Workers,
 )
 from ppgen.engines.defaults import default_out, default_threads, default_workers
+from ppgen.engines.describe import Workplace, calibrate_for, open_for_plan, spec_here
 from ppgen.engines.failures import Place
 from ppgen.engines.make import make_engine
 from ppgen.engines.run import prepare_job, run_job
@@ -39,10 +40,14 @@ __all__ = [
     "Retried",
     "Sampled",
     "Workers",
+    "Workplace",
+    "calibrate_for",
     "default_out",
     "default_threads",
     "default_workers",
     "make_engine",
+    "open_for_plan",
     "prepare_job",
     "run_job",
+    "spec_here",
 ]

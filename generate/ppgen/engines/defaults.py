@@ -26,7 +26,8 @@ def default_threads(plan: Plan) -> int:
 def default_workers(plan: Plan, device: str) -> int:
     """As many processes as cores for small pictures on the CPU, else one."""
     small = plan.resolution <= SMALL_SIDE and plan.samples >= _WORTH_A_PROCESS
-    return cores() if small and choose_device(device).type == "cpu" else 1
+    on_cpu = device == "cpu" or (device == "auto" and choose_device(device).type == "cpu")
+    return cores() if small and on_cpu else 1
 
 
 def default_out(plan: Plan) -> str:

@@ -21,6 +21,11 @@ def visible_gpus(device: str) -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
+def gpu_share(workers: int, gpus: int) -> float:
+    """What each of so many workers may have of its GPU, when they are spread over so many."""
+    return 1 / -(-workers // gpus) if gpus else 1.0
+
+
 def limit_gpu_memory(share: float) -> None:
     """Hold this process to its share of the GPU it sees, where several work on one.
 

@@ -63,6 +63,9 @@ def automatic_batch_size(generator: Generator) -> int:
     It depends on the GPU's whole memory, not on what happens to be free: the batch size is part of the plan, and a resumed run
     must come to the same one.
     """
+    known: int | None = getattr(generator, "automatic_batch", None)
+    if known is not None:
+        return known  # found out where the generator is
     device: torch.device = getattr(generator, "device", torch.device("cpu"))
     if device.type != "cuda":
         return CPU_BATCH
@@ -75,7 +78,8 @@ def automatic_batch_size(generator: Generator) -> int:
             generator.sample(condition, torch.arange(count))
         return torch.cuda.max_memory_allocated(device) - before
 
-    memory = torch.cuda.get_device_properties(device).total_memory
+    share = torch.cuda.get_per_process_memory_fraction(device)  # where several workers are on one GPU
+    memory = int(torch.cuda.get_device_properties(device).total_memory * share)
     return fitting_batch(peak_bytes, memory, getattr(generator, "decode_batch", _SMALLEST_TRIAL))
 
 

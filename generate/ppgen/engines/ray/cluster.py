@@ -73,6 +73,15 @@ def capacity(reservation: Reservation, without: Collection[str] = ()) -> int:
     return sum(_fit(node["Resources"], reservation) for node in nodes)
 
 
+def require_room(reservation: Reservation, grows: bool) -> None:
+    """Raise UserError where a cluster to which no node can be added has no room for a worker."""
+    if not grows and capacity(reservation) == 0:
+        raise UserError(
+            f"this machine has no room for a worker of {reservation}; ask for less with --cpus-per-worker or "
+            f"--gpus-per-worker, or give the --address of a cluster"
+        )
+
+
 def _fit(resources: dict[str, float], reservation: Reservation) -> int:
     wanted = {name: _units(n) for name, n in (("CPU", reservation.cpus), ("GPU", reservation.gpus)) if n}
     return min(_units(resources.get(name, 0.0)) // units for name, units in wanted.items())

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from ppcore.errors import UserError
 from ppgen.engines.base import OnEvent, Summary
 from ppgen.engines.leases import Leases
-from ppgen.engines.ray.cluster import capacity, cluster, load_ray, make_reservation
+from ppgen.engines.ray.cluster import cluster, load_ray, make_reservation, require_room
 from ppgen.engines.ray.scheduler import Scheduler, WorkerRange
 from ppgen.shards import Job
 
@@ -51,11 +50,7 @@ class RayEngine:
         count = min(self._range.least, len(shards))
         with cluster(self._address, count * self._cpus) as grows:
             reservation = make_reservation(job.source.device, self._cpus, self._gpus)
-            if not grows and capacity(reservation) == 0:
-                raise UserError(
-                    f"this machine has no room for a worker of {reservation}; ask for less with --cpus-per-worker or "
-                    f"--gpus-per-worker, or give the --address of a cluster"
-                )
+            require_room(reservation, grows)
             leases = Leases(shards, job.out, on_event)
             Scheduler(job, leases, on_event, self._range, reservation).run()
             return leases.summary

@@ -14,8 +14,8 @@ from typing import TypeVar
 from ppgen.engines.base import OnEvent, Sampled, Summary
 from ppgen.engines.failures import Failure, Place
 from ppgen.engines.gpus import visible_gpus
+from ppgen.engines.inline.processes import ProcessPool
 from ppgen.engines.leases import Leases
-from ppgen.engines.processes import ProcessPool
 from ppgen.shards import Job, ShardCommit, Worker
 from ppgen.sources import Generator
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ppgen.engines.base import OnEvent, Sampled
 from ppgen.engines.failures import Failure, Place
-from ppgen.engines.gpus import limit_gpu_memory
+from ppgen.engines.gpus import gpu_share, limit_gpu_memory
 from ppgen.engines.leases import Leases
 from ppgen.shards import Job, ShardCommit, Worker
 
@@ -68,7 +68,7 @@ class ProcessPool:
     ) -> None:
         self._job, self._leases, self._on_event = job, leases, on_event
         self._workers: list[_Process] = []
-        share = 1 / -(-count // len(gpus)) if gpus else 1.0
+        share = gpu_share(count, len(gpus))
         self._slots = [_Slot(k, gpus[k % len(gpus)] if gpus else None, share) for k in range(count)]
 
     def run(self) -> None:
