@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -215,7 +216,8 @@ def _serve(job: Job, pipe: Connection, slot: _Slot) -> None:
         worker = Worker(job)
         send("ready", None)
     except Exception as error:
-        send("failed", None, Failure.of(error))
+        with suppress(OSError):  # the parent has ended and needs no answer
+            send("failed", None, Failure.of(error))
         return
     while True:
         try:

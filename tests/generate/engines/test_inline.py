@@ -1,0 +1,163 @@
+"""Worker processes of this machine: a sick one, GPUs to spread over, and what the driver keeps."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from rig import fingerprints, synth, synth_job
+
+from ppgen.cli.options import EngineOptions
+from ppgen.engines import describe, gpus
+from ppgen.engines.base import Event, OnEvent, Summary
+from ppgen.engines.describe import DescribedSource, Describer, Workplace, open_for_plan, spec_here
+from ppgen.engines.inline import InlineEngine
+from ppgen.engines.make import make_engine
+from ppgen.generators import open_generator
+from ppgen.plan import Settings, SynthRequest, build_synth_plan
+from ppgen.shards import Job
+from ppgen.sources.spec import SourceSpec
+
+HUNDRED = Settings(seed=3, batch_size=3, samples_per_shard=3)
+
+
+def painter(**options: object) -> SourceSpec:
+    return SourceSpec("fragile:build", device="cpu", sampling=options)  # type: ignore[arg-type]
+
+
+class Watched(InlineEngine):
+    """Keeps the summary."""
+
+    summary = Summary()
+
+    def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Summary:
+        self.summary = super().run(job, shards, on_event)
+        return self.summary
+
+
+@pytest.mark.slow
+def test_a_sick_worker_is_replaced_and_100_of_100_shards_are_committed(tmp_path: Path) -> None:
+    """One that fails fast would take all the work: 2 of 100 shards were committed, 10 failed, 88 abandoned."""
+    spec = painter(sick=str(tmp_path / "sick"), delay=0.05)
+    assert synth(tmp_path / "out", InlineEngine(2), per_class=100, settings=HUNDRED, spec=spec) == 0
+    assert len(list((tmp_path / "out/commits").iterdir())) == 100
+
+
+@pytest.mark.slow
+def test_beside_a_sick_gpu_100_of_100_shards_are_committed(tmp_path: Path, capfd) -> None:
+    engine = Watched(workers=2, gpus=["0", "1"])
+    spec = painter(sick="GPU 1", delay=0.05)
+    assert synth(tmp_path / "out", engine, per_class=100, settings=HUNDRED, spec=spec) == 0
+    assert sorted(engine.summary.committed) == list(range(100))
+    (place,) = engine.summary.quarantined
+    assert place.startswith("GPU 1 of ")
+    message = capfd.readouterr().err
+    assert f"{place} failed on shards that succeeded elsewhere and gets no more shards" in message
+    assert f"quarantined: {place}, whose last error was RuntimeError: no such tensor" in message
+
+
+@pytest.mark.slow
+def test_processes_are_spread_over_the_gpus(tmp_path: Path) -> None:
+    (tmp_path / "pids").mkdir()
+    engine = InlineEngine(workers=4, gpus=["3", "GPU-5"])
+    spec = painter(pids=str(tmp_path / "pids"), delay=1.0)
+    assert synth(tmp_path / "out", engine, spec=spec) == 0
+    seen = Counter(file.read_text() for file in (tmp_path / "pids").iterdir())
+    assert (seen["3"], seen["GPU-5"]) == (2, 2)
+    assert synth(tmp_path / "alone", spec=painter()) == 0
+    ours, theirs = (
+        {name: digest for name, digest in fingerprints(tmp_path / made).items() if "shards/" in name}
+        for made in ("out", "alone")
+    )
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("device", "named", "found"),
+    [
+        ("auto", "", ["0", "1", "2"]),
+        ("cuda", "4,7", ["4", "7"]),
+        ("cuda:1", "", []),
+        ("cpu", "", []),
+    ],
+)
+def test_which_gpus_processes_may_have(
+    monkeypatch: pytest.MonkeyPatch, device: str, named: str, found: list[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert gpus.visible_gpus(device) == found
+
+
+@pytest.mark.parametrize(("share", "limits"), [(1.0, []), (0.5, [0.475]), (0.25, [0.2375]), (2.0, [])])
+def test_a_share_of_a_gpu_is_one_of_its_memory(
+    monkeypatch: pytest.MonkeyPatch, share: float, limits: list[float]
+) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", given.append)
+    gpus.limit_gpu_memory(share)
+    assert given == pytest.approx(limits)
+
+
+@pytest.mark.parametrize(("workers", "count", "share"), [(8, 8, 1.0), (8, 4, 0.5), (5, 4, 0.5), (2, 4, 1.0)])
+def test_workers_share_gpus_evenly(workers: int, count: int, share: float) -> None:
+    assert gpus.gpu_share(workers, count) == share
+
+
+def test_a_driver_of_several_gpu_workers_opens_no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source is described in a process that ends, on the first GPU; the plan is the one of a driver that opened it."""
+    monkeypatch.setattr(describe, "visible_gpus", lambda device: ["6", "7"])
+    monkeypatch.setattr(describe, "open_generator", lambda spec: pytest.fail("opened here"))
+    spec, source = open_for_plan(painter(says_gpus=True), Workplace("inline", workers=2))
+    assert isinstance(source, DescribedSource)
+    assert source.description["on"] == "6"
+    assert spec_here(spec, source).device == "auto"
+    plan = build_synth_plan(source, spec, SynthRequest("0,2", 5), Settings())
+    assert plan.batch_size == 10
+    assert make_engine("inline", plan, "cpu", source, workers=1)._generator is None  # type: ignore[attr-defined]
+
+
+def test_a_described_source_makes_the_plan_of_an_opened_one() -> None:
+    described = Describer(painter()).load()
+    assert isinstance(described, DescribedSource)
+    request, settings = SynthRequest("0-4", 7), Settings(seed=1)
+    ours, theirs = (
+        build_synth_plan(source, painter(), request, settings)
+        for source in (described, open_generator(painter()))
+    )
+    assert ours.fingerprint == theirs.fingerprint
+
+
+def test_the_engine_lets_its_generator_go_when_the_run_is_over(tmp_path: Path) -> None:
+    job = synth_job(tmp_path / "out", spec=painter())
+    generator = open_generator(job.source)
+    alive = weakref.ref(generator)
+    engine = InlineEngine(1, generator)
+    del generator
+    events: list[Event] = []
+    engine.run(job, [0], events.append)
+    gc.collect()
+    assert alive() is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_workers": 2}, "--min-workers is an option of Ray"),
+        ({"engine": "ray", "workers": 2, "max_workers": 3}, "--workers is exactly so many"),
+        ({"engine": "ray", "min_workers": 4, "max_workers": 3}, "--min-workers 4 is above --max-workers 3"),
+        ({"engine": "ray", "max_workers": 0}, "--max-workers is 0"),
+    ],
+)
+def test_ranges_that_make_no_sense(options: dict[str, object], message: str) -> None:
+    from ppcore.errors import UserError
+
+    with pytest.raises(UserError, match=message):
+        EngineOptions(**options)  # type: ignore[arg-type]
