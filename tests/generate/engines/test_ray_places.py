@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from ppgen.sources.spec import SourceSpec
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from ppgen.engines.ray import RayEngine, WorkerRange  # noqa: E402
+from ppgen.engines.ray import RayEngine, WorkerRange, remote  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -88,7 +87,7 @@ def test_a_late_node_with_a_bad_environment_ends_neither_run_nor_shard(
 
 
 def test_a_driver_without_a_gpu_plans_for_workers_with_one(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the source says of itself is what it says on the worker, and the driver opens nothing."""
     from ppgen.cli import generation
@@ -127,19 +126,24 @@ def test_where_nothing_has_a_gpu_the_source_is_opened_here(cluster: Cluster) -> 
     assert not isinstance(generator, DescribedSource)
 
 
-def test_a_cluster_without_nodes_is_waited_for(cluster: Cluster, tmp_path: Path, capfd) -> None:
-    """The plan's question and the run both begin with no node at all."""
+def test_a_cluster_without_nodes_is_waited_for(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan's question and the run both begin with no node at all; one joins once they say what they wait for."""
+    said: list[str] = []
     joined: list[Any] = []
-    options = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": STORE, "wait": False}
-    timer = threading.Timer(3.0, lambda: joined.append(cluster.add_node(**options)))
-    timer.start()
+
+    def say(text: str) -> None:
+        said.append(text)
+        joined.append(cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=STORE, wait=False))
+
+    monkeypatch.setattr(remote, "say", say)
     try:
         with pytest.raises(UserError, match="PyTorch sees no CUDA device"):
             open_for_plan(painter("cuda"), Workplace("ray", address=cluster.address))
     finally:
-        timer.join()
         cluster.remove_node(joined[0])
-    assert "waiting for a worker of 1 CPU and 1 GPU" in capfd.readouterr().err
+    assert said == ["waiting for a worker of 1 CPU and 1 GPU that says what the source is (Ctrl-C stops)"]
     engine = Watched(cluster, Notice, {"num_cpus": 2}, workers=WorkerRange(1, 2))
     try:
         assert synth(tmp_path / "out", engine, spec=painter()) == 0
