@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from ppcore.errors import UserError, require_positive
+from ppcore.errors import UserError
+from ppgen.cli.engine_options import HERE, EngineOptions, require_counts
 from ppgen.cli.flatten import assemble, option_parameters
 
-if TYPE_CHECKING:
-    from ppgen.engines import Workplace
-
 DEFAULT_SOURCE = "dit-xl-2-256"
-ENGINES = ("inline", "ray")
 
 Directory = Annotated[str, typer.Argument(help="Shard directory, path or URL.")]
 Price = Annotated[float | None, typer.Option(help="Price of one worker (one GPU) for an hour.")]
@@ -50,14 +46,6 @@ _Source = Annotated[
 _Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16 [default: by device].")]
 
 
-def _require_counts(options: object, *names: str) -> None:
-    """Raise UserError where an option that counts something is given and is not above zero."""
-    for name in names:
-        number = getattr(options, name)
-        if number is not None:
-            require_positive(f"--{name.replace('_', '-')}", number)
-
-
 @dataclass(frozen=True)
 class ShardOptions:
     """Where shards go and how they are cut: part of the plan, all but `out`."""
@@ -85,74 +73,6 @@ class ShardOptions:
             help="Deterministic algorithms only: the same bytes every time on the same hardware; slower.",
         ),
     ] = False
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """Who makes the shards: never part of the plan. Raises UserError for what cannot be."""
-
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Worker processes [default: cores for small images on a CPU, else 1; ray: all that have room]."
-        ),
-    ] = None
-    min_workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Ray: workers asked for before there is room, so that the cluster grows [default: 1]."
-        ),
-    ] = None
-    max_workers: Annotated[
-        int | None, typer.Option(help="Ray: never more workers; asked for by doubling, as they come.")
-    ] = None
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads a worker [default: 1 for small images, else all].")
-    ] = None
-    engine: Annotated[str, typer.Option(help="Where shards are made: inline (this machine) or ray.")] = (
-        "inline"
-    )
-    cpus_per_worker: Annotated[
-        float | None, typer.Option(help="Ray: CPUs reserved for each worker [default: 1].")
-    ] = None
-    gpus_per_worker: Annotated[
-        float | None,
-        typer.Option(help="Ray: GPUs for each worker, may be a fraction [default: 1 if any]."),
-    ] = None
-    address: Annotated[
-        str | None,
-        typer.Option(help="Ray: address of a running cluster, or auto [default: start a local one]."),
-    ] = None
-
-    metrics_file: Annotated[
-        str | None,
-        typer.Option(
-            help="Keep the run's numbers in this .prom file, for node-exporter's textfile collector."
-        ),
-    ] = None
-
-    def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise UserError(f"unknown engine {self.engine!r}; expected {' or '.join(ENGINES)}")
-        for name in ("min_workers", "max_workers", "cpus_per_worker", "gpus_per_worker", "address"):
-            if getattr(self, name) is not None and self.engine != "ray":
-                option = name.replace("_", "-")
-                raise UserError(f"--{option} is an option of Ray; add --engine ray or leave it out")
-        _require_counts(self, "workers", "min_workers", "max_workers", "threads")
-        if self.workers is not None and (self.min_workers or self.max_workers):
-            raise UserError(
-                "--workers is exactly so many; give it alone, or --min-workers and --max-workers without it"
-            )
-        if (self.min_workers or 1) > (self.max_workers or math.inf):
-            raise UserError(
-                f"--min-workers {self.min_workers} is above --max-workers {self.max_workers}; give the smaller number first"
-            )
-
-    def workplace(self) -> Workplace:
-        """Where the workers will be."""
-        from ppgen.engines import Workplace  # loads torch: --help must answer at once
-
-        return Workplace(self.engine, self.workers, self.cpus_per_worker, self.gpus_per_worker, self.address)
 
 
 @dataclass(frozen=True)
@@ -206,12 +126,12 @@ class SynthOptions:
     shards: ShardOptions = ShardOptions()
     device: Device = "auto"
     dtype: _Dtype = None
-    engine_options: EngineOptions = EngineOptions()
+    engine_options: EngineOptions = HERE
     scoring: ScoreOptions = ScoreOptions()
     source_options: SourceOptions = SourceOptions()
 
     def __post_init__(self) -> None:
-        _require_counts(self, "per_class")
+        require_counts(self, "per_class")
 
 
 @dataclass(frozen=True)
@@ -236,7 +156,7 @@ class PseudoOptions:
     shards: ShardOptions = ShardOptions()
     device: Device = "auto"
     dtype: _Dtype = None
-    engine_options: EngineOptions = EngineOptions()
+    engine_options: EngineOptions = HERE
     scoring: ScoreOptions = ScoreOptions()
     source_options: SourceOptions = SourceOptions()
 
@@ -276,10 +196,10 @@ class ExtendOptions:
     count: Annotated[int | None, typer.Option(help="Pseudo: new total of samples.")] = None
     planned: PlannedOptions = PlannedOptions()
     device: Device = "auto"
-    engine_options: EngineOptions = EngineOptions()
+    engine_options: EngineOptions = HERE
 
     def __post_init__(self) -> None:
-        _require_counts(self, "per_class", "per_image", "count")
+        require_counts(self, "per_class", "per_image", "count")
 
 
 def read_options(command: str, values: Mapping[str, Any]) -> SynthOptions | PseudoOptions:

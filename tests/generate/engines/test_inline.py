@@ -18,6 +18,7 @@ from ppgen.engines.base import Event, OnEvent, Summary
 from ppgen.engines.describe import DescribedSource, Describer, Workplace, open_for_plan, spec_here
 from ppgen.engines.inline import InlineEngine
 from ppgen.engines.make import make_engine
+from ppgen.engines.places import SEAT_LIMIT
 from ppgen.generators import open_generator
 from ppgen.plan import Settings, SynthRequest, build_synth_plan
 from ppgen.shards import Job
@@ -54,11 +55,12 @@ def test_beside_a_sick_gpu_100_of_100_shards_are_committed(tmp_path: Path, capfd
     spec = painter(sick="GPU 1", delay=0.05)
     assert synth(tmp_path / "out", engine, per_class=100, settings=HUNDRED, spec=spec) == 0
     assert sorted(engine.summary.committed) == list(range(100))
-    (place,) = engine.summary.quarantined
-    assert place.startswith("GPU 1 of ")
+    assert engine.summary.retried <= SEAT_LIMIT
     message = capfd.readouterr().err
-    assert f"{place} failed on shards that succeeded elsewhere and gets no more shards" in message
-    assert f"quarantined: {place}, whose last error was RuntimeError: no such tensor" in message
+    for place in engine.summary.quarantined:  # unless the other has made all shards before
+        assert place.startswith("GPU 1 of ")
+        assert f"{place} failed on shards that succeeded elsewhere and gets no more shards" in message
+        assert f"quarantined: {place}, whose last error was RuntimeError: no such tensor" in message
 
 
 @pytest.mark.slow
