@@ -33,13 +33,18 @@ def run_app(app: Callable[..., Any]) -> None:
     try:
         app()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
     except SystemExit:
         # Typer turns every KeyboardInterrupt into exit status 130.
         if terminated:
             sys.exit(128 + signal.SIGTERM)
         raise
+
+
+def printable(text: str) -> str:
+    """A line fit for a terminal: names in it may come from strangers, and control characters would steer the terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def parse_settings(pairs: list[str], example: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Directories made hostile, each opened by the commands that would follow it: no code runs, nothing outside is read, one sentence is said.
 
-A way's commands end with status 2, but for `ppgen verify`, which reports what is bad in a directory's files with status 1.
+A way's commands end with status 2, but for `ppgen verify`, which reports what is bad in a directory's files with status 1, and
+`ppgen status`, which shows what a log says.
 """
 
 from __future__ import annotations
@@ -52,7 +53,10 @@ WAYS: dict[Callable[[Scene], None], tuple[str, ...]] = {
     ways.a_commit_is_a_link: (VERIFY, MERGE),
     ways.index_leads_out: (REPORT, MERGE, TRAIN),
     ways.pages_lead_out: (REPORT, MERGE, TRAIN),
+    ways.logs_are_a_link: ("ppgen status OUT",),
     # content
+    ways.logs_speak_to_the_terminal: ("ppgen status OUT",),
+    ways.a_stray_speaks_to_the_terminal: (VERIFY,),
     ways.a_soft_label_claims_terabytes: (VERIFY, REPORT, MERGE, TRAIN),
     ways.a_soft_label_is_a_pickle: (VERIFY, REPORT, MERGE, TRAIN),
     ways.plan_is_nested_deeply: (VERIFY, GROW, REPORT, MERGE, TRAIN),
@@ -131,6 +135,8 @@ def test_a_hostile_directory_is_only_data(
             said = say(capsys, *words)
         if words[:2] == ["ppgen", "verify"] and said.status == 1:
             assert "BAD" in said.out, command
+        elif words[:2] == ["ppgen", "status"] and said.status == 0:
+            assert "12 of 16" in said.out or "8 of 16" in said.out, command
         else:
             assert said.status == 2, f"{command}: {said}"
             assert one_sentence(said.err), said.err

@@ -220,6 +220,33 @@ def plan_speaks_to_the_terminal(scene: Scene) -> None:
     forge_plan(scene.out, lambda plan: plan["target"].update(name="\x1b]0;gone\x07"))
 
 
+def logs_are_a_link(scene: Scene) -> None:
+    (scene.secret / "events-20260101T000000-abcdef-000.jsonl").write_text('{"time": 0, "event": "began"}')
+    (scene.out / "logs").symlink_to(scene.secret)
+
+
+def logs_speak_to_the_terminal(scene: Scene) -> None:
+    (scene.out / "commits/000001.json").unlink()
+    (scene.out / "index.json").unlink()
+    (scene.out / "logs").mkdir()
+    line = {
+        "time": 1e9,
+        "event": "\x1b[2J",
+        "worker": "\x1b]0;gone\x07",
+        "node": "\x1b[2J",
+        "text": "\x1b[2J",
+        "died": True,
+    }
+    lines = "".join(
+        json.dumps({**line, "event": event}) + "\n" for event in ("began", "missed", "quarantined", "\x1b[2J")
+    )
+    (scene.out / "logs/events-20260101T000000-abcdef-000.jsonl").write_text(lines)
+
+
+def a_stray_speaks_to_the_terminal(scene: Scene) -> None:
+    (scene.out / "shards/\x1b[2J").write_text("")
+
+
 def kit_is_code(scene: Scene) -> None:
     scene.kit(family="callable", generator=scene.trap.source)
 

@@ -31,7 +31,7 @@ class Store:
     a uniquely named temporary file, fsync, rename, fsync of the directory; object stores make an object visible only when
     its upload is complete.
 
-    Nothing outside is read: a local name that is, or lies behind, a symbolic link out of the directory raises OutsideError.
+    Nothing outside is read or written: a local name that is, or lies behind, a symbolic link out of the directory raises OutsideError.
 
     Args:
         root: local path or fsspec URL (`s3://bucket/prefix`, `gs://`, `hf://`, `memory://`).
@@ -59,6 +59,11 @@ class Store:
     def _inside(self, name: str) -> Path:
         """The local path of `name`. Raises OutsideError where a link leads out of the directory."""
         require_inside(Path(self.root), name)
+        return Path(self.root, name)
+
+    def _below(self, name: str) -> Path:
+        """The local path of `name`, to be replaced or deleted: it may be a link, the folder on the way may not lead out."""
+        require_inside(Path(self.root), str(Path(name).parent))
         return Path(self.root, name)
 
     def read(self, name: str, limit: int = MAX_OBJECT_BYTES) -> bytes:
@@ -142,7 +147,7 @@ class Store:
         """Remove the object if it is there."""
         try:
             if self._remote is None:
-                Path(self.root, name).unlink()
+                self._below(name).unlink()
             else:
                 self._remote.call("rm_file", self._remote.key(name))
         except FileNotFoundError:
@@ -153,7 +158,7 @@ class Store:
         temp_name = f"{TEMP_PREFIX}{uuid.uuid4().hex}-{Path(name).name}"
         if self._remote is not None:
             return Path(tempfile.gettempdir(), temp_name)
-        folder = Path(self.root, name).parent
+        folder = self._below(name).parent
         folder.mkdir(parents=True, exist_ok=True)
         return folder / temp_name
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ppcore.console import Progress
+from ppcore.console import Progress, printable
 from ppcore.errors import UserError
 from ppcore.shards import ShardSet
 from ppcore.storage import Store
@@ -73,9 +73,9 @@ def verify(directory: str, again: Regeneration, *, repair: bool) -> int:
     if again.samples and isinstance(plan, Plan):
         regenerated = _regenerate(store, plan, again, found)
     for problem in found.general:
-        print(f"BAD {problem}")
+        print(printable(f"BAD {problem}"))
     for shard, problems in sorted(found.shards.items()):
-        print(f"BAD shard {shard}: {'; '.join(problems)}")
+        print(printable(f"BAD shard {shard}: {'; '.join(problems)}"))
     if not found.ok:
         bad = sorted(found.shards)
         print(f"{directory}: {len(bad)} of {plan.num_shards} shards are bad: {bad}")
