@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import ways
+from scene import Scene
 from traps import Trap, Watch, one_sentence, say
-from ways import GOLDEN, Scene
+from ways import GOLDEN
 
 AGAIN = "ppgen verify OUT --regenerate 1 --device cpu"
 GROW = "ppgen extend OUT --count 24 --device cpu"
