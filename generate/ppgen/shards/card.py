@@ -28,25 +28,31 @@ urls = [shard["url"] for page in pages for shard in json.load(open(page))["shard
 """
 
 
-def write_card(plan: Plan | MergedPlan, versions: list[dict[str, str]], redrawn: int, below: int) -> str:
+def write_card(
+    plan: Plan | MergedPlan, versions: list[dict[str, str]], redrawn: int, below: int, bad: int = 0
+) -> str:
     """README.md of a shard directory, Markdown with the Hub's YAML header; no clock, host or path in it.
 
     Args:
         plan: what was made.
         versions: library versions the shards were made with, the most frequent first.
         redrawn, below: samples drawn again, and samples kept below the threshold, where the plan draws any again.
+        bad: first draws that were no images.
     """
     if isinstance(plan, MergedPlan):
-        return _merged_card(plan, versions, redrawn, below)
+        return _merged_card(plan, versions, redrawn, below, bad)
     facts = {
         **_facts(plan),
         **_selection(plan, redrawn, below),
+        **_bad(bad),
         "Libraries": "; ".join(_text(v) for v in versions),
     }
     return _page(plan, f"{_meaning(plan)}\n\n{_table(facts)}", _layout(plan))
 
 
-def _merged_card(merged: MergedPlan, versions: list[dict[str, str]], redrawn: int, below: int) -> str:
+def _merged_card(
+    merged: MergedPlan, versions: list[dict[str, str]], redrawn: int, below: int, bad: int
+) -> str:
     """The parts one after the other."""
     facts = {
         "Samples": merged.samples,
@@ -55,6 +61,7 @@ def _merged_card(merged: MergedPlan, versions: list[dict[str, str]], redrawn: in
     }
     if any(part.plan.redraw is not None for part in merged.parts):
         facts["Drawn again"] = f"{redrawn} samples replaced, {below} still below the threshold"
+    facts |= _bad(bad)
     body = [
         f"{_meaning(merged.parts[0].plan)}\n\n{len(merged.parts)} directories were merged into this one; their samples follow each "
         f"other in the order below, under new keys.\n\n{_table(facts)}"
@@ -118,6 +125,12 @@ def _selection(plan: Plan, redrawn: int, below: int) -> dict[str, str]:
             f"{redrawn} samples replaced, {below} of them kept below it as the best of their draws"
         )
     return facts
+
+
+def _bad(bad: int) -> dict[str, str]:
+    return (
+        {"Not images": f"{bad} first draws held NaN or infinite values and were drawn again"} if bad else {}
+    )
 
 
 def _content(plan: Plan) -> dict[str, Any]:

@@ -28,11 +28,12 @@ def finalize(store: Store, plan: Plan | MergedPlan, known: Mapping[int, ShardCom
     commits = _all_commits(store, plan, known or {})
     versions = Counter(json.dumps(commit.versions, sort_keys=True) for commit in commits)
     _write_manifest(store, plan)
-    redrawn, below = (
+    redrawn, below, bad = (
         sum(commit.redrawn or 0 for commit in commits),
         sum(commit.below or 0 for commit in commits),
+        sum(commit.bad or 0 for commit in commits),
     )
-    card = write_card(plan, [json.loads(text) for text, _ in versions.most_common()], redrawn, below)
+    card = write_card(plan, [json.loads(text) for text, _ in versions.most_common()], redrawn, below, bad)
     store.write_atomic(CARD, card.encode())
     for name, document in make_index(plan, commits):
         store.write_atomic(name, json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")

@@ -39,6 +39,18 @@ def test_compiling_has_to_pay(batches: int, mode: str, tried: int) -> None:
     assert len(calls) == tried
 
 
+def test_a_compiler_that_fails_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    def seconds(mode: str) -> float:
+        if mode == "default":
+            raise RuntimeError("Python.h: no such file\nand forty lines more")
+        return 10.0
+
+    assert choose_mode(1000, seconds) == "none"
+    assert capsys.readouterr().err == (
+        "warning: compiling failed, so it is left out (Python.h: no such file)\n"
+    )
+
+
 def test_on_a_cpu_auto_is_none_and_a_name_is_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Compilation("auto", torch.device("cpu")).mode == "none"
     with pytest.raises(UserError, match="unknown compile mode"):

@@ -65,7 +65,10 @@ def test_a_bad_image_is_drawn_again_and_recorded(made: Path) -> None:
     assert all(row["seed"] % 32 for row in rows)
     assert all((row["attempt"] > 0) == (row["seed"] != int(s)) for row, s in zip(rows, first, strict=True))
     commits = [json.loads(path.read_text()) for path in sorted((made / "commits").iterdir())]
-    assert sum(commit.get("bad", 0) for commit in commits) == (first % 32 == 0).sum()
+    assert sum(commit.get("bad", 0) for commit in commits) == (first % 32 == 0).sum() == 4
+    assert (
+        "4 first draws held NaN or infinite values and were drawn again" in (made / "README.md").read_text()
+    )
     assert verify_directory(*stored(made)).ok
     worker = worker_of(made)
     assert regenerate_samples(worker, stored(made)[0], 75, seed=0).ok

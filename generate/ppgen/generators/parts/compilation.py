@@ -100,14 +100,22 @@ def choose_mode(batches: int, seconds: Callable[[str], float]) -> str:
     plain = seconds("none")
     if batches * plain * _HOPED < _QUICKEST:
         return "none"
-    first = seconds("default")
-    steady = seconds("default")
+    try:
+        first = seconds("default")
+        steady = seconds("default")
+    except RuntimeError as error:  # of the compiler, or of the memory that compiled networks take
+        print(f"warning: compiling failed, so it is left out ({_first_line(error)})", file=sys.stderr)
+        return "none"
     saved, spent = batches * (plain - steady), first - steady
     print(
         f"compile: {plain:.3g} s a batch, compiled {steady:.3g} s after {spent:.0f} s, {batches} batches",
         file=sys.stderr,
     )
     return "default" if saved > spent else "none"
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def settle_as_planned(generator: Any, source: dict[str, Any]) -> None:
