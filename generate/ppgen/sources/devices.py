@@ -51,6 +51,7 @@ def make_deterministic() -> None:
         RuntimeError: later, from an operation that has no deterministic form.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault("TORCHINDUCTOR_DETERMINISTIC", "1")  # no choice of kernels by timing
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # all of it is written before it is read
     torch.backends.cudnn.benchmark = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -79,7 +80,10 @@ def test_records_of_before_are_read_and_compared(copy: Path) -> None:
 
 
 @pytest.fixture
-def as_before() -> Iterator[None]:
+def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("CUBLAS_WORKSPACE_CONFIG", "TORCHINDUCTOR_DETERMINISTIC"):
+        monkeypatch.setenv(name, "unset by the test")  # so that it is as before afterwards
+        monkeypatch.delenv(name)
     yield
     torch.use_deterministic_algorithms(False)
 
@@ -96,6 +100,7 @@ def test_a_reproducible_plan_says_so_and_its_workers_see_to_it(tmp_path: Path) -
     assert not torch.are_deterministic_algorithms_enabled()
     assert synth(tmp_path / "out", settings=replace(small, reproducible=True)) == 0
     assert torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     torch.use_deterministic_algorithms(False)
     Worker(strict).close()
     assert torch.are_deterministic_algorithms_enabled()
