@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ppcore.targets import few_shot, load_target
-from ppgen.generators import settle_for_plan
+from ppgen.generators import settle_description, settle_for_plan
 from ppgen.plan.conditions import Conditions, conditions_sha256, measure
 from ppgen.plan.encoding import choose_encoding
 from ppgen.plan.plan import Plan, Segment, canonical_json
@@ -112,6 +112,7 @@ def _common(
     batches = max(1, round(segment.samples / _FEW_SHARDS / batch))
     per_shard = settings.samples_per_shard or max(batch, min(_most_of_a_shard(batch), batches * batch))
     source = describe_source(generator, spec)
+    source = settle_description(source, -(-segment.samples // batch), settings.reproducible)
     return {
         "source": json.loads(
             canonical_json({**source, "reproducible": True} if settings.reproducible else source)

@@ -12,7 +12,7 @@ import torch
 from rig import synth_job
 
 from ppcore.errors import UserError
-from ppgen.generators import settle_as_planned, settle_for_plan
+from ppgen.generators import settle_as_planned, settle_description, settle_for_plan
 from ppgen.generators.parts import compilation
 from ppgen.generators.parts.compilation import Compilation, choose_mode
 from ppgen.plan import adopt_choices
@@ -75,6 +75,13 @@ def test_a_worker_runs_what_the_plan_says() -> None:
     for each in (asked, told):
         settle_as_planned(SimpleNamespace(compilation=each), source)
     assert (asked.mode, told.mode) == ("default", "none")
+
+
+def test_a_plan_described_elsewhere_is_definite() -> None:
+    source = {"sampling": {"compile": "auto", "steps": 4}}
+    for batches, reproducible, mode in ((10, False, "none"), (1000, False, "default"), (1000, True, "none")):
+        assert settle_description(source, batches, reproducible)["sampling"]["compile"] == mode
+    assert settle_description({"sampling": {}}, 1000, False) == {"sampling": {}}
 
 
 def test_without_a_compiler_auto_goes_on_with_one_warning(

@@ -18,6 +18,7 @@ from ppcore.errors import UserError
 MODES = ("none", "default", "graphs")
 _FEWEST = 8  # batches of a plan below which nobody waits for a compiler
 _HOPED = 0.5  # of a batch's time that compiling saves at best
+_MANY = 400  # batches of a plan for which compiling pays where nobody has measured it
 _QUICKEST = 20.0  # seconds that compiling takes at least
 
 Forward = Callable[..., torch.Tensor]
@@ -87,6 +88,15 @@ def settle_for_plan(generator: Any, batch: int, samples: int, reproducible: bool
         compilation.settle("none")
         return
     compilation.settle(choose_mode(batches, lambda mode: _time_batch(generator, compilation, mode, batch)))
+
+
+def settle_description(source: dict[str, Any], batches: int, reproducible: bool) -> dict[str, Any]:
+    """A plan's `source` with a definite mode: a source that is described by a worker elsewhere is not measured, its size decides."""
+    sampling = source.get("sampling")
+    if not isinstance(sampling, dict) or sampling.get("compile") != "auto":
+        return source
+    mode = "default" if batches >= _MANY and not reproducible else "none"
+    return {**source, "sampling": {**sampling, "compile": mode}}
 
 
 def choose_mode(batches: int, seconds: Callable[[str], float]) -> str:
