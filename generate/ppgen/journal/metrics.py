@@ -105,10 +105,13 @@ class RayMetrics:
         self._set_at = 0.0
 
     def __call__(self, event: Event) -> None:
-        """Count an event, pass on what changed every few seconds. The first comes when Ray is connected."""
+        """Count an event, pass on what changed every few seconds, while there is a Ray: a local one comes late and goes early."""
         self._counts.add(event)
         now = time.monotonic()
-        if now - self._set_at < EVERY_S and not isinstance(event, Ended):
+        # Every shard is worth it: a local Ray is gone when the run tells its end.
+        if now - self._set_at < EVERY_S and not isinstance(event, Committed | Ended):
+            return
+        if not self._ray_is_there():
             return
         self._set_at = now
         self._metrics = self._metrics or self._make()
@@ -119,6 +122,12 @@ class RayMetrics:
             elif value > self._told.get(field, 0):
                 metric.inc(value - self._told.get(field, 0), self._tags)
                 self._told[field] = value
+
+    @staticmethod
+    def _ray_is_there() -> bool:
+        import ray  # optional: only for --engine ray
+
+        return bool(ray.is_initialized())
 
     @staticmethod
     def _make() -> dict[str, Any]:

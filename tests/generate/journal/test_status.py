@@ -149,6 +149,7 @@ def test_metrics_of_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     module.Counter = module.Gauge = Fake
     monkeypatch.setitem(sys.modules, "ray.util.metrics", module)
     monkeypatch.setattr(metrics, "EVERY_S", 0.0)
+    monkeypatch.setattr(RayMetrics, "_ray_is_there", staticmethod(lambda: True))
     assert run_job(synth_job(tmp_path / "out"), InlineEngine(), None, [RayMetrics("out")]) == 0
     assert (told["ppgen_committed_samples"], told["ppgen_committed_shards"]) == (75, 4)
     assert (told["ppgen_sampled"], told["ppgen_planned_samples"], told["ppgen_workers_alive"]) == (75, 75, 0)

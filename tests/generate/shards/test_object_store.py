@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,6 +136,27 @@ def test_round_trip(bucket: str, proxy: Proxy, local: dict[str, str], tmp_path: 
             < put.index(f"{COMMITS}/{shard}.json")
         )
     assert put[-1] == "index.json"
+
+
+def test_resume_and_verify_ask_for_every_object_once(bucket: str, proxy: Proxy) -> None:
+    """Sizes come from listings; the rows are read for the manifest, the tars by verify alone."""
+    assert synth(f"{bucket}/out") == 0
+
+    def asked() -> Counter[tuple[str, str]]:
+        """Method and folder of every request for an object of a shard."""
+        found: Counter[tuple[str, str]] = Counter()
+        for request in proxy.requests:
+            folder, _, name = request.path.rpartition("/")
+            if name and folder.endswith((f"/{SHARDS}", f"/{META}", f"/{COMMITS}")):
+                found[request.method, folder.rsplit("/", 1)[-1]] += 1
+        proxy.requests.clear()
+        return found
+
+    asked()
+    assert synth(f"{bucket}/out") == 0
+    assert asked() == {("GET", COMMITS): 4, ("GET", META): 4}
+    assert verify_directory(*stored(f"{bucket}/out")).ok
+    assert asked() == {("GET", COMMITS): 4, ("GET", META): 4, ("GET", SHARDS): 4}
 
 
 def test_of_two_runs_that_begin_together_one_owns_the_bucket(bucket: str, tmp_path: Path) -> None:
