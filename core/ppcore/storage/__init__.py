@@ -12,12 +12,14 @@ from ppcore.storage.limits import (
 from ppcore.storage.locks import HeldError, hold
 from ppcore.storage.parallel import in_order
 from ppcore.storage.remote import UnreachableError
+from ppcore.storage.stderr import KeptStderr
 from ppcore.storage.store import Store
 
 __all__ = [
     "MAX_JSON_BYTES",
     "MAX_OBJECT_BYTES",
     "HeldError",
+    "KeptStderr",
     "MismatchError",
     "OutsideError",
     "Store",

@@ -15,6 +15,7 @@ from ppgen.shards import Job, ShardCommit
 class Began:
     """A run begins to make what is missing; `workers`: by whom, in words."""
 
+    run: str
     samples: int
     shards: int
     workers: str

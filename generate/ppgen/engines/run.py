@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import signal
 import time
+import uuid
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 
 from ppcore.console import EXIT_FAILED, EXIT_USER_ERROR, Terminated, format_duration
 from ppcore.errors import UserError
@@ -42,7 +45,9 @@ def run_job(job: Job, engine: Engine, conditions: Conditions | None, watchers: S
             print(f"{plan.samples} images in {plan.num_shards} shards: {store} (nothing was left to do)")
             return 0
         left = sum(plan.locate(shard)[2] for shard in found.pending)
-        _tell(watchers, Began(left, len(found.pending), engine.workers))
+        run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+        job = replace(job, run=run if watchers else "")
+        _tell(watchers, Began(run, left, len(found.pending), engine.workers))
         try:
             status = _complete(job, engine, found.pending, lambda event: _tell(watchers, event))
         except BaseException as error:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
-import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from ppcore.errors import UserError
 from ppcore.shards import LOGS
@@ -21,6 +20,8 @@ UPLOAD_S = 30.0  # between uploads to an object store
 PART_BYTES = 4 << 20
 MAX_PARTS = 16  # of a run; the first and the last are kept
 MAX_RUNS = 20  # of a directory; the oldest go
+MAX_WORKER_LOGS = 100  # of a run
+_RUN = re.compile(r"(?:events|worker)-(\d{8}T\d{6}-[0-9a-f]{6})-")
 _FAREWELL_S = 20.0  # that the end of a run waits for the last upload
 PREFIX, SUFFIX = "events-", ".jsonl"
 _log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class EventLog:
     def __call__(self, event: Event) -> None:
         """Note an event."""
         if isinstance(event, Began):
-            self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+            self.run = event.run
             self._guarded(self._forget_old_runs)
             self._thread.start()
         with self._lock:
@@ -79,6 +80,7 @@ class EventLog:
                 self._guarded(self._upload)
                 uploaded = time.monotonic()
         self._guarded(self._upload)
+        self._guarded(self._forget_idle_workers)
 
     def _append(self, record: Record) -> None:
         line = record.to_line()
@@ -106,12 +108,18 @@ class EventLog:
         self._store.write_atomic(name, content)
 
     def _forget_old_runs(self) -> None:
-        names = [name for name in self._store.list(LOGS) if name.startswith(PREFIX)]
-        runs = sorted({name[len(PREFIX) :].rsplit("-", 1)[0] for name in names})
-        old = set(runs[: -MAX_RUNS + 1])
-        for name in names:
-            if name[len(PREFIX) :].rsplit("-", 1)[0] in old:
+        named = [(found[1], name) for name in self._store.list(LOGS) if (found := _RUN.match(name))]
+        old = set(sorted({run for run, _ in named})[: -MAX_RUNS + 1])
+        for run, name in named:
+            if run in old:
                 self._store.delete(f"{LOGS}/{name}")
+
+    def _forget_idle_workers(self) -> None:
+        """Logs of workers that said nothing, and of more workers than anybody reads."""
+        logs = {n: size for n, size in self._store.sizes(LOGS).items() if n.startswith(f"worker-{self.run}-")}
+        spoken = [name for name, size in logs.items() if size]
+        for name in logs.keys() - set(spoken[:MAX_WORKER_LOGS]):
+            self._store.delete(f"{LOGS}/{name}")
 
     def _guarded(self, action: Callable[[], None]) -> None:
         if self._broken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +14,7 @@ import torch
 
 from ppcore.errors import UserError
 from ppcore.platforms import this_platform
-from ppcore.shards import CONDITIONS, meta_path, tar_path
+from ppcore.shards import CONDITIONS, LOGS, meta_path, tar_path
 from ppcore.storage import Store
 from ppgen.generators import compile_mode, open_generator, settle_as_planned
 from ppgen.plan import Conditions, Plan, canonical_json
@@ -43,12 +44,18 @@ class Job:
         out: root of the shard directory, local path or URL.
         source: how to load the generator and, for scored plans, the classifier.
         threads: CPU threads of torch in each worker.
+        run: name of the run, which logs are kept under; none are where it is empty.
     """
 
     plan: Plan
     out: str
     source: SourceSpec
     threads: int = 1
+    run: str = ""
+
+    def worker_log(self) -> str:
+        """Where standard error of this process is kept; empty where no logs are."""
+        return f"{LOGS}/worker-{self.run}-{platform.node()}-{os.getpid()}.log" if self.run else ""
 
 
 class Worker:

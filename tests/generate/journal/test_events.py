@@ -5,17 +5,20 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
+import time
 from pathlib import Path
 
 import pytest
 from rig import fingerprints, logged, stored, synth_job
 
 from ppcore.shards import LOGS, ShardSet
-from ppcore.storage import Store
+from ppcore.storage import Store, stderr
 from ppgen.engines.inline import InlineEngine
 from ppgen.engines.run import run_job
 from ppgen.journal import EventLog, events
 from ppgen.journal.records import Record, read_records
+from ppgen.sources.spec import SourceSpec
 from ppgen.upkeep.verify import verify_directory
 
 
@@ -134,6 +137,37 @@ def test_an_object_store_gets_the_log_at_intervals(tmp_path: Path, monkeypatch: 
     found = records(out)
     assert (found[0].event, found[-1].event) == ("began", "ended")
     assert "progress" in {record.event for record in found}
+
+
+def test_what_workers_say_is_kept_and_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Until the last words of one that crashes; who says nothing leaves no file."""
+    out = tmp_path / "out"
+    spec = SourceSpec("talkative:build", device="cpu", sampling={"where": str(tmp_path / "once")})
+    assert run_job(synth_job(out, spec=spec), InlineEngine(2), None, [EventLog(Store(out))]) == 0
+    (kept,) = (path for path in (out / LOGS).iterdir() if path.name.startswith("worker-"))
+    assert "last words" in kept.read_text()
+    assert "Fatal Python error" in kept.read_text()
+    assert "first words" in capfd.readouterr().err
+    assert any(record.event == "missed" and record.died for record in records(out))
+
+
+def test_what_a_worker_says_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    monkeypatch.setattr(stderr, "_MAX_BYTES", 1000)
+    monkeypatch.setattr(stderr, "_LOOK_S", 0.01)
+    kept = stderr.KeptStderr(Store(tmp_path), "logs/worker.log")
+    for number in range(100):
+        os.write(2, f"line {number} of a hundred\n".encode())
+        time.sleep(0.002)
+    kept.close()
+    os.write(2, b"afterwards\n")
+    text = (tmp_path / "logs" / "worker.log").read_text()
+    assert len(text) < 2000
+    assert "not kept" in text
+    assert "line 99 of a hundred" in text
+    assert "afterwards" not in text
+    shown = capfd.readouterr().err
+    assert "line 99 of a hundred" in shown
+    assert "afterwards" in shown
 
 
 def test_a_torn_or_strange_line_is_left_out() -> None:

@@ -9,12 +9,13 @@ import signal
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from ppcore.storage import KeptStderr, Store
 from ppgen.engines.base import OnEvent, Sampled
 from ppgen.engines.failures import Failure, Place
 from ppgen.engines.gpus import gpu_share, limit_gpu_memory
@@ -196,6 +197,11 @@ def _serve(job: Job, pipe: Connection, slot: _Slot) -> None:
     """Body of a worker process: shard numbers in; batches, commit records and failures out; the end of the pipe ends it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    with closing(KeptStderr(Store(job.out), job.worker_log())):
+        _work(job, pipe, slot)
+
+
+def _work(job: Job, pipe: Connection, slot: _Slot) -> None:
     lock = threading.Lock()
 
     def send(kind: str, shard: int | None, content: Any = None) -> None:

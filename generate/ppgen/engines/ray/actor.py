@@ -10,7 +10,7 @@ from typing import Any
 
 from ppcore.errors import UserError
 from ppcore.shards import PLAN
-from ppcore.storage import Store
+from ppcore.storage import KeptStderr, Store
 from ppgen.engines.failures import Failure
 from ppgen.engines.gpus import limit_gpu_memory
 from ppgen.shards import Job, ShardCommit, Worker
@@ -55,6 +55,7 @@ class WorkerActor:
                 f"{platform.node()} does not see the directory {os.path.abspath(self._job.out)} of this run; give an --out that all "
                 f"machines of the cluster share, a shared file system or a URL"
             )
+        self._stderr = KeptStderr(store, self._job.worker_log())
         limit_gpu_memory(self._gpu_share)
         self._worker = Worker(self._job)
 
