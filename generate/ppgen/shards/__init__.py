@@ -11,7 +11,7 @@ from ppgen.shards.directory import (
     require_writable,
 )
 from ppgen.shards.finalize import finalize, make_index, read_rows
-from ppgen.shards.pack import Samples, describe_rows, entropy, pack, to_parquet
+from ppgen.shards.pack import Samples, describe_rows, entropy, pack, pack_tar, to_parquet
 from ppgen.shards.redraw import BadImagesError, most_draws, with_attempts
 from ppgen.shards.state import Survey, pending_shards, read_any_plan, read_plan, survey
 from ppgen.shards.worker import SMALL_SIDE, Job, Worker
@@ -34,6 +34,7 @@ __all__ = [
     "make_index",
     "most_draws",
     "pack",
+    "pack_tar",
     "pending_shards",
     "read_any_plan",
     "read_commit",

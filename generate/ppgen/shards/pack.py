@@ -66,7 +66,13 @@ class Samples:
 
 
 def pack(plan: Plan, shard: int, samples: Samples) -> tuple[bytes, bytes]:
-    """(tar bytes, parquet bytes) of a shard; members of a sample are adjacent, samples in order of their index."""
+    """(tar bytes, parquet bytes) of a shard."""
+    tar, offsets = pack_tar(plan, samples)
+    return tar, to_parquet(describe_rows(shard, samples, offsets))
+
+
+def pack_tar(plan: Plan, samples: Samples) -> tuple[bytes, list[int]]:
+    """A shard's tar and where in it the images begin; members of a sample are adjacent, samples in order of their index."""
     tar = TarBuffer()
     keys = [sample_key(int(index)) for index in samples.rows.index]
     offsets = []
@@ -77,7 +83,7 @@ def pack(plan: Plan, shard: int, samples: Samples) -> tuple[bytes, bytes]:
             tar.add(f"{key}.cls", str(int(samples.label[position])).encode())
         else:
             tar.add(f"{key}.soft.npy", encode_soft(samples.condition[position]))
-    return tar.close(), to_parquet(describe_rows(shard, samples, offsets))
+    return tar.close(), offsets
 
 
 def describe_rows(shard: int, samples: Samples, offsets: list[int]) -> pa.Table:

@@ -15,6 +15,7 @@ from ppcore.storage import MAX_JSON_BYTES, Store, decode, open_table, read_table
 from ppgen.plan import ShardPlan
 from ppgen.shards import ShardCommit, make_index, read_rows
 from ppgen.upkeep.report import Report
+from ppgen.upkeep.shard_checks import ShardFiles
 
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, UserError)  # a file that is missing among them
 
@@ -63,12 +64,12 @@ class ManifestCheck:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def rows(self, files: Store, shard: int) -> pa.Table | Exception:
+    def rows(self, files: ShardFiles, shard: int) -> pa.Table | Exception:
         """A shard's own rows, or why they are not to be had; several may be asked for at once."""
         if self._general:
             return ValueError(self._general)
         try:
-            return read_rows(files, self._plan, shard)
+            return read_rows(files, self._plan, shard) if files.table is None else files.table
         except _UNREADABLE as error:
             return error
 

@@ -37,7 +37,7 @@ def merged_check(store: Store, merged: MergedPlan, report: Report) -> Check:
     """See :data:`ppgen.upkeep.shard_checks.Check`."""
     tables = _read_conditions(store, merged, report)
 
-    def check(files: Store, shard: int, commit: ShardCommit) -> list[str]:
+    def check(files: ShardFiles, shard: int, commit: ShardCommit) -> list[str]:
         part, own = merged.part_of(shard)
         problems = _check_files(files, merged, shard, commit)
         if problems or report.conditions_bad:

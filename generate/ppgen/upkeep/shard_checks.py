@@ -13,17 +13,22 @@ from ppcore.errors import UserError
 from ppcore.shards import ROW_SCHEMA, RawSample, iter_tar, meta_path, most_bytes, sample_key, tar_path
 from ppcore.storage import MAX_OBJECT_BYTES, Store, read_table
 from ppgen.plan import Conditions, Plan, condition_rows
-from ppgen.shards import Samples, ShardCommit, describe_rows, most_draws, pack, stored_file, with_attempts
+from ppgen.shards import Samples, ShardCommit, describe_rows, most_draws, pack_tar, stored_file, with_attempts
 
 _PIL_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 
 
 class ShardFiles(Store):
-    """A directory of which every file is read once, over the same connection: as long as one shard is looked at."""
+    """A directory of which every file is read once, over the same connection: as long as one shard is looked at.
+
+    Attributes:
+        table: the shard's rows, once they have been looked at and have the right columns.
+    """
 
     def __init__(self, store: Store) -> None:
         self.__dict__.update(vars(store))
         self._kept: dict[str, bytes] = {}
+        self.table: pa.Table | None = None
 
     def read(self, name: str, limit: int = MAX_OBJECT_BYTES) -> bytes:
         if name not in self._kept:
@@ -31,12 +36,12 @@ class ShardFiles(Store):
         return self._kept[name]
 
 
-Check = Callable[[Store, int, ShardCommit], list[str]]
+Check = Callable[[ShardFiles, int, ShardCommit], list[str]]
 """Where its files are, shard and commit record -> what is wrong with it; several may run at once."""
 
 
 def check_shard(
-    store: Store, plan: Plan, shard: int, commit: ShardCommit, conditions: Conditions | None
+    store: ShardFiles, plan: Plan, shard: int, commit: ShardCommit, conditions: Conditions | None
 ) -> list[str]:
     """What is wrong with one shard; empty when nothing is."""
     problems = []
@@ -76,6 +81,7 @@ def check_shard(
             *problems,
             f"{meta_path(shard)} has {len(table)} rows or other columns than planned ({len(rows)} rows)",
         ]
+    store.table = table
     condition, label = condition_rows(plan, rows, conditions)
     attempt = table.column("attempt").to_numpy()
     if attempt.min() < 0 or attempt.max() >= most_draws(plan):
@@ -88,7 +94,7 @@ def check_shard(
     samples = Samples(rows, condition, label, images, attempt=attempt, target_ids=ids)
     problems += _check_images(plan, raw)
     problems += _check_rows(plan, shard, samples, [sample.offset for sample in raw], table)
-    if pack(plan, shard, samples)[0] != tar:
+    if pack_tar(plan, samples)[0] != tar:
         problems.append(f"{tar_path(shard)} differs from the plan{_label_problem(raw, samples)}")
     return problems
 

@@ -91,7 +91,7 @@ def plain_check(store: Store, plan: Plan, report: Report) -> Check:
     """See :data:`ppgen.upkeep.shard_checks.Check`."""
     conditions = _read_conditions(store, plan, report)
 
-    def check(files: Store, shard: int, commit: ShardCommit) -> list[str]:
+    def check(files: ShardFiles, shard: int, commit: ShardCommit) -> list[str]:
         if plan.kind == "pseudo" and conditions is None:
             return []  # nothing to compare with; the report says why
         return check_shard(files, plan, shard, commit, conditions)
