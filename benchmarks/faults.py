@@ -1,6 +1,6 @@
 """Injected faults: what a run of ppgen on a Ray cluster of several raylets loses when things break. The answer must be nothing.
 
-    python benchmarks/faults.py               50 faults, about 15 minutes on two idle cores
+    python benchmarks/faults.py               47 faults, about 20 minutes on two idle cores
     python benchmarks/faults.py --moments 1   one of each kind
 
 Every case is one shard directory: a run by the command line, one fault at a random moment, where needed the same command again,
@@ -94,8 +94,8 @@ def catalogue(moments: int) -> list[tuple[str, Breaker, bool]]:
         ("pre-emption storm, three times as fast", machines.storm(7.0, 0.7), False),
         ("sick worker", machines.sick_worker(0, "no such tensor"), False),
         ("sick worker, from its fourth shard on", machines.sick_worker(6, "no such tensor"), False),
-        ("CUDA errors of one worker", machines.sick_worker(0, "CUDA error: an illegal memory access"), False),
-        ("CUDA errors, late", machines.sick_worker(6, "CUDA error: unspecified launch failure"), False),
+        ("CUDA errors of one worker", machines.sick_worker(0, "CUDA error, an illegal memory access"), False),
+        ("CUDA errors, late", machines.sick_worker(6, "CUDA error, unspecified launch failure"), False),
         ("torn files of a power cut", processes.plant_orphans, False),
     ]
     return often * moments + twice * min(2, moments) + once

@@ -65,7 +65,7 @@ def build(
 
     Args:
         pids: folder in which every process that loads it leaves a file named after itself.
-        sick: a file; the worker that holds its lock raises, and so does the one that comes after it on its death.
+        sick: a file; the worker that holds its lock raises, and so does the one on its node that comes after it.
         sick_after: batches that the sick worker makes before.
         reason: what it raises.
 
@@ -80,13 +80,22 @@ def build(
 
 
 def _is_first(path: str) -> bool:
-    """Whether this process, a worker of Ray, holds the lock from now on."""
+    """Whether this process, a worker of Ray on the node of the first such worker, holds the lock from now on."""
     if Path(sys.argv[0]).name != "default_worker.py":
         return False
-    handle = open(path, "a")  # noqa: SIM115 (the lock lasts as long as the process)
+    import ray  # a worker of Ray has it
+
+    handle = open(path, "a+")  # noqa: SIM115 (the lock lasts as long as the process)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
+    here = ray.get_runtime_context().get_node_id()
+    handle.seek(0)
+    if (first := handle.read()) and first != here:
+        return False
+    if not first:
+        handle.write(here)
+        handle.flush()
     _KEPT.append(handle)
     return True

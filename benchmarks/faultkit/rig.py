@@ -141,11 +141,12 @@ def search_path(*first: Path) -> str:
 
 
 def digests(out: Path) -> dict[str, str]:
-    """sha256 of every file whose bytes the plan decides: commit records hold seconds and hosts, plan.json how the source was loaded."""
+    """sha256 of every file of data. The rest names seconds, hosts, events, or the plan's fingerprint, which signs the settings that
+    make a generator slow or sick; `verify` checks it."""
     return {
         str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(out.rglob("*"))
-        if path.is_file() and path.parent.name != "commits" and path.name != "plan.json"
+        if path.suffix in (".tar", ".parquet")
     }
 
 
@@ -177,6 +178,17 @@ def mounted(folder: Path, options: str) -> Iterator[Callable[[str], None]]:
     mount(options)
     try:
         yield lambda text: mount(f"remount,{text}")
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextmanager
+def read_only_folder(folder: Path) -> Iterator[None]:
+    """Nothing can be written in the folder."""
+    for options in (["--bind", str(folder)], ["-o", "remount,bind,ro"]):
+        subprocess.run(["mount", *options, str(folder)], check=True)
+    try:
+        yield
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
