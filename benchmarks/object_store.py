@@ -141,6 +141,7 @@ def main() -> int:
     parser.add_argument("--shards", type=int, default=10_000, help=f"a multiple of {_CLASSES}")
     parser.add_argument("--latency-ms", type=float, default=5.0, help="of every request to the server")
     parser.add_argument("--before", default="9a211cb", help="commit to compare with")
+    parser.add_argument("--only", choices=("resume", "verify"), help="one of the two")
     args = parser.parse_args()
     shards = max(args.shards // _CLASSES, 1) * _CLASSES
     ratios = {}
@@ -149,7 +150,7 @@ def main() -> int:
         before.synth(folder, shards)
         print(f"{shards} shards of one sample; {args.latency_ms:g} ms latency a request", flush=True)
         with server(Path(folder), args.latency_ms) as environment:
-            for what in ("resume", "verify"):
+            for what in (args.only,) if args.only else ("resume", "verify"):
                 (new, said), (old, said_before) = (
                     timed(tree, what, shards, environment) for tree in (now, before)
                 )
