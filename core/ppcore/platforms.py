@@ -22,7 +22,7 @@ class Platform:
         instructions: the CPU's, as torch uses them.
         compile: how the generator's networks ran: `none`, `default` or `graphs`.
         gpu: model, None on a CPU; the rest of the fields belong to it.
-        driver, cuda, cudnn: versions; None where they cannot be told.
+        driver, cuda, cudnn: versions; None where they cannot be answer.
         threads: of torch on a CPU; None on a GPU, where they decide nothing.
     """
 
@@ -65,10 +65,10 @@ def driver_version() -> str | None:
         pass
     ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        told = subprocess.run(ask, capture_output=True, text=True, timeout=20, check=True).stdout
+        answer = subprocess.run(ask, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return told.splitlines()[0].strip() if told.strip() else None
+    return answer.splitlines()[0].strip() if answer.strip() else None
 
 
 def parse_driver(text: str) -> str | None:
