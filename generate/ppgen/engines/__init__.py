@@ -19,7 +19,7 @@ from ppgen.engines.base import (
 )
 from ppgen.engines.defaults import default_out, default_threads, default_workers
 from ppgen.engines.describe import Workplace, calibrate_for, open_for_plan, spec_here
-from ppgen.engines.failures import Place
+from ppgen.engines.failures import WorkerLocation
 from ppgen.engines.make import make_engine
 from ppgen.engines.run import prepare_job, run_job
 
@@ -35,10 +35,10 @@ __all__ = [
     "Missed",
     "Notice",
     "OnEvent",
-    "Place",
     "Quarantined",
     "Retried",
     "Sampled",
+    "WorkerLocation",
     "Workers",
     "Workplace",
     "calibrate_for",

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ppgen.engines.failures import Place
+from ppgen.engines.failures import WorkerLocation
 from ppgen.shards import Job, ShardCommit
 
 
@@ -33,14 +33,14 @@ class Ended:
 class Joined:
     """A worker is ready for its first shard."""
 
-    place: Place
+    place: WorkerLocation
 
 
 @dataclass(frozen=True)
 class Left:
     """A worker is gone."""
 
-    place: Place
+    place: WorkerLocation
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class Committed:
 
     shard: int
     commit: ShardCommit
-    place: Place
+    place: WorkerLocation
 
 
 @dataclass(frozen=True)
 class Missed:
     """An attempt came to nothing: its worker raised, or died. Whether the shard is tried again is told separately."""
 
-    place: Place
+    place: WorkerLocation
     shard: int
     error: str
     died: bool
@@ -76,7 +76,7 @@ class Retried:
     shard: int
     attempt: int
     error: str
-    place: Place
+    place: WorkerLocation
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ _OF_THE_DATA = "device-side assert"  # an index out of range in a kernel: as muc
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerLocation:
     """Where a worker runs.
 
     Attributes:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ppcore.errors import UserError
 from ppgen.engines.base import Committed, Failed, Joined, Left, Missed, OnEvent, Quarantined, Retried, Summary
-from ppgen.engines.failures import Failure, Place, last_line
+from ppgen.engines.failures import Failure, WorkerLocation, last_line
 from ppgen.engines.places import Places, Record, Seat
 from ppgen.shards import ShardCommit
 
@@ -72,22 +72,22 @@ class Leases:
 
     # ---- workers
 
-    def starting(self, place: Place) -> None:
+    def starting(self, place: WorkerLocation) -> None:
         """A worker is being started."""
         self._places.join(place)
 
-    def ready(self, place: Place) -> None:
+    def ready(self, place: WorkerLocation) -> None:
         """It can take shards."""
         self._places.ready(place)
         self.worked, self._failed_starts = True, 0
         self._on_event(Joined(place))
 
-    def left(self, place: Place) -> None:
+    def left(self, place: WorkerLocation) -> None:
         """A worker is gone; its leases have ended."""
         self._places.leave(place)
         self._on_event(Left(place))
 
-    def is_quarantined(self, place: Place) -> bool:
+    def is_quarantined(self, place: WorkerLocation) -> bool:
         """Whether a worker that was started sits where nothing is leased any more."""
         seat = self._places.of(place)
         return seat is not None and seat.quarantined
@@ -96,7 +96,7 @@ class Leases:
         """Nodes where no worker should be started."""
         return self._places.quarantined_nodes()
 
-    def not_started(self, place: Place | None, failure: Failure | str, more: bool) -> None:
+    def not_started(self, place: WorkerLocation | None, failure: Failure | str, more: bool) -> None:
         """A worker did not become ready.
 
         Args:
@@ -136,7 +136,7 @@ class Leases:
 
     # ---- shards
 
-    def lease(self, place: Place) -> int | None:
+    def lease(self, place: WorkerLocation) -> int | None:
         """The next shard for a worker, which must end in `committed`, `failed` or `lost`; None while there is none for it."""
         seat = self._places.of(place)
         assert seat is not None, place
@@ -171,7 +171,7 @@ class Leases:
         """Whether a shard waits for what others tell of the places where it raised."""
         return len(self._raises.get(shard, ())) >= MAX_RAISES and not self._is_untried_somewhere(shard)
 
-    def committed(self, place: Place, shard: int, commit: ShardCommit) -> None:
+    def committed(self, place: WorkerLocation, shard: int, commit: ShardCommit) -> None:
         """A worker has finished a shard."""
         seat = self._leased.pop(shard)
         self._raises.pop(shard, None)
@@ -185,7 +185,7 @@ class Leases:
         self._on_event(Committed(shard, commit, place))
         self._settle()
 
-    def failed(self, place: Place, shard: int, failure: Failure) -> None:
+    def failed(self, place: WorkerLocation, shard: int, failure: Failure) -> None:
         """A worker raised. It is to be replaced."""
         seat = self._leased.pop(shard)
         self._on_event(Missed(place, shard, failure.traceback, died=False))
@@ -201,7 +201,7 @@ class Leases:
         self._missed(failure.reason, died=False)
         self._settle()
 
-    def lost(self, place: Place, shard: int, reason: str) -> None:
+    def lost(self, place: WorkerLocation, shard: int, reason: str) -> None:
         """The worker that had the shard has died."""
         self._on_event(Missed(place, shard, reason, died=True))
         self._places.missed(self._leased.pop(shard), shard, last_line(reason), died=True)
@@ -215,7 +215,7 @@ class Leases:
     def _open(self) -> Iterable[_Raise]:
         return (attempt for attempts in self._raises.values() for attempt in attempts)
 
-    def _retry(self, place: Place, shard: int, reason: str) -> None:
+    def _retry(self, place: WorkerLocation, shard: int, reason: str) -> None:
         self._again[shard] = reason
         if not self.summary.stopped and not self._is_deferred(shard):
             self.summary.retried += 1

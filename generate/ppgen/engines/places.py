@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ppgen.engines.failures import Place
+from ppgen.engines.failures import WorkerLocation
 
 SEAT_LIMIT = 3  # shards in a row that raise on one seat and succeed elsewhere
 NODE_LIMIT = 6  # the same on all seats of a node together
@@ -100,7 +100,7 @@ class Places:
         self._seats: list[Seat] = []
         self.most = 1
 
-    def join(self, place: Place) -> Seat:
+    def join(self, place: WorkerLocation) -> Seat:
         """Seat a new worker: where one has left, else on a new seat."""
         node = self.node(place.node)
         same = [seat for seat in self._seats if seat.node is node and seat.device == place.device]
@@ -112,7 +112,7 @@ class Places:
         seat.worker, seat.ready = place.worker, False
         return seat
 
-    def ready(self, place: Place) -> None:
+    def ready(self, place: WorkerLocation) -> None:
         """The worker has loaded what it needs."""
         seat = self.of(place)
         assert seat is not None, place
@@ -124,7 +124,7 @@ class Places:
         """The record of a node."""
         return self._nodes.setdefault(name, Record(name, NODE_LIMIT))
 
-    def of(self, place: Place) -> Seat | None:
+    def of(self, place: WorkerLocation) -> Seat | None:
         """The seat of a worker."""
         return next((seat for seat in self._seats if seat.worker == place.worker), None)
 
@@ -132,7 +132,7 @@ class Places:
         """Seats with a worker that is ready, the quarantined left out."""
         return [seat for seat in self._seats if seat.ready and not seat.quarantined]
 
-    def leave(self, place: Place) -> None:
+    def leave(self, place: WorkerLocation) -> None:
         """The worker is gone."""
         seat = self.of(place)
         if seat is not None:

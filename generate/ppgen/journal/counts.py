@@ -13,9 +13,9 @@ from ppgen.engines import (
     Joined,
     Left,
     Missed,
-    Place,
     Quarantined,
     Sampled,
+    WorkerLocation,
     Workers,
 )
 
@@ -42,7 +42,7 @@ class Counts:
     quarantined: int = 0
     alive: int = 0
     wanted: int = 0
-    _places: set[Place] = field(default_factory=set)
+    _places: set[WorkerLocation] = field(default_factory=set)
 
     def add(self, event: Event) -> None:
         """Count one event."""
@@ -71,6 +71,6 @@ class Counts:
         elif isinstance(event, Workers):
             self.alive, self.wanted = event.alive, event.wanted
 
-    def _leave(self, place: Place) -> None:
+    def _leave(self, place: WorkerLocation) -> None:
         self._places.discard(place)
         self.alive = len(self._places)

@@ -11,7 +11,7 @@ import pytest
 
 from ppcore.errors import UserError
 from ppgen.engines.base import Event, Failed, Retried
-from ppgen.engines.failures import Failure, Place
+from ppgen.engines.failures import Failure, WorkerLocation
 from ppgen.engines.leases import FAILURES, FIRST_FAILURES, Leases
 from ppgen.shards import ShardCommit
 
@@ -35,7 +35,7 @@ class Worker:
     seconds: int = 1
     device: str = "cpu"
     load: Callable[[int], Outcome] = lambda n: None
-    place: Place | None = None
+    place: WorkerLocation | None = None
     born: int = 0
     shard: int | None = None
     due: int = 0
@@ -61,7 +61,7 @@ class Simulation:
     def _step(self, leases: Leases, worker: Worker, now: int) -> None:
         if worker.place is None:
             worker.born += 1
-            worker.place = Place(f"{id(worker)}-{worker.born}", worker.node, worker.device)
+            worker.place = WorkerLocation(f"{id(worker)}-{worker.born}", worker.node, worker.device)
             leases.starting(worker.place)
             came = worker.load(worker.born)
             if came is not None:

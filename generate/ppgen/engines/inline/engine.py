@@ -12,7 +12,7 @@ from itertools import count
 from typing import TypeVar
 
 from ppgen.engines.base import OnEvent, Sampled, Summary
-from ppgen.engines.failures import Failure, Place
+from ppgen.engines.failures import Failure, WorkerLocation
 from ppgen.engines.gpus import visible_gpus
 from ppgen.engines.inline.processes import ProcessPool
 from ppgen.engines.leases import Leases
@@ -66,7 +66,9 @@ class _Here:
         worker = Worker(self._job, generator)
         del generator
         for number in count():
-            place = Place(f"process {os.getpid()}, worker {number}", platform.node(), self._job.source.device)
+            place = WorkerLocation(
+                f"process {os.getpid()}, worker {number}", platform.node(), self._job.source.device
+            )
             self._leases.starting(place)
             self._leases.ready(place)
             try:
@@ -82,7 +84,7 @@ class _Here:
                 self._leases.not_started(None, Failure.of(error), more=True)
                 return
 
-    def _work(self, worker: Worker, place: Place) -> None:
+    def _work(self, worker: Worker, place: WorkerLocation) -> None:
         """Until there is nothing to lease or a shard has failed."""
         self._healthy = True
         committing: tuple[int, Future[ShardCommit]] | None = None
@@ -101,7 +103,7 @@ class _Here:
                     self._leases.committed(place, done, commit)
             committing = begun
 
-    def _attempt(self, place: Place, shard: int, action: Callable[[], _T]) -> _T | None:
+    def _attempt(self, place: WorkerLocation, shard: int, action: Callable[[], _T]) -> _T | None:
         try:
             return action()
         except Exception as error:

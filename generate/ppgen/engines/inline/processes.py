@@ -17,7 +17,7 @@ from typing import Any
 
 from ppcore.storage import KeptStderr, Store
 from ppgen.engines.base import OnEvent, Sampled
-from ppgen.engines.failures import Failure, Place
+from ppgen.engines.failures import Failure, WorkerLocation
 from ppgen.engines.gpus import gpu_share, limit_gpu_memory
 from ppgen.engines.leases import Leases
 from ppgen.shards import Job, ShardCommit, Worker
@@ -48,7 +48,7 @@ class _Process:
     process: BaseProcess
     pipe: Connection
     slot: _Slot
-    place: Place
+    place: WorkerLocation
     ready: bool = False
     leased: list[int] = field(default_factory=list)
     sampling: bool = False
@@ -105,7 +105,7 @@ class ProcessPool:
         process.start()
         theirs.close()  # so that the pipe ends when the child does
         device = self._job.source.device if slot.gpu is None else f"GPU {slot.gpu}"
-        place = Place(f"process {process.pid}", platform.node(), device)
+        place = WorkerLocation(f"process {process.pid}", platform.node(), device)
         self._workers.append(_Process(process, ours, slot, place))
         self._leases.starting(place)
 

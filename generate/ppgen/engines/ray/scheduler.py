@@ -12,7 +12,7 @@ from typing import Any
 
 from ppcore.errors import UserError
 from ppgen.engines.base import Notice, OnEvent, Sampled, Workers
-from ppgen.engines.failures import Failure, Place, last_line
+from ppgen.engines.failures import Failure, WorkerLocation, last_line
 from ppgen.engines.leases import Leases
 from ppgen.engines.ray import shell
 from ppgen.engines.ray.actor import WorkerActor
@@ -66,7 +66,7 @@ class _ActorHandle:
     """
 
     actor: Any
-    place: Place | None = None
+    place: WorkerLocation | None = None
     node_id: str = ""
     ready: bool = False
     failed: bool = False
@@ -240,7 +240,7 @@ class Scheduler:
                 then(handle, answer)
 
     def _placed(self, handle: _ActorHandle, answer: tuple[str, str, str, str]) -> None:
-        handle.place, handle.node_id = Place(*answer[:3]), answer[3]
+        handle.place, handle.node_id = WorkerLocation(*answer[:3]), answer[3]
         self._node_ids[handle.place.node] = handle.node_id
         self._leases.starting(handle.place)
         if self._leases.is_quarantined(handle.place):
