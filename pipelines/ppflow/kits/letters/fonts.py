@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,8 +88,8 @@ def letters_of(class_index: int) -> str:
     return name + name.lower() if name.lower() in MERGED else name
 
 
-def fetch(work: Path) -> dict[str, Path]:
-    """Download and unpack every package that is not there yet: package -> folder `work/fonts/PACKAGE`.
+def fetch(work: Path, packages: Sequence[str] = PACKAGES) -> dict[str, Path]:
+    """Download and unpack every one of `packages` that is not there yet: package -> folder `work/fonts/PACKAGE`.
 
     Raises:
         UserError: apt-get or dpkg is missing, or a package cannot be had.
@@ -101,7 +102,7 @@ def fetch(work: Path) -> dict[str, Path]:
     archives = work / "debs"
     archives.mkdir(parents=True, exist_ok=True)
     folders = {}
-    for package in PACKAGES:
+    for package in packages:
         folder = work / "fonts" / package
         folders[package] = folder
         if folder.is_dir():
