@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ppcore import SHARD_FORMAT
 from ppcore.storage import MAX_OBJECT_BYTES
 
 FORMAT = "pptransfer-shards"
-VERSION = 2  # of new directories: what a plan says of how its source was loaded is part of its fingerprint
+VERSION = SHARD_FORMAT  # of new directories: what a plan says of how its source was loaded is part of its fingerprint
 READABLE = (1, 2)
 PLAN, INDEX, MANIFEST, CARD, REPORT, CONDITIONS = (
     "plan.json",

@@ -5,16 +5,12 @@ from __future__ import annotations
 import typer
 
 from ppcore.console import run_app
+from ppcore.program import new_app
 from ppgen.cli.flatten import flatten
 from ppgen.cli.options import DEFAULT_SOURCE, AllowLicence, EstimateOptions, PseudoOptions, SynthOptions
 from ppgen.cli.tools import tools
 
-app = typer.Typer(
-    help="Sample a pre-trained conditional generator into shards.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = new_app("ppgen", "Sample a pre-trained conditional generator into shards.")
 planner = typer.Typer(
     help="What a synth or pseudo command would make and cost. Writes nothing.", no_args_is_help=True
 )

@@ -1,4 +1,4 @@
-"""The commands of `ppgen` for a directory that is there: extend, merge, verify, status, report."""
+"""The commands of `ppgen` for a directory that is there: extend, merge, verify, status, report; and doctor."""
 
 from __future__ import annotations
 
@@ -115,6 +115,21 @@ def report(
         device,
     )
     maintenance.report(request, out or directory)
+
+
+@tools.command()
+def doctor(
+    out: Annotated[
+        str, typer.Option(help="Where shards would go, path or URL: a file is written there.")
+    ] = "runs",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
+    """What this machine lacks, what will not work for it, and what to do. Exit status 1 when an ordinary command will not."""
+    from ppgen import doctor as room  # loads torch: --help must answer at once
+
+    findings = room.examine(out)
+    print(room.as_json(findings) if as_json else room.as_text(findings))
+    _exit(int(any(finding.state == "broken" for finding in findings)))
 
 
 def _exit(status: int) -> None:

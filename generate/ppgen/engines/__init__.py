@@ -17,7 +17,7 @@ from ppgen.engines.base import (
     Sampled,
     Workers,
 )
-from ppgen.engines.defaults import default_out, default_threads, default_workers
+from ppgen.engines.defaults import cores, default_out, default_threads, default_workers
 from ppgen.engines.describe import Workplace, calibrate_for, open_for_plan, spec_here
 from ppgen.engines.failures import WorkerLocation
 from ppgen.engines.make import make_engine
@@ -42,6 +42,7 @@ __all__ = [
     "Workers",
     "Workplace",
     "calibrate_for",
+    "cores",
     "default_out",
     "default_threads",
     "default_workers",

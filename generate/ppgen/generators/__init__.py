@@ -3,6 +3,7 @@
 from ppgen.generators.load import load_generator, open_generator
 from ppgen.generators.parts.compilation import (
     compile_mode,
+    missing_compiler,
     settle_as_planned,
     settle_description,
     settle_for_plan,
@@ -11,6 +12,7 @@ from ppgen.generators.parts.compilation import (
 __all__ = [
     "compile_mode",
     "load_generator",
+    "missing_compiler",
     "open_generator",
     "settle_as_planned",
     "settle_description",

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ppcore.errors import UserError
 from ppcore.memory import keep_freed_memory
 from ppgen.generators import bank, biggan, consistency, custom, dit, text, unet
 from ppgen.sources import Generator, Source, SourceSpec, choose_device, choose_dtype, resolve_source
@@ -29,7 +30,14 @@ def open_generator(spec: SourceSpec) -> Generator:
     device = choose_device(spec.device)
     if device.type == "cpu":
         keep_freed_memory()
-    return LOADERS[source.family](source, device, choose_dtype(spec.dtype, device))
+    try:
+        return LOADERS[source.family](source, device, choose_dtype(spec.dtype, device))
+    except ModuleNotFoundError as error:
+        if error.name != "diffusers":
+            raise
+        raise UserError(
+            f"{spec.source} needs the package diffusers, which is not installed here; pip install 'pptransfer[generate]'"
+        ) from error
 
 
 def load_generator(

@@ -1,10 +1,10 @@
 """From a name to weights: the generator protocol, kits and hubs, devices, licences, label alignment, the catalogue."""
 
 from ppgen.sources.alignment import read_mapping, require_defined
-from ppgen.sources.catalogue import source_rows
+from ppgen.sources.catalogue import COSTS, source_rows
 from ppgen.sources.classifier import describe_classifier, describe_score, open_classifier
 from ppgen.sources.devices import automatic_batch_size, choose_device, choose_dtype, make_deterministic
-from ppgen.sources.hub import is_commit
+from ppgen.sources.hub import is_commit, is_repository
 from ppgen.sources.licences import require_licence
 from ppgen.sources.model_directory import read_config, weights_sha256
 from ppgen.sources.planned import (
@@ -22,6 +22,7 @@ from ppgen.sources.resolve import resolve_source
 from ppgen.sources.spec import SourceSpec, describe_source, source_kit
 
 __all__ = [
+    "COSTS",
     "FAMILIES",
     "NONE",
     "Generator",
@@ -37,6 +38,7 @@ __all__ = [
     "describe_source",
     "is_commit",
     "is_own",
+    "is_repository",
     "make_deterministic",
     "open_classifier",
     "planned_classifier",

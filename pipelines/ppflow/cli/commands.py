@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from ppcore.console import run_app
+from ppcore.program import new_app
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = new_app("ppflow", "Run a named experiment.")
 
 
 @app.command()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import typer
-
 from ppcore.console import run_app
+from ppcore.program import new_app
 from pptrain.cli.tools import evaluate, export, methods, predict
 from pptrain.cli.train import run
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.replace("`", "")
-)
+app = new_app("pptrain", "Train on shards and a few labelled images; evaluate, predict, export.")
 app.command()(run)
 app.command(name="eval")(evaluate)
 app.command()(predict)
