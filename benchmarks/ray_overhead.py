@@ -1,22 +1,27 @@
 """Two Ray workers against two independent processes that make the same shards: what the Ray engine costs where sampling costs something.
 
-    python benchmarks/ray_overhead.py                 letters kit; bar: at least 0.95
+    python benchmarks/ray_overhead.py                 letters kit; bar: at least 1/1.05 = 0.952
 
-Every round measures both, in alternating order, and the medians are compared. A rate counts from the moment both workers have
-committed a shard, when all is loaded and warm, to the last commit. Exit status 1 when the bar is missed.
+Every round measures both, in alternating order, and the medians are compared. A worker's rate counts from its first commit, when all
+is loaded and warm, to its last, and the rates of the two are added: how evenly the last shards were dealt out is no cost of Ray. The
+independent processes are as nice as Ray makes its workers, so that other work on the machine slows down both alike. Exit status 1
+when the bar is missed.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ppcore.shards import commit_path
 from ppcore.storage import Store
+from ppgen.engines.base import Committed, Event
 from ppgen.engines.defaults import default_threads
 from ppgen.engines.inline import InlineEngine
 from ppgen.engines.ray import RayEngine
@@ -27,42 +32,48 @@ from ppgen.shards.directory import claimed
 from ppgen.shards.worker import Job
 from ppgen.sources.spec import SourceSpec
 
-WORKERS, BAR = 2, 0.95
+WORKERS, BAR, PER_SHARD = 2, 1 / 1.05, 100
+RAY_NICENESS = 15  # of its workers, by default
 
 
-def steady_rate(moments: Sequence[float], per_shard: int) -> float:
-    """Images/s from the commit after which all workers are at work."""
-    return (len(moments) - WORKERS) * per_shard / (moments[-1] - moments[WORKERS - 1])
+def on_ray(job: Job, shards: Sequence[int]) -> list[list[int]]:
+    """Ray is started and stopped around the work, so that it does not slow down the others. Returns the shards of each worker."""
+    made: dict[str, list[int]] = {}
 
+    def note(event: Event) -> None:
+        if isinstance(event, Committed):
+            made.setdefault(event.place.worker, []).append(event.shard)
 
-def on_ray(job: Job, shards: Sequence[int]) -> None:
-    """Ray is started and stopped around the work, so that it does not slow down the others."""
-    summary = RayEngine(workers=WORKERS).run(job, shards, lambda event: None)
+    summary = RayEngine(workers=WORKERS).run(job, shards, note)
     assert not summary.failed, summary.failed
+    return list(made.values())
 
 
 def one_alone(job: Job, shards: Sequence[int]) -> None:
     """Body of an independent process."""
+    os.nice(RAY_NICENESS)
     summary = InlineEngine().run(job, shards, lambda event: None)
     assert not summary.failed, summary.failed
 
 
-def apart(job: Job, shards: Sequence[int]) -> None:
+def apart(job: Job, shards: Sequence[int]) -> list[list[int]]:
     """The same on independent processes, each with its share of the shards."""
     context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(target=one_alone, args=(job, shards[number::WORKERS])) for number in range(WORKERS)
-    ]
+    shares = [list(shards[number::WORKERS]) for number in range(WORKERS)]
+    processes = [context.Process(target=one_alone, args=(job, share)) for share in shares]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
         assert process.exitcode == 0, "a process has died"
+    return shares
 
 
-def moments(job: Job) -> list[float]:
-    """When each shard was committed, by its record: the engines hear of it sooner or later."""
-    return sorted(record.stat().st_mtime_ns / 1e9 for record in Path(job.out, "commits").iterdir())
+def rate(job: Job, shards: Sequence[int]) -> float:
+    """Images/s of one worker, by the times of its commit records: the engines hear of a commit sooner or later."""
+    store = Path(job.out)
+    moments = sorted((store / commit_path(shard)).stat().st_mtime_ns / 1e9 for shard in shards)
+    return (len(moments) - 1) * PER_SHARD / (moments[-1] - moments[0])
 
 
 def main() -> int:
@@ -70,37 +81,40 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--source", default="letters")
-    options.add_argument("--shards", type=int, default=30, help="of a measurement, 100 images each")
+    options.add_argument("--shards", type=int, default=30, help=f"of a measurement, {PER_SHARD} images each")
     options.add_argument("--rounds", type=int, default=3)
     chosen = options.parse_args()
     spec = SourceSpec(chosen.source, device="cpu")
     generator = open_generator(spec)
-    per_class = -(-chosen.shards * 100 // generator.num_classes)
+    per_class = -(-chosen.shards * PER_SHARD // generator.num_classes)
     plan = build_synth_plan(
-        generator, spec, SynthRequest(None, per_class), Settings(batch_size=100, samples_per_shard=100)
+        generator,
+        spec,
+        SynthRequest(None, per_class),
+        Settings(batch_size=PER_SHARD, samples_per_shard=PER_SHARD),
     )
     del generator
     rates: dict[str, list[float]] = {"Ray": [], "apart": []}
-    kinds: dict[str, Callable[[Job, Sequence[int]], None]] = {"Ray": on_ray, "apart": apart}
+    kinds: dict[str, Callable[[Job, Sequence[int]], list[list[int]]]] = {"Ray": on_ray, "apart": apart}
     with tempfile.TemporaryDirectory(prefix="ppgen-overhead-") as folder:
         for number in range(chosen.rounds):
             for kind in list(kinds) if number % 2 == 0 else reversed(kinds):
                 job = Job(plan, str(Path(folder, f"{kind}{number}")), spec, default_threads(plan))
                 with claimed(Store(job.out), plan, None):
-                    kinds[kind](job, whole_shards(plan, chosen.shards))
-                rates[kind].append(steady_rate(moments(job), 100))
+                    shares = kinds[kind](job, whole_shards(plan, chosen.shards))
+                rates[kind].append(sum(rate(job, share) for share in shares))
                 print(f"round {number + 1}, {kind}: {rates[kind][-1]:.1f} images/s", flush=True)
     ratio = statistics.median(rates["Ray"]) / statistics.median(rates["apart"])
     print(
         f"{chosen.source}: {WORKERS} Ray workers reach {ratio:.3f} of {WORKERS} independent processes (medians)"
     )
-    print(f"{'ok  ' if ratio >= BAR else 'MISS'} at least {BAR}")
+    print(f"{'ok  ' if ratio >= BAR else 'MISS'} at least {BAR:.3f}")
     return 0 if ratio >= BAR else 1
 
 
 def whole_shards(plan: Plan, count: int) -> list[int]:
     """The first shards, without a short last one."""
-    return [shard for shard in range(min(count, plan.num_shards)) if plan.locate(shard)[2] == 100]
+    return [shard for shard in range(min(count, plan.num_shards)) if plan.locate(shard)[2] == PER_SHARD]
 
 
 if __name__ == "__main__":
