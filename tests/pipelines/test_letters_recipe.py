@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from ppcore.seeds import numpy_rng
-from ppflow.kits.letters import flow, fonts, render
+from ppflow.kits import flow
+from ppflow.kits.letters import fonts, render
 from ppgen.generators.parts.pixels import to_uint8
 
 
@@ -74,6 +76,8 @@ def test_folding_is_what_the_sampler_unfolds() -> None:
 
 def test_guidance_of_weight_zero_is_none_and_its_direction_leads_away_from_the_null_label() -> None:
     class Toy(torch.nn.Module):
+        config = SimpleNamespace(num_class_embeds=43)
+
         def forward(self, x: torch.Tensor, t: torch.Tensor, class_labels: torch.Tensor) -> object:
             value = class_labels.float().view(-1, 1, 1, 1).expand_as(x)
             return type("Output", (), {"sample": value})()
@@ -83,3 +87,35 @@ def test_guidance_of_weight_zero_is_none_and_its_direction_leads_away_from_the_n
     assert plain[:, 0, 0, 0].tolist() == [0.0, 2.0]
     pushed = flow.guided(Toy(), x, s, label, torch.full((2,), 0.5))
     assert pushed[:, 0, 0, 0].tolist() == [0.0 - 21.0, 2.0 - 20.0]
+
+
+def test_mirrored_in_folded_form_is_mirrored() -> None:
+    pictures = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
+    assert torch.equal(flow.mirrored(flow.to_flow(pictures)), flow.to_flow(pictures.flip(2)))
+
+
+def test_a_training_goes_on_from_its_checkpoint_as_if_it_had_never_stopped(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    pictures = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(64) % 4
+
+    def train(steps: int, checkpoint: Path | None) -> torch.nn.Module:
+        torch.manual_seed(3)
+        net = flow.build_unet(4, 3, (8, 16))
+        return flow.train_flow(
+            pictures,
+            labels,
+            steps,
+            net=net,
+            batch=8,
+            flip=True,
+            checkpoint=checkpoint,
+            keep_every=2,
+            length=4,
+        )
+
+    whole = train(4, None)
+    train(2, tmp_path / "half.pt")
+    resumed = train(4, tmp_path / "half.pt")
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ppflow.kits.letters import classifier, flow, fonts, package, render
+from ppflow.kits import flow
+from ppflow.kits.letters import classifier, fonts, package, render
 
 TRAIN, TEST = 120_000, 20_000
 CLASSIFIER_STEPS, FLOW_STEPS, GUIDANCE_STEPS = 3_000, 4_000, 500
@@ -60,15 +61,18 @@ def build(work: Path, out: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
     real = pictures(work)
     train = functools.partial(classifier.train_classifier, classifier.new_small(), real.train_x, real.train_y)
+    blank = functools.partial(flow.build_unet, classifier.NUM_CLASSES)
     source = kept(work / "classifier.pt", classifier.new_small(), lambda: train(CLASSIFIER_STEPS))
     base = kept(
         work / "flow.pt",
-        flow.build_unet(),
-        lambda: flow.train_flow(real.train_x, real.train_y, FLOW_STEPS, snapshot=work / "flow-snapshot.pt"),
+        blank(),
+        lambda: flow.train_flow(
+            real.train_x, real.train_y, FLOW_STEPS, net=blank(), checkpoint=work / "flow-checkpoint.pt"
+        ),
     )
     baked = kept(
         work / "baked.pt",
-        flow.build_unet(),
+        blank(),
         lambda: flow.bake_guidance(base, real.train_x, real.train_y, GUIDANCE_STEPS, weight=GUIDANCE_WEIGHT),
     )
     package.write_kit(out, baked, source)

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ppflow.kits.flow import PATCH, TIME_SCALE
 from ppflow.kits.letters import classifier
-from ppflow.kits.letters.flow import PATCH, TIME_SCALE
 from ppflow.kits.letters.fonts import CLASS_NAMES
 
 STEPS = 4

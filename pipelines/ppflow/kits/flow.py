@@ -1,6 +1,6 @@
 """The generator: a class-conditional rectified flow (Liu et al. 2023, Lipman et al. 2023) in a stock diffusers UNet.
 
-Images in [-1, 1], 32x32x1, are folded to 16x16x4 (`patch` 2), where a network costs a quarter as much. Noise level s in [0, 1],
+Images in [-1, 1], 32x32xC, are folded to 16x16x4C (`patch` 2), where a network costs a quarter as much. Noise level s in [0, 1],
 x_s = (1 - s) x + s n, the network predicts the velocity v = n - x. The last row of the class table is the null label.
 """
 
@@ -19,21 +19,21 @@ from torch import nn
 from torch.nn import functional as F
 
 from ppcore.seeds import derive
-from ppflow.kits.letters.fonts import CLASS_NAMES
+from pptrain.models import has_bf16
 
-NUM_CLASSES = len(CLASS_NAMES)
 PATCH = 2
 TIME_SCALE = 1000.0  # the scheduler's num_train_timesteps: the network is given s * 1000
+FAST_BF16 = has_bf16(torch.device("cpu"))
 
 
-def build_unet(widths: tuple[int, ...] = (32, 64, 128)) -> Any:
-    """The untrained network, a `UNet2DModel` of 2.6 M parameters."""
+def build_unet(num_classes: int, channels: int = 1, widths: tuple[int, ...] = (32, 64, 128)) -> Any:
+    """The untrained network, a `UNet2DModel`: 2.6 M parameters at the widths of the letters kit."""
     from diffusers import UNet2DModel  # optional: only for building the kit
 
     return UNet2DModel(
         sample_size=16,
-        in_channels=PATCH * PATCH,
-        out_channels=PATCH * PATCH,
+        in_channels=channels * PATCH**2,
+        out_channels=channels * PATCH**2,
         block_out_channels=widths,
         layers_per_block=1,
         down_block_types=("DownBlock2D",) * len(widths),
@@ -41,13 +41,19 @@ def build_unet(widths: tuple[int, ...] = (32, 64, 128)) -> Any:
         add_attention=False,
         norm_num_groups=8,
         resnet_time_scale_shift="scale_shift",
-        num_class_embeds=NUM_CLASSES + 1,
+        num_class_embeds=num_classes + 1,
     )
 
 
 def to_flow(pictures: torch.Tensor) -> torch.Tensor:
-    """uint8 (B, 32, 32) -> float32 (B, 4, 16, 16) in [-1, 1]."""
-    return F.pixel_unshuffle(pictures.float().div(127.5).sub(1.0).unsqueeze(1), PATCH)
+    """uint8 (B, 32, 32) or (B, 32, 32, C) -> float32 (B, 4 C, 16, 16) in [-1, 1]."""
+    planes = pictures.unsqueeze(1) if pictures.ndim == 3 else pictures.permute(0, 3, 1, 2)
+    return F.pixel_unshuffle(planes.float().div(127.5).sub(1.0), PATCH)
+
+
+def null_label(net: Any) -> int:
+    """The label that stands for none: the last row of the class table."""
+    return int(net.config.num_class_embeds) - 1
 
 
 def velocity(net: nn.Module, x: torch.Tensor, s: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
@@ -59,11 +65,10 @@ def guided(
     net: nn.Module, x: torch.Tensor, s: torch.Tensor, label: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
     """v_c + w (v_c - v_null), classifier-free guidance (Ho & Salimans 2022); `weight` is (B,)."""
-    both = velocity(
-        net, torch.cat([x, x]), torch.cat([s, s]), torch.cat([label, torch.full_like(label, NUM_CLASSES)])
-    )
-    conditional, null = both.chunk(2)
-    return conditional + weight.view(-1, 1, 1, 1) * (conditional - null)
+    null = torch.full_like(label, null_label(net))
+    both = velocity(net, torch.cat([x, x]), torch.cat([s, s]), torch.cat([label, null]))
+    conditional, unconditional = both.chunk(2)
+    return conditional + weight.view(-1, 1, 1, 1) * (conditional - unconditional)
 
 
 class Averaged:
@@ -81,7 +86,8 @@ class Averaged:
 
 
 def batches(count: int, batch: int, rng: torch.Generator) -> Iterator[torch.Tensor]:
-    """Endless int64 (batch,) positions, an epoch at a time."""
+    """Endless int64 (batch,) positions, an epoch at a time; of fewer than a batch, all of them."""
+    batch = min(batch, count)
     while True:
         order = torch.randperm(count, generator=rng)
         yield from order[: count // batch * batch].view(-1, batch)
@@ -92,47 +98,92 @@ def train_flow(
     labels: np.ndarray,
     steps: int,
     *,
-    net: nn.Module | None = None,
+    net: Any,
     batch: int = 128,
     lr: float = 1.5e-3,
     drop: float = 0.1,
+    flip: bool = False,
     seed: int = 0,
-    snapshot: Path | None = None,
+    checkpoint: Path | None = None,
+    keep_every: int = 500,
+    length: int | None = None,
 ) -> nn.Module:
-    """Train the base flow on uint8 (N, 32, 32) and uint8 (N,); returns the averaged network.
+    """Train the base flow on uint8 (N, 32, 32) or (N, 32, 32, C) and labels (N,); returns the averaged network.
 
     Args:
         drop: share of labels replaced by the null label.
-        snapshot: where the averaged weights go every 500 steps, so that they can be looked at.
+        flip: mirror half of the images.
+        checkpoint: written every `keep_every` steps, and gone on from where it is there, as if there had been no stop.
+        length: of the whole schedule, where `steps` is only the part to do now.
     """
     torch.manual_seed(derive(seed, "flow") % 2**32)
     rng = torch.Generator().manual_seed(derive(seed, "flow-data") % 2**32)
-    net = net or build_unet()
     average = Averaged(net, 0.999)
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-2)
     x_all, y_all = torch.from_numpy(pictures), torch.from_numpy(labels).long()
     positions = batches(len(x_all), batch, rng)
+    first = _resume(checkpoint, net, average, optimizer)
+    for _ in range(first):
+        next(positions)
     start, running = time.perf_counter(), 0.0
-    for step in range(steps):
-        set_rate(optimizer, lr, step, steps)
+    for step in range(first, steps):
+        set_rate(optimizer, lr, step, length or steps)
         rows = next(positions)
         x, y = to_flow(x_all[rows]), y_all[rows]
-        y = torch.where(torch.rand(len(y)) < drop, NUM_CLASSES, y)
+        if flip:
+            x = torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, mirrored(x), x)
+        y = torch.where(torch.rand(len(y)) < drop, null_label(net), y)
         noise, s = torch.randn_like(x), torch.sigmoid(torch.randn(len(x)))  # logit-normal (Esser et al. 2024)
         level = s.view(-1, 1, 1, 1)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=FAST_BF16):
             predicted = velocity(net, (1 - level) * x + level * noise, s, y)
         loss = F.mse_loss(predicted.float(), noise - x)
         apply(optimizer, net, loss)
         average.update(net)
         running += loss.item()
         if (step + 1) % 100 == 0:
-            rate = (step + 1) * batch / (time.perf_counter() - start)
+            rate = (step + 1 - first) * batch / (time.perf_counter() - start)
             print(f"flow step {step + 1}/{steps} loss {running / 100:.4f} {rate:.0f} images/s", flush=True)
             running = 0.0
-        if snapshot is not None and (step + 1) % 500 == 0:
-            torch.save(average.net.state_dict(), snapshot)
+        if checkpoint is not None and (step + 1) % keep_every == 0:
+            _keep(checkpoint, step + 1, net, average, optimizer)
     return average.net
+
+
+def mirrored(x: torch.Tensor) -> torch.Tensor:
+    """Folded images (B, 4 C, 16, 16), left and right exchanged."""
+    return F.pixel_unshuffle(F.pixel_shuffle(x, PATCH).flip(-1), PATCH)
+
+
+def _keep(
+    checkpoint: Path, step: int, net: nn.Module, average: Averaged, optimizer: torch.optim.Optimizer
+) -> None:
+    state = {
+        "step": step,
+        "net": net.state_dict(),
+        "average": average.net.state_dict(),
+        "updates": average.updates,
+        "optimizer": optimizer.state_dict(),
+        "random": torch.get_rng_state(),
+    }
+    temporary = checkpoint.with_suffix(".tmp")
+    torch.save(state, temporary)
+    temporary.replace(checkpoint)
+
+
+def _resume(
+    checkpoint: Path | None, net: nn.Module, average: Averaged, optimizer: torch.optim.Optimizer
+) -> int:
+    """Steps that are done."""
+    if checkpoint is None or not checkpoint.exists():
+        return 0
+    state = torch.load(checkpoint, weights_only=True)
+    net.load_state_dict(state["net"])
+    average.net.load_state_dict(state["average"])
+    average.updates = state["updates"]
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["random"])
+    return int(state["step"])
 
 
 def bake_guidance(
@@ -168,7 +219,7 @@ def bake_guidance(
         level = s.view(-1, 1, 1, 1)
         noisy = (1 - level) * x + level * torch.randn_like(x)
         strength = weight * ((s > 0.4) & (s < 0.9))
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=FAST_BF16):
             with torch.no_grad():
                 target = guided(base, noisy, s, y, strength)
             predicted = velocity(net, noisy, s, y)
