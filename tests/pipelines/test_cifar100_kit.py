@@ -11,7 +11,9 @@ from ppflow.kits import cifar100
 from ppgen.generators import load_generator
 
 
-def test_a_handful_of_images_becomes_a_kit_that_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_handful_of_images_becomes_a_kit_that_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
     rng = np.random.default_rng(0)
@@ -20,12 +22,22 @@ def test_a_handful_of_images_becomes_a_kit_that_samples(tmp_path: Path, monkeypa
         folder.mkdir(parents=True)
         for number in range(4):
             Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{number}.png")
-    spec = ClassifierSpec("small", ("apple", "bear"), channels=3, resolution=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    spec = ClassifierSpec(
+        "small", ("apple", "bear"), channels=3, resolution=32, mean=(0.5,) * 3, std=(0.5,) * 3
+    )
     save_classifier(tmp_path / "classifier", build("small", 2, 3), spec)
     monkeypatch.setattr(cifar100, "WIDTHS", (8, 16, 16))
-    monkeypatch.setattr(cifar100.flow.train_flow, "__kwdefaults__", cifar100.flow.train_flow.__kwdefaults__ | {"batch": 4})
-    monkeypatch.setattr(cifar100.flow.bake_guidance, "__kwdefaults__", cifar100.flow.bake_guidance.__kwdefaults__ | {"batch": 4})
-    cifar100.build(str(tmp_path / "data"), tmp_path / "classifier", tmp_path / "kit", steps=2, guidance_steps=1)
+    monkeypatch.setattr(
+        cifar100.flow.train_flow, "__kwdefaults__", cifar100.flow.train_flow.__kwdefaults__ | {"batch": 4}
+    )
+    monkeypatch.setattr(
+        cifar100.flow.bake_guidance,
+        "__kwdefaults__",
+        cifar100.flow.bake_guidance.__kwdefaults__ | {"batch": 4},
+    )
+    cifar100.build(
+        str(tmp_path / "data"), tmp_path / "classifier", tmp_path / "kit", steps=2, guidance_steps=1
+    )
     generator = load_generator(str(tmp_path / "kit"), device="cpu")
     images = generator.sample(torch.eye(2), torch.tensor([1, 2]))
     assert images.shape == (2, 3, 32, 32)
