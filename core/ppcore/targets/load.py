@@ -51,9 +51,10 @@ def load_target(spec: str) -> Target:
         UserError: no such target, empty, or with a class structure that cannot be read.
     """
     if spec in NAMED:
-        name, (train, test, classes) = spec, NAMED[spec]()
+        train, test, classes = NAMED[spec]()
     else:
-        name, (train, test, classes) = _short_name(spec), read_files(spec)
+        train, test, classes = read_files(spec)
+    name = target_name(spec)
     if not len(train):
         raise UserError(f"target {name!r} has no training images; point at a folder or file that holds some")
     if test is None:
@@ -61,8 +62,10 @@ def load_target(spec: str) -> Target:
     return Target(name, classes, train, test)
 
 
-def _short_name(spec: str) -> str:
+def target_name(spec: str) -> str:
     """A name fit for a directory: the last part of the path, with a hash where that part alone says too little."""
+    if spec in NAMED:
+        return spec
     if "=" in spec:
         return f"files-{derive(0, spec) % 16**8:08x}"
     return Path(spec.split("@")[0].rstrip("/")).name.split(".")[0] or "target"

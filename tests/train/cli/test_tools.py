@@ -139,8 +139,8 @@ def test_run_without_arguments_finds_what_ppgen_left(
     assert "found runs/synth-toy, runs/pseudo-toy-digits" in printed
     assert "test accuracy" in printed
     runs = {p.name.rsplit("-", 1)[0]: p for p in (tmp_path / "runs").glob("train-*")}
-    assert sorted(runs) == ["train-digits-uda", "train-synth-toy-pretrain"]
-    tuned = json.loads((runs["train-digits-uda"] / "result.json").read_text())
+    assert sorted(runs) == ["train-digits-condition", "train-synth-toy-pretrain"]
+    tuned = json.loads((runs["train-digits-condition"] / "result.json").read_text())
     assert tuned["settings"]["data"]["label_seed"] == 7
     assert tuned["settings"]["data"]["labels_per_class"] == 2
     assert tuned["settings"]["model"]["init"] == str(runs["train-synth-toy-pretrain"].relative_to(tmp_path))

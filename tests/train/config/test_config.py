@@ -50,7 +50,7 @@ def test_saved_configuration_comes_back(tmp_path: Path) -> None:
         ("loop.ema", 1, "below 1"),
         ("seed", -1, "seed is -1; expected 0 or more"),
         ("method.options", "mu", "expected a mapping"),
-        ("optim.accumulate", 3, "no multiple"),
+        ("optim", {"batch_size": 50, "accumulate": 3}, "no multiple"),
         ("data.val_fraction", 1.5, "below 1"),
         ("data.weights", [0.5], "1 weights were given for 0"),
     ],

@@ -65,7 +65,7 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     bad({**uda, "data.unlabeled": synth}, "synth samples where pseudo samples", out)
     bad({**pretraining, "data.workers": 5}, "4 shards for 5 workers", out)
     bad({**supervised, "data.shards": synth}, "both --shards and --target", out)
-    bad({**supervised, "data.unlabeled": pseudo}, "add --method uda", out)
+    bad({**supervised, "data.unlabeled": pseudo, "method.name": "supervised"}, "or add --method uda", out)
     bad({**supervised, "method.name": "uda"}, "needs unlabelled images", out)
     bad({**supervised, "method.name": "soft-target"}, "needs a teacher", out)
     bad({**supervised, "model.init": str(tmp_path)}, "no model directory", out)

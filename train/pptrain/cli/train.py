@@ -57,15 +57,24 @@ def run(
     weights: Annotated[
         list[float] | None, typer.Option(help="Share of each of several directories; repeatable.")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="Training method; see pptrain methods.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="Training method; see pptrain methods (default: condition with unlabelled images, else supervised)."
+        ),
+    ] = None,
     arch: Annotated[
         str | None, typer.Option(help="small, a torchvision name, timm/NAME or module:callable.")
     ] = None,
-    init: Annotated[str | None, typer.Option(help="Start from this run, model, kit or classifier.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Start from this run, model, kit or classifier; none: from scratch.")
+    ] = None,
     teacher: Annotated[str | None, typer.Option(help="Teacher for distillation: a run or model.")] = None,
     out: Annotated[str | None, typer.Option(help="Run directory (default: under runs/).")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides everything random.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Optimiser steps (default: by the number of images).")
+    ] = None,
     epochs: Annotated[float | None, typer.Option(help="Length in epochs instead.")] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Labelled images a step, over all processes.")
@@ -87,7 +96,7 @@ def run(
         list[str] | None, typer.Option("--set", help="Any setting, as section.name=value; repeatable.")
     ] = None,
 ) -> None:
-    """Train one stage; without --shards and --target, pre-train and fine-tune on what ppgen left under runs/."""
+    """Train what is named; with --target alone, or nothing, pre-train and fine-tune on what ppgen left under runs/."""
     # The options by name, as typer declares them above.
     given = {setting: context.params[option] for option, setting in _SETTINGS.items()}
     overrides = {setting: value for setting, value in given.items() if value not in (None, [], ())}

@@ -1,45 +1,40 @@
-"""What `pptrain run` does when nothing is asked for: train on what ppgen left under runs/."""
+"""What `pptrain run` does where no stage was asked for outright: it trains on what ppgen left under runs/."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ppcore.errors import UserError
-from ppcore.shards import INDEX, PLAN
-from ppcore.storage import read_json
-from ppcore.targets import may_be_named
-from ppcore.trust import is_remembered, target_words
+from pptrain.config.adaptive import method_name
+from pptrain.config.found import RUNS, FoundPseudo, find_pseudo, newest
 from pptrain.config.load import identity, load_config
 from pptrain.config.settings import TrainConfig
 
-RUNS = "runs"
-# Letters are far from digits: the textbook weight, sharpening and threshold force them into digit classes and lose accuracy.
-_GENTLE = {"mu": 2.0, "lambda_u": 0.1, "threshold": 0.0, "temperature": 1.0}
-_OF_ONE_STAGE = ("out", "data.unlabeled", "method.name", "data.labels_per_class")
+_OF_ONE_STAGE = ("out", "data.unlabeled", "data.labels_per_class")
+# What pre-training takes over from a command that names a target: the network and the machine, nothing of how the target is learnt.
+_OF_EVERY_STAGE = ("seed", "model.arch", "data.resolution", "data.channels", "data.workers", "loop.")
+
+Settings = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class _Target:
+class Wanted:
+    """What the method that was asked for, or the default one, learns from.
+
+    Attributes:
+        name: of the method; empty for the default.
+        unlabeled: whether it takes unlabelled images.
+        conditions: whether it predicts their conditions, so that synth directories serve as well.
+    """
+
     name: str
-    labels_per_class: int | None = None
-
-
-@dataclass(frozen=True)
-class _Load:
-    target: str | None = None
-
-
-@dataclass(frozen=True)
-class _PseudoPlan:
-    """What a pseudo directory's plan.json says of its target; `load` is how ppgen was asked to load it."""
-
-    fingerprint: str
-    target: _Target
-    load: _Load | None = None
+    unlabeled: bool
+    conditions: bool
 
 
 def default_out(config: TrainConfig) -> TrainConfig:
@@ -47,66 +42,112 @@ def default_out(config: TrainConfig) -> TrainConfig:
     digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:8]
     source = config.data.target or config.data.shards[0]
     name = Path(source.rstrip("/")).name.split(".")[0].replace("=", "-")
-    kind = config.method.name if config.data.target else "pretrain"
+    kind = method_name(config) if config.data.target else "pretrain"
     return replace(config, out=f"{RUNS}/train-{name}-{kind}-{digest}")
 
 
-def newest(kind: str, root: str = RUNS) -> Path | None:
-    """The finished `kind` directory (synth or pseudo) written last below `root`."""
-    found = [p.parent for p in Path(root).glob(f"{kind}-*/{INDEX}")]
-    return max(found, key=lambda p: (p / INDEX).stat().st_mtime, default=None)
+def default_stages(
+    overrides: Settings, preset: str | None, wanted: Wanted
+) -> tuple[list[TrainConfig], list[str]]:
+    """Pre-training on the newest synth directory, then the target with the pseudo directory made for it.
 
-
-def default_stages(overrides: dict[str, Any], preset: str | None) -> tuple[list[TrainConfig], list[str]]:
-    """Pre-training on the newest synth directory, then P-SSL on the newest pseudo directory's target.
+    The target is the one given, else the newest pseudo directory's.
 
     Returns:
-        One or both stages, and lines for the user that say what was chosen.
+        One or both stages, and lines for the user that say what was chosen, and how to choose otherwise.
 
     Raises:
-        UserError: there is neither, or a setting was given that belongs to one stage only.
+        UserError: nothing to train on, or a setting that belongs to one stage only while no target is given.
     """
-    shards, pseudo = newest("synth"), newest("pseudo")
-    if shards is None and pseudo is None:
+    if overrides.get("data.target"):
+        return _stages_of_target(overrides, preset, wanted)
+    synth, pseudo = newest("synth"), next(iter(find_pseudo()), None)
+    if synth is None and pseudo is None:
         raise UserError(
             f"nothing to train on: no --target, no --shards, and no finished {RUNS}/synth-* or {RUNS}/pseudo-* directory; "
             f"run ppgen synth and ppgen pseudo first"
         )
-    for name in _OF_ONE_STAGE:
+    for name in _OF_ONE_STAGE if pseudo is not None else (*_OF_ONE_STAGE, "method.name"):
         if name in overrides:
             raise UserError(
                 f"{name} was given without a target, and belongs to one stage of two; give --target or --shards"
             )
-    notes = [f"found {', '.join(str(p) for p in (shards, pseudo) if p is not None)}"]
-    stages = []
-    settings = dict(overrides)
-    if shards is not None:
-        stages.append(
-            default_out(load_config(None, {**settings, "data.shards": [str(shards)]}, preset=preset))
-        )
-        settings["model.init"] = stages[0].out
+    shared = {name: value for name, value in overrides.items() if not name.startswith("method.")}
+    stages = [] if synth is None else [_pre_training(synth, shared, preset)]
+    found = [str(synth)] if synth is not None else []
     if pseudo is not None:
-        notes.append("P-SSL with gentle settings: " + ", ".join(f"{k}={v}" for k, v in _GENTLE.items()))
-        stages.append(default_out(load_config(None, {**_semi_supervised(pseudo), **settings}, preset=preset)))
-    return stages, notes
+        pseudo.require_trusted()
+        found.append(f"{pseudo.path}, made for {pseudo.target}")
+        settings = {
+            "data.target": pseudo.target,
+            "data.labels_per_class": pseudo.labels_per_class or 0,
+            "data.unlabeled": [str(pseudo.path)] if wanted.unlabeled else [],
+        }
+        stages.append(_target_stage({**settings, **overrides}, preset, stages))
+    return stages, [f"found {', '.join(found)}: the newest under {RUNS}/ (another target: --target)"]
 
 
-def _semi_supervised(pseudo: Path) -> dict[str, Any]:
-    """Settings of UDA on a pseudo directory and the target that it was made for."""
-    try:
-        plan = read_json(pseudo / PLAN, _PseudoPlan)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{pseudo}/{PLAN} is damaged ({error}); run ppgen verify on the directory") from error
-    target = (plan.load and plan.load.target) or plan.target.name
-    if not may_be_named(target) and not is_remembered(target_words(plan.fingerprint, target)):
-        raise UserError(
-            f"{pseudo} was made elsewhere for the target {target!r}, a place outside the directory; give --target, --unlabeled {pseudo} "
-            "and --method uda"
+def _stages_of_target(
+    overrides: Settings, preset: str | None, wanted: Wanted
+) -> tuple[list[TrainConfig], list[str]]:
+    """The stages of a command that names its target, and lines on what was found for it."""
+    target = overrides["data.target"]
+    synth, pseudo = newest("synth"), find_pseudo()
+    stages, notes = [], []
+    if synth is not None:
+        shared = {name: value for name, value in overrides.items() if name.startswith(_OF_EVERY_STAGE)}
+        stages.append(_pre_training(synth, shared, preset))
+        notes.append(
+            f"pre-training on {synth}, the newest under {RUNS}/ (other weights: --init RUN, none: --init none)"
         )
-    return {
-        "data.target": target,
-        "data.unlabeled": [str(pseudo)],
-        "data.labels_per_class": plan.target.labels_per_class or 0,
-        "method.name": "uda",
-        "method.options": _GENTLE,
-    }
+    unlabeled: list[str] = []
+    if wanted.unlabeled:
+        unlabeled, lines = _unlabeled(target, overrides.get("data.labels_per_class"), synth, pseudo, wanted)
+        notes += lines
+    if not notes:
+        notes.append(
+            f"nothing under {RUNS}/ to learn from besides: training from scratch; ppgen synth makes images for pre-training, "
+            f"ppgen pseudo --target {target} unlabelled ones like the target's"
+        )
+    return [*stages, _target_stage({**overrides, "data.unlabeled": unlabeled}, preset, stages)], notes
+
+
+def _unlabeled(
+    target: str, labels: int | None, synth: Path | None, pseudo: Sequence[FoundPseudo], wanted: Wanted
+) -> tuple[list[str], list[str]]:
+    """(unlabelled set of a target, lines for the user): of the pseudo directories made for it one of as many labels, else the newest."""
+    mine = [found for found in pseudo if found.is_for(target)]
+    others = [f"{found.path} ({found.target})" for found in pseudo if found not in mine]
+    lines = [f"left alone, made for other targets: {', '.join(others)}"] if others else []
+    if mine:
+        chosen = next((found for found in mine if labels and found.labels_per_class == labels), mine[0])
+        lines.insert(0, f"unlabelled images: {chosen.path}, made for this target (others: --unlabeled DIR)")
+        few = chosen.labels_per_class
+        if few and labels is None:
+            lines.append(
+                f"it was made from {few} labelled images a class, and all are trained on (--labels-per-class {few} for those)"
+            )
+        return [str(chosen.path)], lines
+    better = f"ppgen pseudo --target {target}"
+    if wanted.conditions and synth is not None:
+        lines.insert(
+            0, f"unlabelled images: those of {synth}, with their classes; {better} makes better ones"
+        )
+        return [str(synth)], lines
+    if wanted.name:
+        raise UserError(
+            f"method {wanted.name} needs unlabelled images, and no {RUNS}/pseudo-* directory was made for {target}; run {better}, or "
+            f"give --unlabeled DIR"
+        )
+    return [], lines
+
+
+def _pre_training(synth: Path, settings: Settings, preset: str | None) -> TrainConfig:
+    return default_out(load_config(None, {**settings, "data.shards": [str(synth)]}, preset=preset))
+
+
+def _target_stage(settings: Settings, preset: str | None, before: list[TrainConfig]) -> TrainConfig:
+    """The last stage, which starts from the one before."""
+    start = {"model.init": before[0].out} if before else {}
+    config = load_config(None, {**settings, **start}, preset=preset)
+    return config if config.out else default_out(config)

@@ -17,6 +17,7 @@ from pptrain.config.values import (
     PositiveAmount,
     PositiveCount,
     Share,
+    Unnamed,
     numeric,
 )
 
@@ -71,12 +72,12 @@ class ModelConfig:
 
     Attributes:
         arch: name for :func:`ppcore.classifiers.build`; empty takes the initial model's, or `small`.
-        init: model directory, kit name or classifier spec whose weights are the start; empty starts from scratch.
+        init: model directory, kit name or classifier spec whose weights are the start; empty or `none` starts from scratch.
         teacher: the same, for distillation.
     """
 
     arch: str = ""
-    init: str = ""
+    init: Unnamed = ""
     teacher: str = ""
 
 
@@ -85,13 +86,14 @@ class MethodConfig:
     """How it learns.
 
     Attributes:
-        name: see `pptrain methods`.
-        options: the method's own settings; those left out take the method's defaults.
+        name: see `pptrain methods`; empty is `condition` where there are unlabelled images, else `supervised`.
+        options: the method's own settings; those left out take the method's defaults, or the rule's (see
+            :mod:`pptrain.config.adaptive`) where the method was left out, too.
         batch_norm: `joint` (one concatenated batch), `labeled` (unlabelled images are normalised by the statistics of the
             batch's labelled ones) or `split` (each stream by its own, arXiv 1904.03515).
     """
 
-    name: str = "supervised"
+    name: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     batch_norm: Literal["joint", "labeled", "split"] = "joint"
 
@@ -102,9 +104,9 @@ class OptimConfig:
 
     Attributes:
         name: `sgd` (Nesterov) or `adamw`.
-        batch_size: labelled images a step, over all ranks.
+        batch_size: labelled images a step, over all ranks; 0 follows the rule in :mod:`pptrain.config.adaptive`.
         steps: length; 0 derives it from `epochs`.
-        epochs: passes over the shards, or over the labelled images; 0 takes the default length.
+        epochs: passes over the shards, or over the labelled images; 0 follows the rule.
         schedule: `cosine`, `steps` or `constant`.
         milestones: for `steps`, as shares of the length; the rate is multiplied by `gamma` at each.
         warmup: steps of linear warm-up.
@@ -116,7 +118,7 @@ class OptimConfig:
     lr: PositiveAmount = 2e-3
     weight_decay: Amount = 0.05
     momentum: Amount = 0.9
-    batch_size: PositiveCount = 64
+    batch_size: Count = 0
     steps: Count = 0
     epochs: Amount = 0.0
     schedule: Literal["cosine", "steps", "constant"] = "cosine"
@@ -132,8 +134,9 @@ class ViewsConfig:
     """Batch augmentation.
 
     Attributes:
-        labeled: view of labelled images: `none`, `weak` or `strong`. The published semi-supervised methods use weak; with a
-            few labels strong is worth more points than most methods, so that every row of a table must say which it had.
+        labeled: view of labelled images: `none`, `weak`, `strong`, or `auto`, which follows the rule. The published
+            semi-supervised methods use weak; with a few labels strong is worth more points than most methods, so that every row of
+            a table must say which it had.
         crop: `shift` (whole pixels, zero border) or `resized` (area and aspect ratio, Szegedy et al. 2015); `auto` is shift
             up to 64 pixels.
         shift: largest shift, as a share of the side.
@@ -145,7 +148,7 @@ class ViewsConfig:
         cutout: strong view, largest side of the erased square as a share of the side.
     """
 
-    labeled: Literal["none", "weak", "strong"] = "strong"
+    labeled: Literal["auto", "none", "weak", "strong"] = "auto"
     crop: Literal["auto", "shift", "resized"] = "auto"
     shift: Amount = 0.125
     min_area: Amount = 0.35

@@ -30,6 +30,11 @@ def _automatic(value: Any) -> Any:
     return None if isinstance(value, str) and value.lower() in ("null", "none", "auto") else value
 
 
+def _unnamed(value: Any) -> Any:
+    """Nothing for the texts that ask for nothing."""
+    return "" if _automatic(value) is None else value
+
+
 def _listed(value: Any) -> Any:
     """One directory needs no brackets."""
     return [value] if isinstance(value, str | int | float) else value
@@ -43,6 +48,7 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_num
 PositiveAmount = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_number)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), BeforeValidator(_number)]
 Automatic = Annotated[T | None, BeforeValidator(_automatic)]
+Unnamed = Annotated[str, BeforeValidator(_unnamed)]
 Listed = Annotated[list[T], BeforeValidator(_listed)]
 numeric = BeforeValidator(_number)
 """For a choice among numbers: Annotated[Literal[1, 3], numeric]."""

@@ -8,9 +8,9 @@ from ppcore.classifiers import Classifier, load_classifier
 from ppcore.errors import UserError
 from ppcore.targets import Target, load_target
 from ppcore.trust import Trust
-from pptrain.config import TrainConfig
+from pptrain.config import TrainConfig, method_name
 from pptrain.data import ConditionTable, ShardPool, open_conditions, open_shard_pool
-from pptrain.methods import Method, SemiSupervised
+from pptrain.methods import Method, SemiSupervised, make_method
 
 REAL = "target:"  # before the name of a target whose training images serve as unlabelled ones
 
@@ -42,12 +42,13 @@ class Inputs:
         return _class_names(self.shards, self.target)
 
 
-def open_inputs(config: TrainConfig, method: Method, trust: Trust) -> Inputs:
+def open_inputs(config: TrainConfig, trust: Trust) -> Inputs:
     """Check which sources are named, then open them.
 
     Raises:
         UserError: a source that is missing, superfluous, cannot be opened, or of other classes.
     """
+    method = make_method(method_name(config), config.method.options)
     _check_training_data(config)
     _check_method_data(config, method)
     data, model = config.data, config.model
@@ -97,10 +98,10 @@ def _check_training_data(config: TrainConfig) -> None:
 
 
 def _check_method_data(config: TrainConfig, method: Method) -> None:
-    data, name = config.data, config.method.name
+    data, name = config.data, method_name(config)
     semi_supervised = isinstance(method, SemiSupervised)
     if data.unlabeled and not semi_supervised:
-        raise UserError(f"method {name} takes no unlabelled images; add --method uda")
+        raise UserError(f"method {name} takes no unlabelled images; drop --method, or add --method uda")
     if semi_supervised and not data.unlabeled:
         raise UserError(
             f"method {name} needs unlabelled images; give --unlabeled DIR or --unlabeled target:NAME"
@@ -109,7 +110,8 @@ def _check_method_data(config: TrainConfig, method: Method) -> None:
         raise UserError(f"method {name} needs labelled target images; give --target")
     if method.needs_conditions and any(entry.startswith(REAL) for entry in data.unlabeled):
         raise UserError(
-            f"method {name} predicts what samples were conditioned on; give --unlabeled a directory of ppgen pseudo or ppgen synth"
+            f"method {name} predicts what samples were conditioned on, which real images were not; give --unlabeled a directory of "
+            f"ppgen pseudo or ppgen synth, or add --method uda"
         )
     if method.needs_teacher and not config.model.teacher:
         raise UserError(f"method {name} needs a teacher; give --teacher MODEL")

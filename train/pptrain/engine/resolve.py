@@ -10,18 +10,22 @@ import torch
 from ppcore.classifiers import usual_input
 from ppcore.errors import UserError
 from ppcore.targets import ImageSet, Target
-from pptrain.config import TrainConfig
+from pptrain.config import (
+    Choice,
+    Situation,
+    TrainConfig,
+    choose_fine_tuning,
+    choose_pre_training,
+    method_name,
+)
 from pptrain.data import ShardPool, choose_labeled, split_validation, val_share
 from pptrain.engine.inputs import Inputs
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.models import has_bf16
 
-_SHARD_EPOCHS, _SHARD_STEPS = 10, (500, 100_000)
-_TARGET_EPOCHS, _TARGET_STEPS = 200, (300, 20_000)
 
-
-def resolve_config(config: TrainConfig, inputs: Inputs, group: ProcessGroup) -> TrainConfig:
-    """`config` with nothing left to be chosen.
+def resolve_config(config: TrainConfig, inputs: Inputs, group: ProcessGroup) -> tuple[TrainConfig, list[str]]:
+    """(`config` with nothing left to be chosen, lines for the user on what the rule of default settings chose).
 
     Raises:
         UserError: a choice of the user's that its inputs or the machine contradict.
@@ -36,27 +40,75 @@ def resolve_config(config: TrainConfig, inputs: Inputs, group: ProcessGroup) -> 
         groups=config.data.groups or group.world_size,
         label_seed=_label_seed(config, inputs.pseudo),
     )
-    samples = 0
+    config = replace(config, data=data, model=replace(config.model, arch=arch))
     if inputs.target is not None:
         labeled = choose_labeled(inputs.target, data.labels_per_class, data.label_seed)
         data = replace(data, val_fraction=val_share(labeled.labels, data.val_fraction))
-        samples = len(split_labeled(replace(config, data=data), inputs.target)[0])
-    elif data.val_fraction:
-        raise UserError("pre-training on shards has no validation images; drop data.val_fraction")
-    if inputs.shards is not None:
-        samples = inputs.shards.samples
-    steps = _steps(config, samples)
-    return replace(
-        config,
-        data=replace(data, val_fraction=data.val_fraction or 0.0),
-        model=replace(config.model, arch=arch),
-        optim=replace(config.optim, steps=steps, epochs=0.0),
-        loop=replace(
-            config.loop,
-            eval_every=config.loop.eval_every or max(1, steps // 10),
-            amp=_amp(config, group.device),  # type: ignore[arg-type]
-        ),
+        config = replace(config, data=data)
+        train, _ = split_labeled(config, inputs.target)
+        config, line = _adapted(config, _fine_tuning(inputs, train), len(train), len(inputs.target.classes))
+    else:
+        if data.val_fraction:
+            raise UserError("pre-training on shards has no validation images; drop data.val_fraction")
+        assert inputs.shards is not None
+        config = replace(config, data=replace(data, val_fraction=0.0))
+        images, classes = inputs.shards.samples, len(inputs.shards.classes)
+        config, line = _adapted(config, choose_pre_training(images, config.optim.batch_size), images, classes)
+    loop = replace(
+        config.loop,
+        eval_every=config.loop.eval_every or max(1, config.optim.steps // 10),
+        amp=_amp(config, group.device),  # type: ignore[arg-type]
     )
+    return replace(config, loop=loop), line
+
+
+def _fine_tuning(inputs: Inputs, train: ImageSet) -> Choice:
+    """The rule's choice for the labelled images and what else was opened."""
+    target, conditions, pseudo = inputs.target, inputs.conditions, inputs.pseudo
+    assert target is not None
+    there = Situation(images=len(train), classes=len(target.classes))
+    if conditions is not None and pseudo is not None:
+        known = () if inputs.initial is None else inputs.initial.spec.class_names
+        mine = pseudo.planned_target.name == target.name  # images of other targets may have the same names
+        there = replace(
+            there,
+            conditions=True,
+            source_head=not set(known).isdisjoint(conditions.class_names),
+            soft_labels=mine and conditions.of_targets(train.ids) is not None,
+        )
+    return choose_fine_tuning(there)
+
+
+def _adapted(config: TrainConfig, choice: Choice, images: int, classes: int) -> tuple[TrainConfig, list[str]]:
+    """(`config` with the choice where the user left it open, a line that says what was chosen)."""
+    optim, views, method = config.optim, config.views, config.method
+    said = []
+    batch = optim.batch_size
+    if not batch:
+        whole = config.data.groups * optim.accumulate
+        batch = math.ceil(choice.batch_size / whole) * whole
+        said.append(f"batch {batch}")
+    steps = optim.steps
+    if not steps and optim.epochs:
+        steps = max(1, math.ceil(optim.epochs * images / batch))
+    elif not steps:
+        steps = choice.steps
+        said.insert(0, f"{steps} steps")
+    if views.labeled == "auto":
+        views = replace(views, labeled=choice.labeled)
+        said.append(f"{choice.labeled} views")
+    if not method.name:
+        name = method_name(config)
+        chosen = choice.options if name == "condition" else {}
+        weights = {option: value for option, value in chosen.items() if option not in method.options}
+        method = replace(method, name=name, options={**weights, **method.options})
+        if config.data.target:
+            said.append(" ".join([f"method {name}", *(f"{k}={v:g}" for k, v in weights.items())]))
+    line = f"default settings for {images} {'labelled images' if config.data.target else 'images'} of {classes} classes: "
+    config = replace(
+        config, method=method, views=views, optim=replace(optim, steps=steps, epochs=0.0, batch_size=batch)
+    )
+    return config, [line + ", ".join(said)] if said else []
 
 
 def split_labeled(config: TrainConfig, target: Target) -> tuple[ImageSet, ImageSet]:
@@ -114,19 +166,6 @@ def _label_seed(config: TrainConfig, pseudo: ShardPool | None) -> int:
         return config.data.label_seed
     planned = pseudo.planned_target.label_seed if pseudo is not None else None
     return config.seed if planned is None else planned
-
-
-def _steps(config: TrainConfig, samples: int) -> int:
-    """Steps of the run."""
-    if config.optim.steps:
-        return config.optim.steps
-    an_epoch = samples / config.optim.batch_size
-    if config.optim.epochs:
-        return max(1, math.ceil(config.optim.epochs * an_epoch))
-    epochs, (low, high) = (
-        (_SHARD_EPOCHS, _SHARD_STEPS) if config.data.shards else (_TARGET_EPOCHS, _TARGET_STEPS)
-    )
-    return min(max(math.ceil(epochs * an_epoch), low), high)
 
 
 def _amp(config: TrainConfig, device: torch.device) -> str:

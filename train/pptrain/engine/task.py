@@ -78,9 +78,9 @@ def open_task(config: TrainConfig, group: ProcessGroup, trust: Trust = NOBODY) -
     Raises:
         UserError: anything that does not fit together.
     """
+    inputs = open_inputs(config, trust)
+    config, chosen = resolve_config(config, inputs, group)
     method = make_method(config.method.name, config.method.options)
-    inputs = open_inputs(config, method, trust)
-    config = resolve_config(config, inputs, group)
     data, target = config.data, inputs.target
     spec = make_spec(config.model.arch, inputs.class_names, data.channels, data.resolution, inputs.initial)
     torch.manual_seed(derive(config.seed, "start"))
@@ -89,7 +89,7 @@ def open_task(config: TrainConfig, group: ProcessGroup, trust: Trust = NOBODY) -
         config.optim.batch_size // config.optim.accumulate, group.rank, group.world_size, data.groups
     )
     train, val = split_labeled(config, target) if target is not None else (None, None)
-    notes = _notes(config, inputs, val)
+    notes = [*chosen, *_notes(config, inputs, val)]
     source, how = _source_side(config, inputs, method, net, train)
     return Task(
         config=config,
@@ -149,8 +149,8 @@ def _unlabeled_feed(
     *,
     share: BatchShare,
 ) -> Feed | None:
-    """`mu` unlabelled images a labelled one, in whole groups."""
-    if not isinstance(method, SemiSupervised):
+    """`mu` unlabelled images a labelled one, in whole groups; none for a method that looks at no view of them."""
+    if not isinstance(method, SemiSupervised) or not method.views:
         return None
     share = replace(share, batch=round(share.batch * method.mu / share.groups) * share.groups)
     if inputs.pseudo is not None:
@@ -231,7 +231,7 @@ def _notes(config: TrainConfig, inputs: Inputs, val: ImageSet | None) -> list[st
     target, pseudo = inputs.target, inputs.pseudo
     if pseudo is not None and target is not None:
         planned = pseudo.planned_target
-        if planned.name != target.name:
+        if planned.name not in (None, target.name):  # samples of source classes were made for no target
             notes.append(
                 f"note: the pseudo samples were made for target {planned.name!r}, not {target.name!r}"
             )

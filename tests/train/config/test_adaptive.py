@@ -1,0 +1,145 @@
+"""The rule of default settings, and what is found under runs/ for a target."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toyshards import write
+
+from ppcore.errors import UserError
+from pptrain.config import (
+    Situation,
+    Wanted,
+    choose_fine_tuning,
+    choose_pre_training,
+    default_stages,
+    load_config,
+)
+from pptrain.config.found import find_pseudo
+
+PLAIN = Wanted("supervised", unlabeled=False, conditions=False)
+UDA = Wanted("uda", unlabeled=True, conditions=False)
+DEFAULT = Wanted("", unlabeled=True, conditions=True)
+
+
+def test_length_grows_with_the_root_of_the_labelled_images_inside_bounds() -> None:
+    steps = [choose_fine_tuning(Situation(n, 10)).steps for n in (1, 20, 80, 180, 10**6)]
+    assert steps == [200, 200, 400, 600, 2000]
+    assert choose_fine_tuning(Situation(100, 10)).steps == 450  # 447 rounded to fifty
+
+
+def test_the_source_task_fades_with_the_number_of_classes() -> None:
+    def weights(classes: int, **more: bool) -> dict[str, float]:
+        return choose_fine_tuning(Situation(200, classes, conditions=True, **more)).options
+
+    assert weights(10) == weights(20) == {"lambda_u": 0.5, "labelled_soft": 0.0}
+    assert weights(50, source_head=True, soft_labels=True) == {"lambda_u": 0.25, "labelled_soft": 0.25}
+    assert weights(80, source_head=True, soft_labels=True) == {"lambda_u": 0.0, "labelled_soft": 0.0}
+    assert weights(10, source_head=True, soft_labels=True)["labelled_soft"] == 0.5
+    assert weights(10, source_head=True)["labelled_soft"] == 0
+    assert weights(10, soft_labels=True)["labelled_soft"] == 0
+    assert choose_fine_tuning(Situation(200, 10)).options == {}
+
+
+def test_pre_training_is_ten_epochs_inside_bounds() -> None:
+    assert [choose_pre_training(n, 0).steps for n in (10, 12_480, 10**8)] == [500, 1950, 100_000]
+    assert choose_pre_training(12_480, 128).steps == 975
+
+
+def test_no_initial_weights_may_be_spelled_out() -> None:
+    for word in ("none", "None", ""):
+        assert load_config(overrides={"model.init": word}).model.init == ""
+    assert load_config(overrides={"model.init": "runs/none"}).model.init == "runs/none"
+
+
+# ---- what is found under runs/
+
+
+def pseudo(name: str, target: str, age: int, spec: str | None = None, labels: int | None = None) -> Path:
+    """A finished pseudo directory under runs/, so many seconds old."""
+    plan: dict[str, Any] = {"target": {"name": target, "labels_per_class": labels, "label_seed": None}}
+    if spec is not None:
+        plan["load"] = {"target": spec}
+    root = write(Path("runs") / f"pseudo-{name}", [4], kind="pseudo", plan=plan)
+    os.utime(root / "index.json", (10**9 - age, 10**9 - age))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for name in ("mine/flowers", "theirs/flowers"):
+        Path(name).mkdir(parents=True)
+
+
+def test_a_target_gets_the_directory_made_for_it_and_not_the_newest() -> None:
+    write(Path("runs/synth-toy"), [4])
+    mine = pseudo("mine", "flowers", age=50, spec="mine/flowers")
+    pseudo("theirs", "flowers", age=10, spec="theirs/flowers")
+    pseudo("digits", "digits", age=0, spec="digits")
+    (pre, tune), notes = default_stages({"data.target": "./mine/flowers/"}, None, DEFAULT)
+    assert pre.data.shards == ["runs/synth-toy"]
+    assert tune.model.init == pre.out
+    assert tune.data.unlabeled == [str(mine)]
+    said = "\n".join(notes)
+    assert "runs/pseudo-mine, made for this target (others: --unlabeled DIR)" in said
+    assert "pre-training on runs/synth-toy" in said
+    assert "--init none" in said
+    assert "left alone, made for other targets: runs/pseudo-digits (digits), runs/pseudo-theirs" in said
+
+
+def test_among_its_directories_the_one_of_as_many_labels_wins() -> None:
+    two = pseudo("two", "digits", age=50, spec="digits", labels=2)
+    five = pseudo("five", "digits", age=10, spec="digits", labels=5)
+    asked: dict[str, Any] = {"data.target": "digits"}
+    (tune,), notes = default_stages(asked, None, DEFAULT)
+    assert tune.data.unlabeled == [str(five)]
+    assert tune.data.labels_per_class == 0
+    assert "--labels-per-class 5 for those" in notes[-1]
+    (tune,), _ = default_stages({**asked, "data.labels_per_class": 2}, None, DEFAULT)
+    assert tune.data.unlabeled == [str(two)]
+
+
+def test_a_directory_made_elsewhere_is_known_by_its_targets_name() -> None:
+    elsewhere = pseudo("far", "flowers", age=0, spec="/no/such/place/flowers")
+    old = pseudo("old", "flowers", age=5)  # version 1 plans know the name alone
+    pseudo("odd", "flowers", age=9, spec="nul\0byte")
+    found = [str(p.path) for p in find_pseudo() if p.is_for("mine/flowers")]
+    assert found == [str(elsewhere), str(old)]
+    assert not any(p.is_for("digits") for p in find_pseudo())
+
+
+def test_without_a_directory_of_its_own_source_images_serve_condition_prediction_alone() -> None:
+    write(Path("runs/synth-toy"), [4])
+    pseudo("digits", "digits", age=0, spec="digits")
+    asked = {"data.target": "mine/flowers"}
+    (_, tune), notes = default_stages(asked, None, DEFAULT)
+    assert tune.data.unlabeled == ["runs/synth-toy"]
+    assert "ppgen pseudo --target mine/flowers makes better ones" in "\n".join(notes)
+    with pytest.raises(UserError, match="method uda needs unlabelled images"):
+        default_stages({**asked, "method.name": "uda"}, None, UDA)
+    (_, tune), _ = default_stages({**asked, "method.name": "supervised"}, None, PLAIN)
+    assert tune.data.unlabeled == []
+
+
+def test_with_nothing_found_it_starts_from_scratch_and_says_what_would_help() -> None:
+    (tune,), notes = default_stages({"data.target": "mine/flowers", "out": "here"}, None, DEFAULT)
+    assert (tune.model.init, tune.data.unlabeled, tune.out) == ("", [], "here")
+    assert len(notes) == 1
+    assert "training from scratch; ppgen synth" in notes[0]
+    assert "ppgen pseudo --target mine/flowers" in notes[0]
+
+
+def test_pre_training_takes_the_network_and_the_machine_from_a_targets_command() -> None:
+    write(Path("runs/synth-toy"), [4])
+    asked = {"data.target": "digits", "model.arch": "mobile", "seed": 3, "loop.device": "cpu"}
+    (first, _), _ = default_stages(asked, None, DEFAULT)
+    more = {"optim.steps": 7, "optim.lr": 0.1, "views.flip": True, "data.labels_per_class": 2, "out": "mine"}
+    (second, tune), _ = default_stages({**asked, **more, "method.options.lambda_u": 0.1}, None, DEFAULT)
+    assert first == second  # the finished one is found again
+    assert (first.model.arch, first.seed, first.loop.device) == ("mobile", 3, "cpu")
+    assert (tune.optim.steps, tune.out, tune.method.options) == (7, "mine", {"lambda_u": 0.1})

@@ -1,0 +1,94 @@
+"""What ppgen left under runs/: the newest finished directories, and which target a pseudo directory was made for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ppcore.errors import UserError
+from ppcore.shards import INDEX, PLAN
+from ppcore.storage import read_json
+from ppcore.targets import may_be_named, target_name
+from ppcore.trust import is_remembered, target_words
+
+RUNS = "runs"
+
+
+@dataclass(frozen=True)
+class _Target:
+    name: str
+    labels_per_class: int | None = None
+
+
+@dataclass(frozen=True)
+class _Load:
+    target: str | None = None
+
+
+@dataclass(frozen=True)
+class _PseudoPlan:
+    """What a pseudo directory's plan.json says of its target; `load` is how ppgen was asked to load it."""
+
+    fingerprint: str
+    target: _Target
+    load: _Load | None = None
+
+
+@dataclass(frozen=True)
+class FoundPseudo:
+    """A finished pseudo directory.
+
+    Attributes:
+        target: spec of the target that it was made for, or its name where the plan has no more.
+        labels_per_class: labelled images that conditioned it; None for all.
+    """
+
+    path: Path
+    target: str
+    labels_per_class: int | None
+    fingerprint: str
+    _name: str
+
+    def is_for(self, spec: str) -> bool:
+        """Whether it was made for the target `spec`: the same place, or the same name where its own place cannot be found here."""
+        if self.target == spec:
+            return True
+        try:
+            recorded, asked = Path(self.target).resolve(), Path(spec).resolve()
+            known = may_be_named(self.target) or recorded.exists()
+        except (OSError, ValueError, RuntimeError):  # a stranger's plan may name what no file system takes
+            return False
+        return recorded == asked or (not known and self._name == target_name(spec))
+
+    def require_trusted(self) -> None:
+        """Refuse to open the target that the plan names where nobody here asked for it. Raises UserError."""
+        if may_be_named(self.target) or is_remembered(target_words(self.fingerprint, self.target)):
+            return
+        raise UserError(
+            f"{self.path} was made elsewhere for the target {self.target!r}, a place outside the directory; give --target, and "
+            f"--unlabeled {self.path} where it is not found by itself"
+        )
+
+
+def newest(kind: str, root: str = RUNS) -> Path | None:
+    """The finished `kind` directory (synth or pseudo) written last below `root`."""
+    return next(iter(_finished(kind, root)), None)
+
+
+def find_pseudo(root: str = RUNS) -> list[FoundPseudo]:
+    """All finished pseudo directories below `root`, the one written last first. Raises UserError for a damaged plan."""
+    return [_read(path) for path in _finished("pseudo", root)]
+
+
+def _finished(kind: str, root: str) -> list[Path]:
+    found = [p.parent for p in Path(root).glob(f"{kind}-*/{INDEX}")]
+    return sorted(found, key=lambda p: (p / INDEX).stat().st_mtime, reverse=True)
+
+
+def _read(path: Path) -> FoundPseudo:
+    try:
+        plan = read_json(path / PLAN, _PseudoPlan)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}/{PLAN} is damaged ({error}); run ppgen verify on the directory") from error
+    target, name = (plan.load and plan.load.target) or plan.target.name, plan.target.name
+    return FoundPseudo(path, target, plan.target.labels_per_class, plan.fingerprint, name)
