@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_worker_niceness", "0")  # 15 starves the workers on a machine with other work
 from ray.cluster_utils import Cluster
 
 SHARDS, PER_SHARD = 30, 40  # of every run

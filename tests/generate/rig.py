@@ -22,8 +22,8 @@ from ppgen.plan import PseudoRequest, Settings, SynthRequest, build_pseudo_plan,
 from ppgen.plan.plan import Plan
 from ppgen.shards.state import read_plan
 from ppgen.shards.worker import Job, Worker
-from ppgen.sources.planned import Typed, is_own, planned_spec
 from ppgen.sources.spec import SourceSpec
+from ppgen.sources.untrusted_plan import Typed, is_own, planned_spec
 
 SYNTH = [
     "--source",

@@ -180,7 +180,7 @@ def require_price(price_per_hour: float | None) -> None:
 
 @dataclass(frozen=True)
 class PlannedOptions:
-    """What a directory's plan may not name by itself (see :mod:`ppgen.sources.planned`)."""
+    """What a directory's plan may not name by itself (see :mod:`ppgen.sources.untrusted_plan`)."""
 
     source: MovedSource = None
     classifier: PlannedClassifier = None

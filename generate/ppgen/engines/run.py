@@ -37,8 +37,8 @@ def run_job(job: Job, engine: Engine, conditions: Conditions | None, watchers: S
     Returns:
         The command's exit status: 0, or 1 when shards failed.
     """
-    plan, store = job.plan, Store(job.out)
-    with engine.connected(), claimed(store, plan, conditions):
+    store = Store(job.out)
+    with engine.connected(), claimed(store, job.plan, conditions) as plan:
         found = survey(store, plan)
         if not found.pending:
             finalize(store, plan, found.commits)
@@ -46,7 +46,7 @@ def run_job(job: Job, engine: Engine, conditions: Conditions | None, watchers: S
             return 0
         left = sum(plan.locate(shard)[2] for shard in found.pending)
         run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-        job = replace(job, run=run if watchers else "")
+        job = replace(job, plan=plan, run=run if watchers else "")
         _tell(watchers, Began(run, left, len(found.pending), engine.workers))
         try:
             status = _complete(job, engine, found.pending, lambda event: _tell(watchers, event))

@@ -41,8 +41,10 @@ def reconcile_plan(store: Store, request: Plan) -> Plan:
 
 
 @contextmanager
-def claimed(store: Store, plan: Plan, conditions: Conditions | None) -> Iterator[None]:
+def claimed(store: Store, plan: Plan, conditions: Conditions | None) -> Iterator[Plan]:
     """Make the directory of a plan where it is not there yet, and hold it (see :func:`exclusive`).
+
+    Yields the plan of the directory: another run of the same request, whose source lies elsewhere, may have been a moment earlier.
 
     Args:
         conditions: of a pseudo plan: the table to write where there is none.
@@ -51,11 +53,12 @@ def claimed(store: Store, plan: Plan, conditions: Conditions | None) -> Iterator
         UserError: another run holds it, or it cannot be written.
     """
     create_plan(store, plan)
+    plan = read_plan(store)
     with exclusive(store):
         if conditions is not None and not store.exists(CONDITIONS):
             with _writing(store):
                 store.write_atomic(CONDITIONS, conditions.to_parquet())
-        yield
+        yield plan
 
 
 def create_plan(store: Store, plan: Plan | MergedPlan) -> None:
@@ -68,10 +71,16 @@ def create_plan(store: Store, plan: Plan | MergedPlan) -> None:
         created = not store.exists(PLAN) and store.create(PLAN, encode_plan(plan))
     if created and isinstance(plan, Plan):
         remember_plan(plan.fingerprint, plan.load)
-    if not created and read_any_plan(store).fingerprint != plan.fingerprint:
+    if not created and not _is_same_request(read_any_plan(store), plan):
         raise UserError(
             f"another run with another request has made {store} its own at this moment; give another --out"
         )
+
+
+def _is_same_request(stored: Plan | MergedPlan, plan: Plan | MergedPlan) -> bool:
+    if isinstance(stored, Plan) and isinstance(plan, Plan):
+        return not plan_differences(stored, plan)
+    return stored.fingerprint == plan.fingerprint
 
 
 @contextmanager

@@ -7,7 +7,10 @@ from ppgen.sources.devices import automatic_batch_size, choose_device, choose_dt
 from ppgen.sources.hub import is_commit, is_repository
 from ppgen.sources.licences import require_licence
 from ppgen.sources.model_directory import read_config, weights_sha256
-from ppgen.sources.planned import (
+from ppgen.sources.protocol import FAMILIES, Generator, Source, read_options, sample_checked
+from ppgen.sources.resolve import resolve_source
+from ppgen.sources.spec import SourceSpec, describe_source, source_kit
+from ppgen.sources.untrusted_plan import (
     NONE,
     Load,
     Typed,
@@ -17,9 +20,6 @@ from ppgen.sources.planned import (
     planned_target,
     remember_plan,
 )
-from ppgen.sources.protocol import FAMILIES, Generator, Source, read_options, sample_checked
-from ppgen.sources.resolve import resolve_source
-from ppgen.sources.spec import SourceSpec, describe_source, source_kit
 
 __all__ = [
     "COSTS",

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from victims import two_at_once
 
 from ppcore.errors import UserError
 from ppcore.storage import Store, locks
+from ppgen.engines.inline import InlineEngine
+from ppgen.engines.run import run_job
 from ppgen.shards.directory import claimed
 from ppgen.upkeep.verify import verify_directory
 
@@ -90,6 +93,21 @@ def test_of_two_runs_that_begin_together_one_owns_the_directory(tmp_path: Path) 
         store, plan = stored(out)
         assert plan.samples == 3 * (30 - loser)
         assert verify_directory(store, plan).ok
+
+
+def test_of_two_runs_of_one_request_with_their_sources_elsewhere_the_second_takes_the_firsts_plan(
+    tmp_path: Path, made: Path
+) -> None:
+    """Both have seen that there is no plan; a moment later the second would have resumed."""
+    first = synth_job(tmp_path / "out")
+    second = replace(first, plan=replace(first.plan, load={"source": "elsewhere/dummy.py:build"}))
+    assert first.plan.fingerprint != second.plan.fingerprint
+    assert run_job(first, InlineEngine(), None) == 0
+    (tmp_path / "out/commits/000001.json").unlink()
+    assert run_job(second, InlineEngine(), None) == 0
+    assert stored(tmp_path / "out")[1] == first.plan
+    assert fingerprints(tmp_path / "out") == fingerprints(made)
+    assert verify_directory(*stored(tmp_path / "out")).ok
 
 
 def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

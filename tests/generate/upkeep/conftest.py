@@ -13,6 +13,7 @@ from ppgen.plan.request import Settings
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """75 pictures in 4 shards, the last one short."""
     out = tmp_path_factory.mktemp("sound") / "out"
     assert synth(out) == 0
     return out

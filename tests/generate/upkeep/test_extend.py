@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from faint import call, sentence
-from rig import fingerprints, make_classifier, make_target, pseudo, stored, synth
+from rig import fingerprints, make_classifier, make_target, pseudo, stored
 
 from ppcore.errors import UserError
 from ppcore.shards import ShardSet
@@ -23,28 +23,15 @@ from ppgen.upkeep.verify import verify_directory
 OWN = ("--source", "dummy:build", "--trust-code")  # what the directory's plan may not ask for by itself
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """75 pictures in 4 shards, the last one short."""
-    out = tmp_path_factory.mktemp("made") / "out"
-    assert synth(out) == 0
-    return out
-
-
-@pytest.fixture
-def copy(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "out"))
-
-
-def test_an_extension_leaves_every_committed_byte(copy: Path, made: Path) -> None:
+def test_an_extension_leaves_every_committed_byte(copy: Path, sound: Path) -> None:
     call("extend", str(copy), *OWN, "--per-class", "40", "--device", "cpu")
-    before, after = fingerprints(made), fingerprints(copy)
+    before, after = fingerprints(sound), fingerprints(copy)
     for name in before:
         if name.startswith(("shards", "meta")):
             assert after[name] == before[name]
     for shard in range(4):
         name = f"commits/{shard:06d}.json"
-        assert (copy / name).read_bytes() == (made / name).read_bytes()
+        assert (copy / name).read_bytes() == (sound / name).read_bytes()
     shards = ShardSet.open(str(copy))
     labels = [sample.label for shard in shards.shards for sample in shards.read(shard)]
     assert np.bincount(labels).tolist() == [40, 0, 40, 0, 0, 40]

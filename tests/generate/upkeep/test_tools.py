@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
 from faint import call, sentence
-from rig import SYNTH, fingerprints, flip, painted, stored, synth
+from rig import SYNTH, fingerprints, flip, painted, stored
 
 from ppcore.errors import UserError
 from ppcore.shards import ShardSet
 
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """75 pictures in 4 shards, the last one short."""
-    out = tmp_path_factory.mktemp("made") / "out"
-    assert synth(out) == 0
-    return out
-
-
-@pytest.fixture
-def copy(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "out"))
-
-
 # ---- verify --repair
 
 
-def test_repair_queues_bad_shards_and_the_same_command_makes_them(copy: Path, made: Path, capsys) -> None:
+def test_repair_queues_bad_shards_and_the_same_command_makes_them(copy: Path, sound: Path, capsys) -> None:
     flip(copy / "shards/000001.tar", 700)
     (copy / "meta/000002.parquet").write_bytes(b"")
     (copy / "shards/000077.tar").write_bytes(b"x")
@@ -50,7 +35,7 @@ def test_repair_queues_bad_shards_and_the_same_command_makes_them(copy: Path, ma
         ShardSet.open(str(copy))
     call("synth", *SYNTH, "--per-class", "25", "--out", str(copy))
     (copy / "shards/notes.txt").unlink()  # not ours: left alone
-    assert fingerprints(copy) == fingerprints(made)
+    assert fingerprints(copy) == fingerprints(sound)
     call("verify", str(copy), "--repair")
 
 
@@ -66,13 +51,13 @@ def test_verify_without_repair_touches_nothing(copy: Path) -> None:
 
 
 @pytest.mark.parametrize("remote", [False, True])
-def test_any_sample_is_read_alone(made: Path, remote: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = str(made)
+def test_any_sample_is_read_alone(sound: Path, remote: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(sound)
     if remote:
         import fsspec
 
         root = "memory://bucket/fetch"
-        fsspec.filesystem("memory").put(str(made), root, recursive=True)
+        fsspec.filesystem("memory").put(str(sound), root, recursive=True)
     shards = ShardSet.open(root)
     whole = [sample for shard in shards.shards for sample in shards.read(shard)]
     reads: list[int] = []
@@ -98,9 +83,9 @@ def test_any_sample_is_read_alone(made: Path, remote: bool, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("name", [75, -1, "000000075", "x", "0 "])
-def test_unknown_samples_are_refused(made: Path, name: int | str) -> None:
+def test_unknown_samples_are_refused(sound: Path, name: int | str) -> None:
     with pytest.raises(UserError, match="has no sample") as caught:
-        ShardSet.open(str(made)).fetch(name)
+        ShardSet.open(str(sound)).fetch(name)
     assert sentence(caught.value)
 
 
@@ -115,23 +100,23 @@ def test_a_damaged_shard_is_refused_by_random_access(copy: Path) -> None:
         shards.fetch(40)
 
 
-def test_plain_webdataset_takes_the_explicit_list(made: Path) -> None:
+def test_plain_webdataset_takes_the_explicit_list(sound: Path) -> None:
     import webdataset
 
-    shards = ShardSet.open(str(made))
+    shards = ShardSet.open(str(sound))
     samples = list(webdataset.WebDataset(shards.urls, shardshuffle=False))
     assert [sample["__key__"] for sample in samples] == [f"{i:09d}" for i in range(75)]
     listed = [
-        str(made / entry["url"]) for entry in json.loads((made / "index.json").read_text())["shardlist"]
+        str(sound / entry["url"]) for entry in json.loads((sound / "index.json").read_text())["shardlist"]
     ]
     assert listed == shards.urls
 
 
-def test_wids_opens_the_index(made: Path, tmp_path: Path) -> None:
+def test_wids_opens_the_index(sound: Path, tmp_path: Path) -> None:
     """wids ships with webdataset up to 0.2.111; later releases dropped it."""
     wids = pytest.importorskip("wids")
-    dataset = wids.ShardListDataset(str(made / "index.json"), cache_dir=str(tmp_path), transformations=[])
-    shards = ShardSet.open(str(made))
+    dataset = wids.ShardListDataset(str(sound / "index.json"), cache_dir=str(tmp_path), transformations=[])
+    shards = ShardSet.open(str(sound))
     assert len(dataset) == 75
     for position in (0, 19, 20, 74, 33):
         sample, ours = dataset[position], shards.fetch(position)
@@ -143,12 +128,12 @@ def test_wids_opens_the_index(made: Path, tmp_path: Path) -> None:
 # ---- the dataset card
 
 
-def test_the_card_names_what_made_the_samples(made: Path) -> None:
+def test_the_card_names_what_made_the_samples(sound: Path) -> None:
     import dataclasses
 
     from ppgen.shards.card import write_card
 
-    _, plan = stored(made)
+    _, plan = stored(sound)
     sampling = {"solver": "dpmpp", "steps": 20, "guidance": 1.5, "guidance_interval": [0.1, 2.0]}
     source = {**plan.source, "revision": "abc123", "licence": "CC-BY-NC-4.0", "sampling": sampling}
     card = write_card(
@@ -165,4 +150,4 @@ def test_the_card_names_what_made_the_samples(made: Path) -> None:
         "| Seed | 3 |",
     ):
         assert line in card
-    assert "pptransfer" in (made / "README.md").read_text()
+    assert "pptransfer" in (sound / "README.md").read_text()

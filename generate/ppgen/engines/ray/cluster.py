@@ -111,6 +111,7 @@ def cluster(address: str | None, cpus: float = 1.0) -> Iterator[bool]:
     options: dict[str, Any] = {"address": address}
     if address is None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a local run tells nobody
+        os.environ.setdefault("RAY_worker_niceness", "0")  # as nice as its command; with 15 it would starve
         options = {
             "address": "local",  # and not the cluster that RAY_ADDRESS may name
             "include_dashboard": False,
