@@ -237,8 +237,13 @@ def test_the_driver_is_killed(cluster: Cluster, undisturbed: dict[str, str], tmp
     assert verify_directory(*stored(tmp_path / "out")).ok
 
 
-def test_sigterm_stops_a_local_ray_cleanly(tmp_path: Path) -> None:
-    process = start(tmp_path / "out", "--workers", "1")
+def test_a_local_ray_is_as_nice_as_its_command_and_sigterm_stops_it_cleanly(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    process = start(tmp_path / "out", "--workers", "1", "--set", f"pids={pids}")
+    niceness = {os.getpriority(os.PRIO_PROCESS, int(pid.name)) for pid in pids.iterdir()}
+    assert len(list(pids.iterdir())) == 2  # the driver, which made the plan, and the worker
+    assert len(niceness) == 1
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 143
