@@ -63,6 +63,12 @@ def target_words(fingerprint: str, target: str) -> tuple[str, ...]:
     return ("target", fingerprint, target)
 
 
+def code_digest(name: str) -> str:
+    """sha256 (hex) of the file of the module of `module:callable`, found without importing it; "" where there is none."""
+    words = _code_words(name)
+    return words[-1] if words else ""
+
+
 def _code_words(name: str) -> tuple[str, ...]:
     """What identifies a callable's code: its name and its module's file; nothing where there is no such file."""
     file = _module_file(name.partition(":")[0])

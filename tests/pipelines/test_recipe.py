@@ -1,75 +1,80 @@
+"""Recipes: what they may say, their parameters, grids and scales, and the graph of jobs that comes of them."""
+
+import json
 from pathlib import Path
 
 import pytest
+from recipes import content
 
 from ppcore.errors import UserError
-from ppflow.recipe import load_recipe, named_recipes
-from ppflow.recipe.parse import parse_recipe
-from ppflow.runner.graph import dependents, expand
+from ppflow.jobs import expand
+from ppflow.recipe import Choices, load_recipe, named_recipes, parse_recipe, recipe_schema
 
 
-def content(**changes):
-    return {
-        "title": "t",
-        "seeds": [0, 1],
-        "generate": {
-            "letters": {"kind": "synth", "source": "letters", "per_class": 2},
-            "similar": {"kind": "pseudo", "target": "digits", "per_image": 2, "per_seed": True},
-        },
-        "defaults": {"data.target": "digits"},
-        "train": {
-            "pretrain": {"data.target": "", "data.shards": ["letters"]},
-            "scratch": None,
-            "both": {"model.init": "pretrain", "data.unlabeled": ["similar"], "method.name": "uda"},
-        },
-        "rows": {"Scratch": "scratch", "PP + P-SSL": "both"},
-        "compare": ["Scratch"],
-    } | changes
+def names(graph):
+    return {(job.stage, job.seed) for job in graph.jobs.values()}
 
 
 def test_named_recipes_parse():
     for name in named_recipes():
         recipe = load_recipe(name)
-        assert expand(recipe, root := Path("x"))
-        assert all(job.folder.is_relative_to(root) for job in expand(recipe, root).values())
+        graph = expand(recipe, root := Path("x"))
+        assert graph.jobs
+        assert all(job.folder.is_relative_to(root) for job in graph.jobs.values())
 
 
 def test_expansion_shares_what_seeds_share_and_orders_needs_first(tmp_path):
-    jobs = expand(parse_recipe(content(), "r"), tmp_path)
-    assert set(jobs) == {
+    graph = expand(parse_recipe(content(), "r"), tmp_path)
+    assert names(graph) == {
         ("letters", None), ("similar", 0), ("similar", 1), ("pretrain", 0), ("pretrain", 1),
         ("scratch", 0), ("scratch", 1), ("both", 0), ("both", 1),
     }  # fmt: skip
-    order = list(jobs)
-    for key, job in jobs.items():
-        assert all(order.index(need) < order.index(key) for need in job.needs)
-    both = jobs["both", 1]
-    assert both.settings["model.init"] == str(jobs["pretrain", 1].folder)
-    assert both.settings["data.unlabeled"] == [str(jobs["similar", 1].folder)]
+    order = list(graph.jobs)
+    for digest, job in graph.jobs.items():
+        assert all(order.index(need) < order.index(digest) for need in job.needs)
+    places = graph.cells[""]
+    both = graph.jobs[places["both"][1]]
+    assert both.settings["model.init"] == str(graph.jobs[places["pretrain"][1]].folder)
+    assert both.settings["data.unlabeled"] == [str(graph.jobs[places["similar"][1]].folder)]
     assert both.settings["seed"] == both.settings["data.label_seed"] == 1
-    assert jobs["similar", 1].settings["label_seed"] == 1
-    assert dependents(jobs)["letters", None] == 4
-    assert dependents(jobs)["scratch", 0] == 0
+    waiting = graph.dependents()
+    assert len(waiting[places["letters"][None]]) == 4
+    assert len(waiting[places["scratch"][0]]) == 0
 
 
-def test_folders_follow_the_request(tmp_path):
-    def folders(**changes):
-        return {
-            key: job.folder for key, job in expand(parse_recipe(content(**changes), "r"), tmp_path).items()
-        }
+def test_parameters_grids_and_scales():
+    recipe = parse_recipe(content(grid={"per": [1, 2], "shape": {"wide": {"images": 9}, "slim": {}}}), "r")
+    assert [cell.group for cell in recipe.cells] == [
+        "per 1, shape wide", "per 1, shape slim", "per 2, shape wide", "per 2, shape slim",
+    ]  # fmt: skip
+    first, second, third, _ = recipe.cells
+    assert [c.stages["letters"].settings["per_class"] for c in (first, second)] == [9, 2]
+    assert third.stages["similar"].settings["per_image"] == 2
+    one = parse_recipe(content(grid={"per": [1, 2]}), "r", Choices({"per": 2, "pretrain.optim.steps": 5}))
+    assert [cell.group for cell in one.cells] == ["per 2"]
+    assert one.cells[0].stages["pretrain"].settings["optim.steps"] == 5
+    small = content(scales={"tiny": {"seeds": [4], "images": 1, "defaults.optim.steps": 3}})
+    tiny = parse_recipe(small, "r", Choices({"images": 7}, "tiny"))
+    assert tiny.seeds == (4,)
+    assert tiny.cells[0].stages["letters"].settings["per_class"] == 7  # the command line comes last
+    assert tiny.cells[0].stages["scratch"].settings["optim.steps"] == 3
 
-    base = folders()
-    assert base == folders(title="other words")
-    generate = content()["generate"]
-    changed = folders(generate={**generate, "letters": {**generate["letters"], "per_class": 3}})
-    moved = {key[0] for key in base if base[key] != changed[key]}
-    assert moved == {"letters", "pretrain", "both"}
+
+def test_texts_with_parameters_and_settings_left_out():
+    recipe = parse_recipe(
+        content(params={"images": None, "per": 3}, title="per $per, $$5", notes=["of ${per}x"]), "r"
+    )
+    assert (recipe.title, recipe.notes) == ("per 3, $5", ("of 3x",))
+    assert "per_class" not in recipe.cells[0].stages["letters"].settings
 
 
-def test_fewer_seeds_keep_their_folders(tmp_path):
-    recipe = parse_recipe(content(), "r")
-    few, many = expand(recipe.with_seeds(1), tmp_path), expand(recipe.with_seeds(3), tmp_path)
-    assert all(many[key].folder == job.folder for key, job in few.items())
+def test_only_some_rows(tmp_path):
+    recipe = parse_recipe(content(), "r").with_rows(["PP*"])
+    assert list(recipe.rows) == ["PP + P-SSL"]
+    assert recipe.compare == ()
+    assert ("scratch", 0) not in names(expand(recipe, tmp_path))
+    with pytest.raises(UserError, match="no row 'Nosuch'"):
+        recipe.with_rows(["Nosuch"])
 
 
 @pytest.mark.parametrize(
@@ -82,10 +87,21 @@ def test_fewer_seeds_keep_their_folders(tmp_path):
         ({"compare": ["scratch"]}, "did you mean Scratch"),
         ({"generate": {"x": {"kind": "sinth"}}}, "expected synth or pseudo"),
         ({"seeds": "many"}, "seeds: input should be"),
+        ({"seeds": [1, 1]}, "seed twice"),
         ({"train": {"scratch": [1]}}, "train.scratch.*dictionary"),
         (
+            {"defaults": {"data.target": "$tagret"}, "params": {"target": 1, "images": 1, "per": 1}},
+            "mean target",
+        ),
+        ({"defaults": {"data.target": "5 $"}}, "stray"),
+        ({"grid": {"labels": []}}, "grid: labels is"),
+        ({"defaults": {"resources": {"gpu": 1}}}, "did you mean gpus"),
+        ({"refit": {"x": {"candidates": ["scrach"]}}}, "did you mean scratch"),
+        ({"refit": {"x": {}}}, "no candidates"),
+        ({"export": {"x": {"model": "letters"}}}, "expected a train or refit stage"),
+        (
             {"train": {"a": {"model.init": "letters"}}, "rows": {"A": "a"}, "compare": []},
-            "expected a train stage",
+            "expected a train or refit stage",
         ),
         (
             {
@@ -102,6 +118,20 @@ def test_recipes_that_make_no_sense(changes, message):
         parse_recipe(content(**changes), "r")
 
 
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        (Choices({"labls": 2}), "has no parameter 'labls'"),
+        (Choices({"nosuch.optim.steps": 2}), "or STAGE.SETTING"),
+        (Choices(scale="tiny"), "scales has an unknown entry 'tiny'"),
+        (Choices({"shape": "thin"}), "shape has an unknown entry 'thin'"),
+    ],
+)
+def test_command_lines_that_make_no_sense(choices, message):
+    with pytest.raises(UserError, match=message):
+        parse_recipe(content(grid={"shape": {"wide": {"images": 9}}}), "r", choices)
+
+
 def test_unknown_recipe():
     with pytest.raises(UserError, match="unknown recipe"):
         load_recipe("nosuch")
@@ -111,3 +141,14 @@ def test_broken_yaml(tmp_path):
     (tmp_path / "r.yaml").write_text("a: [")
     with pytest.raises(UserError, match="not valid YAML"):
         load_recipe(str(tmp_path / "r.yaml"))
+
+
+def test_the_schema_takes_every_recipe_and_refuses_a_misspelt_one():
+    import yaml
+    from jsonschema import Draft202012Validator
+
+    validator = Draft202012Validator(json.loads(recipe_schema()))
+    for path in Path(load_recipe.__code__.co_filename).parents[1].glob("recipes/*.yaml"):
+        assert not list(validator.iter_errors(yaml.safe_load(path.read_text()))), path
+    assert list(validator.iter_errors({"rowz": {}}))
+    assert list(validator.iter_errors({"seeds": ["a"]}))

@@ -21,6 +21,8 @@ from ppgen.engines.defaults import cores, default_out, default_threads, default_
 from ppgen.engines.describe import Workplace, calibrate_for, open_for_plan, spec_here
 from ppgen.engines.failures import WorkerLocation
 from ppgen.engines.make import make_engine
+from ppgen.engines.ray import cluster as ray_cluster
+from ppgen.engines.ray import load_ray
 from ppgen.engines.run import prepare_job, run_job
 
 __all__ = [
@@ -46,9 +48,11 @@ __all__ = [
     "default_out",
     "default_threads",
     "default_workers",
+    "load_ray",
     "make_engine",
     "open_for_plan",
     "prepare_job",
+    "ray_cluster",
     "run_job",
     "spec_here",
 ]

@@ -5,10 +5,10 @@ from ppgen.plan.conditions import Conditions, condition_rows, one_hot
 from ppgen.plan.differences import adopt_choices, plan_differences
 from ppgen.plan.document import decode_any_plan, decode_plan, encode_plan
 from ppgen.plan.encoding import LOSSLESS_UP_TO
-from ppgen.plan.estimate import Estimate, Rate, expected_passes
+from ppgen.plan.estimate import Estimate, Rate, expected_passes, format_bytes, guess_bytes
 from ppgen.plan.merged_plan import MergedPlan, Part, ShardPlan
 from ppgen.plan.plan import Plan, Rows, Segment, canonical_json
-from ppgen.plan.request import PseudoRequest, Settings, SynthRequest
+from ppgen.plan.request import PseudoRequest, Settings, SynthRequest, parse_classes
 
 __all__ = [
     "LOSSLESS_UP_TO",
@@ -33,6 +33,9 @@ __all__ = [
     "decode_plan",
     "encode_plan",
     "expected_passes",
+    "format_bytes",
+    "guess_bytes",
     "one_hot",
+    "parse_classes",
     "plan_differences",
 ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ppcore.console import format_duration
 from ppcore.shards import TAR_BLOCK
+from ppgen.plan.encoding import LOSSLESS_UP_TO
 from ppgen.plan.plan import Plan
 
 # Bytes of a pixel and channel, for natural images; letters and other flat pictures take a fraction of it.
@@ -109,10 +110,25 @@ def estimate_bytes(plan: Plan, rate: Rate | None) -> tuple[int, int]:
         row: float = _ROUGH_ROW
     else:
         image, row = rate.bytes_per_image, rate.row_bytes
-    label = 1 if plan.kind == "synth" else 128 + 4 * plan.num_classes  # <key>.cls or <key>.soft.npy
+    return int(plan.samples * _sample_bytes(plan.kind, plan.num_classes, image, row)), int(image)
+
+
+def guess_bytes(
+    kind: str, *, resolution: int, channels: int, num_classes: int, image_format: str = "auto"
+) -> int:
+    """Bytes of a sample, all told, where there is no plan yet."""
+    if image_format == "auto":
+        image_format = "png" if resolution <= LOSSLESS_UP_TO else "jpg"
+    return int(
+        _sample_bytes(kind, num_classes, resolution**2 * channels * _ROUGH_BYTES[image_format], _ROUGH_ROW)
+    )
+
+
+def _sample_bytes(kind: str, num_classes: int, image: float, row: float) -> float:
+    label = 1 if kind == "synth" else 128 + 4 * num_classes  # <key>.cls or <key>.soft.npy
     # A member is padded to whole blocks: half a block more on average, exactly as much for the label.
     member = 2 * TAR_BLOCK + image + TAR_BLOCK / 2 + -(-label // TAR_BLOCK) * TAR_BLOCK
-    return int(plan.samples * (member + 2 * row)), int(image)  # rows: in meta/ and in the manifest
+    return member + 2 * row  # rows: in meta/ and in the manifest
 
 
 def format_bytes(count: float) -> str:

@@ -7,28 +7,74 @@ from typing import Annotated
 
 import typer
 
-from ppcore.console import run_app
+from ppcore.console import parse_settings, run_app
+from ppcore.errors import UserError
 from ppcore.program import new_app
 
 app = new_app("ppflow", "Run a named experiment.")
 
+Recipe = Annotated[str, typer.Argument(help="A recipe's name (see `ppflow list`) or a YAML file.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="NAME=VALUE of a parameter or a grid's axis, or STAGE.SETTING=VALUE; repeatable."
+    ),
+]
+Scale = Annotated[str | None, typer.Option(help="Another size that the recipe has, such as tiny.")]
+Form = Annotated[str, typer.Option("--format", help="markdown, csv, latex or json.")]
+ENGINES = ("local", "ray")
+
 
 @app.command()
 def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name (see `ppflow list`) or a YAML file.")],
+    recipe: Recipe,
+    *,
     out: Annotated[Path | None, typer.Option(help="Directory of results [default: runs/<recipe>].")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Jobs at a time [default: one a core].")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="At a time [default: one a core; ray: what has room].")
+    ] = None,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Run with seeds 0 to N - 1 instead of the recipe's.")
+    ] = None,
+    rows: Annotated[
+        list[str] | None, typer.Option(help="Only this row of the table, * for any; repeatable.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Short for --set target=...: your labelled images.")
+    ] = None,
+    arch: Annotated[str | None, typer.Option(help="Short for --set arch=...: your network.")] = None,
+    settings: Settings = None,
+    scale: Scale = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be run, its size and its cost; write nothing.")
+    ] = False,
+    engine: Annotated[str, typer.Option(help="Where jobs run: local (this machine) or ray.")] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray: address of a running cluster, or auto [default: start a local one]."),
     ] = None,
 ) -> None:
     """Run every stage of a recipe, print its table, write results.csv and report.html.
 
-    Finished stages are found again: after an interruption the same command resumes.
+    Finished stages are found again: after an interruption or a failure the same command goes on.
     """
-    from ppflow.cli.experiment import run_experiment  # loads numpy and torch: --help must answer at once
+    if engine not in ENGINES:
+        raise UserError(f"unknown engine {engine!r}; expected {' or '.join(ENGINES)}")
+    if address is not None and engine != "ray":
+        raise UserError("--address is an option of Ray; add --engine ray or leave it out")
+    chosen = parse_settings(settings or [], "labels=5")
+    chosen |= {name: value for name, value in (("target", target), ("arch", arch)) if value is not None}
+    from ppflow.cli import experiment  # loads numpy and torch: --help must answer at once
 
-    run_experiment(recipe, out, workers=workers, seeds=seeds)
+    options = experiment.RunOptions(out, jobs, seeds, rows or [], chosen, scale, engine, address)
+    if dry_run:
+        from ppflow.cli.dry_run import print_dry_run  # loads torch, likewise
+
+        print_dry_run(recipe, options)
+        return
+    status = experiment.run_experiment(recipe, options)
+    if status:
+        raise typer.Exit(status)
 
 
 @app.command("list")
@@ -37,7 +83,52 @@ def list_recipes() -> None:
     from ppflow.recipe import load_recipe, named_recipes  # loads pydantic: --help must answer at once
 
     for name in named_recipes():
-        print(f"{name:12} {load_recipe(name).title}")
+        print(f"{name:20} {load_recipe(name).title}")
+
+
+@app.command()
+def show(recipe: Recipe, *, settings: Settings = None, scale: Scale = None) -> None:
+    """What a recipe is: parameters, grid, stages with their settings, rows."""
+    from ppflow.cli.show import print_recipe  # loads pydantic: --help must answer at once
+
+    print_recipe(recipe, parse_settings(settings or [], "labels=5"), scale)
+
+
+@app.command()
+def schema() -> None:
+    """The JSON schema of recipes, for editors that complete and check YAML."""
+    from ppflow.recipe import recipe_schema  # loads pydantic: --help must answer at once
+
+    print(recipe_schema())
+
+
+@app.command()
+def table(
+    run: Annotated[str, typer.Argument(help="Directory of results, or a results.csv.")],
+    *,
+    form: Form = "markdown",
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(help="Row that the others are compared with; repeatable [default: as recorded]."),
+    ] = None,
+) -> None:
+    """Print the table of a finished run again, in a format for papers and programs."""
+    from ppflow.cli.tables import print_table  # loads numpy and scipy: --help must answer at once
+
+    print_table(run, form, compare or [])
+
+
+@app.command("compare")
+def compare_runs(
+    run_a: Annotated[str, typer.Argument(help="Directory of results, or a results.csv.")],
+    run_b: Annotated[str, typer.Argument(help="Another.")],
+    *,
+    form: Form = "markdown",
+) -> None:
+    """The rows that two runs have in common, the second against the first, seed by seed."""
+    from ppflow.cli.tables import print_comparison  # loads numpy and scipy: --help must answer at once
+
+    print_comparison(run_a, run_b, form)
 
 
 def main() -> None:

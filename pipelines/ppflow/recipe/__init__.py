@@ -1,6 +1,22 @@
 """A recipe: the YAML description of an experiment, checked before anything runs."""
 
-from ppflow.recipe.load import load_recipe, named_recipes
-from ppflow.recipe.recipe import Recipe, Stage
+from ppflow.recipe.load import load_recipe, named_recipes, recipe_text
+from ppflow.recipe.parameters import Choices
+from ppflow.recipe.parse import parse_recipe
+from ppflow.recipe.recipe import MODELS, Cell, Rates, Recipe, Resources, Stage
+from ppflow.recipe.schema import recipe_schema
 
-__all__ = ["Recipe", "Stage", "load_recipe", "named_recipes"]
+__all__ = [
+    "MODELS",
+    "Cell",
+    "Choices",
+    "Rates",
+    "Recipe",
+    "Resources",
+    "Stage",
+    "load_recipe",
+    "named_recipes",
+    "parse_recipe",
+    "recipe_schema",
+    "recipe_text",
+]

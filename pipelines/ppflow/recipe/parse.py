@@ -1,103 +1,124 @@
-"""The content of a recipe's YAML, checked: its types, its rows, and what its stages name."""
+"""The content of a recipe's YAML, checked: its types, its parameters, its rows, and what its stages name."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeVar
-
-from pydantic import ConfigDict
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
 from ppcore.errors import UserError
 from ppcore.storage import convert
-from ppflow.recipe.recipe import REFERENCES, Recipe, Stage
+from ppflow.recipe.document import Document, Generation, Settings
+from ppflow.recipe.parameters import Choices, cells, choose, fill, require_known
+from ppflow.recipe.recipe import MODELS, REFERENCES, Cell, Recipe, Resources, Stage
 
-_WORDS = ConfigDict(coerce_numbers_to_str=True)  # YAML reads `title: 2` as a number
-
-Settings = dict[str, Any]
 T = TypeVar("T")
+_UNFILLED = ("params", "grid", "scales")
 
 
-@dataclass(frozen=True)
-class _Document:
-    """The YAML file. `generate` and `train` map names of stages to settings, `defaults` are every training stage's."""
-
-    __pydantic_config__ = _WORDS
-    name: str = ""
-    title: str = ""
-    seeds: tuple[int, ...] = (0,)
-    generate: dict[str, Settings] = field(default_factory=dict)
-    train: dict[str, Settings | None] = field(default_factory=dict)
-    defaults: Settings = field(default_factory=dict)
-    rows: dict[str, str] = field(default_factory=dict)
-    compare: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Generation:
-    """What is no option of `ppgen` in a stage of `generate`."""
-
-    kind: Literal["synth", "pseudo"]
-    per_seed: bool = False
-
-
-def parse_recipe(content: Mapping[str, Any], name: str) -> Recipe:
+def parse_recipe(content: Mapping[str, Any], name: str, choices: Choices | None = None) -> Recipe:
     """A recipe from its content; `name` is the file's. Raises UserError, which says where it makes no sense."""
-    _require_known(content, [f.name for f in fields(_Document)], f"recipe {name}")
-    document = _convert(_Document, content, f"recipe {name}")
+    where = f"recipe {name}"
+    require_known(content, [f.name for f in fields(Document)], where)
+    _convert(Document, content, where)  # before anything is filled in: the types of the sections
+    content = choose(content, choices or Choices(), where)
+    parsed, documents = [], []
+    for values, parameters in cells(content, where):
+        rest = {key: value for key, value in content.items() if key not in _UNFILLED}
+        document = _convert(Document, fill(rest, parameters, where), where)
+        parsed.append(Cell(values, _checked_stages(document, name)))
+        documents.append(document)
+    first = documents[0]
+    _check_rows(first, parsed[0].stages, name)
+    return Recipe(
+        name=first.name or name,
+        title=first.title or name,
+        seeds=first.seeds,
+        cells=tuple(parsed),
+        rows=first.rows,
+        compare=first.compare,
+        exports=tuple(first.export),
+        notes=first.notes,
+        parameters=dict(content.get("params") or {})
+        | {k: list(v) for k, v in (content.get("grid") or {}).items()},
+        rates=first.rates,
+    )
+
+
+def _check_rows(document: Document, stages: Mapping[str, Stage], name: str) -> None:
+    for label, stage_name in document.rows.items():
+        if stage_name not in stages or stages[stage_name].kind not in MODELS:
+            raise UserError(
+                f"recipe {name}: row {label!r} names {stage_name!r}, expected a training stage of the recipe"
+            )
+    require_known(document.compare, document.rows, f"recipe {name}, compare")
+    if not document.rows or not document.seeds:
+        raise UserError(f"recipe {name} has no rows or no seeds; give at least one of each")
+    if len(set(document.seeds)) != len(document.seeds):
+        raise UserError(f"recipe {name} has a seed twice ({document.seeds}); give every seed once")
+
+
+def _checked_stages(document: Document, name: str) -> dict[str, Stage]:
     stages = _stages(document, name)
     for stage in stages.values():
         _check_references(stage, stages, name)
         _require_no_cycle(stage, stages, name)
-    for label, stage_name in document.rows.items():
-        if stage_name not in stages or stages[stage_name].kind != "train":
-            raise UserError(
-                f"recipe {name}: row {label!r} names {stage_name!r}, expected a training stage of the recipe"
-            )
-    _require_known(document.compare, document.rows, f"recipe {name}, compare")
-    if not document.rows or not document.seeds:
-        raise UserError(f"recipe {name} has no rows or no seeds; give at least one of each")
-    return Recipe(
-        name=document.name or name,
-        title=document.title or name,
-        seeds=document.seeds,
-        stages=stages,
-        rows=document.rows,
-        compare=document.compare,
-        notes=document.notes,
-    )
+    return stages
 
 
-def _stages(document: _Document, name: str) -> dict[str, Stage]:
+def _stages(document: Document, name: str) -> dict[str, Stage]:
     """Every stage by its name, generation first."""
     stages: dict[str, Stage] = {}
+
+    def add(stage: Stage) -> None:
+        if stage.name in stages:
+            raise UserError(f"recipe {name}: two stages are called {stage.name}; names must differ")
+        settings = {key: value for key, value in stage.settings.items() if value is not None}
+        where = f"recipe {name}: stage {stage.name}, resources"
+        given = settings.pop("resources", {})
+        if isinstance(given, dict):
+            require_known(given, [f.name for f in fields(Resources)], where)
+        stages[stage.name] = replace(stage, settings=settings, resources=_convert(Resources, given, where))
+
     for stage, settings in document.generate.items():
-        own = {f.name: settings[f.name] for f in fields(_Generation) if f.name in settings}
-        if own.get("kind") not in ("synth", "pseudo"):
-            raise UserError(
-                f"recipe {name}: stage {stage} has kind {own.get('kind')!r}; expected synth or pseudo"
-            )
-        generation = _convert(_Generation, own, f"recipe {name}: stage {stage}")
-        options = {key: value for key, value in settings.items() if key not in own}
-        stages[stage] = Stage(stage, generation.kind, options, generation.per_seed)
+        add(_generation(stage, settings, name))
     for stage, given in document.train.items():
-        if stage in stages:
-            raise UserError(f"recipe {name}: two stages are called {stage}; names must differ")
-        stages[stage] = Stage(stage, "train", {**document.defaults, **(given or {})}, per_seed=True)
+        add(Stage(stage, "train", {**document.defaults, **(given or {})}, per_seed=True))
+    for stage, settings in document.refit.items():
+        if not settings.get("candidates"):
+            raise UserError(
+                f"recipe {name}: stage {stage} has no candidates; name training stages to choose from"
+            )
+        add(Stage(stage, "refit", dict(settings), per_seed=True))
+    for stage, settings in document.export.items():
+        if not settings.get("model"):
+            raise UserError(f"recipe {name}: stage {stage} names no model; give the training stage to export")
+        add(Stage(stage, "export", dict(settings), per_seed=False))
     return stages
+
+
+def _generation(stage: str, settings: Settings, name: str) -> Stage:
+    own = {f.name: settings[f.name] for f in fields(Generation) if f.name in settings}
+    if own.get("kind") not in ("synth", "pseudo"):
+        raise UserError(
+            f"recipe {name}: stage {stage} has kind {own.get('kind')!r}; expected synth or pseudo"
+        )
+    generation = _convert(Generation, own, f"recipe {name}: stage {stage}")
+    options = {key: value for key, value in settings.items() if key not in own}
+    return Stage(stage, generation.kind, options, generation.per_seed)
 
 
 def _check_references(stage: Stage, stages: Mapping[str, Stage], name: str) -> None:
     """Refuse references to stages of the wrong kind."""
     for key, others in stage.references().items():
         for other in others:
-            if other in stages and stages[other].kind != REFERENCES[key]:
+            if other in stages and stages[other].kind not in REFERENCES[key]:
                 raise UserError(
                     f"recipe {name}: {stage.name}.{key} names the {stages[other].kind} stage {other}, expected a "
-                    f"{REFERENCES[key]} stage"
+                    f"{' or '.join(REFERENCES[key])} stage"
                 )
+            if other not in stages and stage.kind in ("refit", "export"):
+                require_known([other], stages, f"recipe {name}: {stage.name}.{key}")
 
 
 def _require_no_cycle(stage: Stage, stages: Mapping[str, Stage], name: str) -> None:
@@ -112,15 +133,6 @@ def _require_no_cycle(stage: Stage, stages: Mapping[str, Stage], name: str) -> N
             if other in stages and other not in seen:
                 seen.add(other)
                 todo.append(other)
-
-
-def _require_known(given: Iterable[str], known: Iterable[str], where: str) -> None:
-    names = list(known)
-    for key in given:
-        if key not in names:
-            near = difflib.get_close_matches(str(key), names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(sorted(names))}"
-            raise UserError(f"{where} has an unknown entry {key!r}; {hint}")
 
 
 def _convert(kind: type[T], value: Any, where: str) -> T:

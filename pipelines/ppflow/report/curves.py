@@ -7,20 +7,21 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ppflow.recipe import Recipe
-from ppflow.runner import FinishedJob, JobKey
-
 Curves = dict[str, list[tuple[float, float]]]
 """Row of the table -> (step, value) points."""
 _LINES = 8  # on one chart
 
 
-def mean_curves(recipe: Recipe, done: Mapping[JobKey, FinishedJob], column: str) -> Curves:
-    """Mean over seeds of a column of metrics.csv, for every row that has it; accuracies in percent."""
+def mean_curves(runs: Mapping[str, Sequence[Path]], column: str) -> Curves:
+    """Mean over runs of a column of metrics.csv, for every row that has it; accuracies in percent.
+
+    Args:
+        runs: row of the table -> its run directories, one a seed.
+    """
     curves: Curves = {}
-    for label, stage in recipe.rows.items():
-        runs = [_read_column(done[stage, seed].job.folder, column) for seed in recipe.seeds]
-        line = _mean_curve([run for run in runs if run])
+    for label, folders in runs.items():
+        read = [_read_column(folder, column) for folder in folders]
+        line = _mean_curve([run for run in read if run])
         if line:
             curves[label] = line
     return curves

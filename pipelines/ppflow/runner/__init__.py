@@ -1,6 +1,8 @@
-"""From a recipe to finished stages: the graph of jobs, their cached results, and the processes that work them off."""
+"""Works jobs off: what a stage of each kind does, the processes or the Ray cluster that do it, and the order of it."""
 
-from ppflow.runner.graph import Job, JobKey, expand
-from ppflow.runner.pool import FinishedJob, run_jobs
+from ppflow.runner.engines import Engine, LocalEngine, RayEngine
+from ppflow.runner.schedule import run_jobs
+from ppflow.runner.sizes import Size, Sizes
+from ppflow.runner.stages import check_job
 
-__all__ = ["FinishedJob", "Job", "JobKey", "expand", "run_jobs"]
+__all__ = ["Engine", "LocalEngine", "RayEngine", "Size", "Sizes", "check_job", "run_jobs"]

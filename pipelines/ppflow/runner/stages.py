@@ -1,50 +1,33 @@
-"""What a stage of each kind does: the same functions that stand behind `ppgen synth`, `ppgen pseudo` and `pptrain run`."""
+"""What a stage of each kind does, by the functions behind `ppgen synth`, `ppgen pseudo`, `pptrain run` and `pptrain export`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
-from ppcore.shards import INDEX, ShardSet
-from ppcore.storage import read_json
-from ppflow.runner.graph import Job
+from ppcore.errors import UserError
+from ppcore.storage import Store
+from ppcore.trust import Trust
+from ppflow.jobs import RESULT, Job, StageResult, cached_result
 from ppgen.cli import generate, read_options
-from pptrain.config import load_config
-from pptrain.engine import train
+from pptrain.config import CONFIG_FILE, TrainConfig, load_config
+from pptrain.engine import read_result, train
+from pptrain.evaluation import export_model
 
-RESULT = "result.json"
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """What a job reports: `samples` of a generation; `steps` of a training and, with test images, `accuracy` (a share)."""
-
-    samples: int | None = None
-    steps: int | None = None
-    accuracy: float | None = None
-
-    def __str__(self) -> str:
-        if self.accuracy is not None:
-            return f"accuracy {100 * self.accuracy:.1f} %"
-        return f"{self.steps} steps" if self.samples is None else f"{self.samples} images"
+CHOSEN = "chosen.json"
 
 
-@dataclass(frozen=True)
-class _TrainingResult:
-    """What is read of pptrain's result.json; pre-training has no accuracy."""
-
-    steps: int
-    accuracy: float | None
-
-
-def cached_result(job: Job) -> StageResult | None:
-    """What the job reported when it was done before; None when it was not."""
-    if job.kind != "train":
-        return _count_samples(job) if (job.folder / INDEX).is_file() else None
-    path = job.folder / RESULT
-    if not path.is_file():
-        return None
-    found = read_json(path, _TrainingResult)
-    return StageResult(steps=found.steps, accuracy=found.accuracy)
+def check_job(job: Job) -> None:
+    """Refuse settings that no run of the stage could have; opens nothing. Raises UserError."""
+    try:
+        if job.kind == "train":
+            load_config(overrides=_train_settings(job))
+        elif job.kind in ("synth", "pseudo"):
+            read_options(job.kind, _generation_options(job))
+    except UserError as error:
+        raise UserError(f"{job.label}: {error}") from error
 
 
 def run_stage(job: Job) -> StageResult:
@@ -55,13 +38,56 @@ def run_stage(job: Job) -> StageResult:
         RuntimeError: shards failed.
     """
     if job.kind == "train":
-        done = train(load_config(overrides={**job.settings, "out": str(job.folder)}))
-        return StageResult(steps=done.steps, accuracy=done.accuracy)
-    status = generate(read_options(job.kind, {"workers": 1, **job.settings, "out": str(job.folder)}))
-    if status:
-        raise RuntimeError(f"{job.label} failed with status {status}; see {job.folder}.log")
-    return _count_samples(job)
+        _train(load_config(overrides=_train_settings(job)))
+    elif job.kind == "refit":
+        _refit(job)
+    elif job.kind == "export":
+        _export(job)
+    else:
+        status = generate(read_options(job.kind, _generation_options(job)))
+        if status:
+            raise RuntimeError(f"{job.label} failed with status {status}; see {job.folder}.log")
+    done = cached_result(job)
+    assert done is not None, job.folder
+    return done
 
 
-def _count_samples(job: Job) -> StageResult:
-    return StageResult(samples=ShardSet.open(str(job.folder)).samples)
+def _train_settings(job: Job) -> dict[str, Any]:
+    return {**job.settings, "out": str(job.folder)}
+
+
+def _generation_options(job: Job) -> dict[str, Any]:
+    options = {"workers": 1, **job.settings, "out": str(job.folder)}
+    if "classes" in options:
+        options["classes"] = str(options["classes"])  # YAML reads 1000 as a number
+    return options
+
+
+def _train(config: TrainConfig) -> None:
+    train(config, trust=Trust(typed=(config.model.arch,)))
+
+
+def _refit(job: Job) -> None:
+    """Train the candidate of the highest validation accuracy again, on all labels; the first of equals, or of all without validation."""
+    settings = dict(job.settings)
+    candidates = {Path(folder): read_result(Path(folder)) for folder in settings.pop("candidates")}
+    best = max(candidates, key=lambda folder: candidates[folder].val_accuracy or 0.0)
+    found = {folder.name: result.val_accuracy for folder, result in candidates.items()}
+    overrides = {"data.val_fraction": 0.0, **settings, "out": str(job.folder)}
+    _train(load_config(str(best / CONFIG_FILE), overrides))
+    told = {"chosen": best.name, "val_accuracy": found}
+    Store(job.folder).write_atomic(CHOSEN, (json.dumps(told, indent=1) + "\n").encode())
+
+
+def _export(job: Job) -> None:
+    settings = dict(job.settings)
+    model, file = str(settings.pop("model")), job.folder / "model.onnx"
+    job.folder.mkdir(parents=True, exist_ok=True)
+    done = export_model(model, str(file), trust=Trust(code=True), **settings)
+    test = done.judged.get("onnx")
+    result = StageResult(
+        accuracy=None if test is None else test.accuracy,
+        images=None if test is None else test.images,
+        file=str(file),
+    )
+    Store(job.folder).write_atomic(RESULT, (json.dumps(asdict(result), indent=1) + "\n").encode())

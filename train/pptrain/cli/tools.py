@@ -50,7 +50,7 @@ def predict(
 
 def export(
     model: Model,
-    out: Annotated[str, typer.Option(help="File to write.")],
+    out: Annotated[str | None, typer.Option(help="File to write [default: beside MODEL].")] = None,
     to: Annotated[str, typer.Option(help="onnx or torch-export.")] = "onnx",
     int8: Annotated[bool, typer.Option(help="Also write a statically quantised int8 ONNX file.")] = False,
     target: Annotated[

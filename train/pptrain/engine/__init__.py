@@ -1,8 +1,8 @@
 """One training run from configuration to result."""
 
 from pptrain.engine.ray_train import train_on_ray
-from pptrain.engine.result import Result
+from pptrain.engine.result import Result, read_result
 from pptrain.engine.run import train
 from pptrain.engine.stages import run_stages
 
-__all__ = ["Result", "run_stages", "train", "train_on_ray"]
+__all__ = ["Result", "read_result", "run_stages", "train", "train_on_ray"]

@@ -20,7 +20,7 @@ from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.result import MODEL_FOLDER, Result, find_result, make_result, write_result
 from pptrain.engine.state import TrainState, checkpoint_path, drop_checkpoint, load_checkpoint, make_state
 from pptrain.engine.task import Task, open_task
-from pptrain.evaluation import MetricsWriter, check_trackers, evaluate
+from pptrain.evaluation import MetricsWriter, check_trackers, evaluate, write_judged
 from pptrain.models import SMALL_SIDE
 
 
@@ -141,7 +141,9 @@ def _finish(task: Task, state: TrainState, group: ProcessGroup, run: Path) -> Re
     save_classifier(run / MODEL_FOLDER, classifier.net, task.spec)
     remember_code(task.spec.arch)  # so that the model opens here without being asked for its code again
     if task.test is not None:
-        report = evaluate(classifier, task.test())
+        test = task.test()
+        report = evaluate(classifier, test)
+        write_judged(run, test, report)
         details |= {"accuracy": report.accuracy, "test": report.as_dict()}
     result = make_result(run, details)
     write_result(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -68,6 +69,7 @@ def run_stages(
             _report(train_on_ray(stage, ray_workers, address=address, trust=trust))
         else:
             _report(train(stage, trust=trust))
+    _say_next(stages[-1])
 
 
 def _wanted(overrides: dict[str, Any]) -> Wanted:
@@ -100,3 +102,11 @@ def _report(result: Result) -> None:
     if not result.fresh:
         print(f"{result.out} is finished already, with these settings")
     print(f"{accuracy}{result.steps} steps in {result.seconds:.0f} s -> {result.out}")
+
+
+def _say_next(config: TrainConfig) -> None:
+    """What can be done with a finished run."""
+    if config.data.target:
+        print(f"next: pptrain export {config.out} --target {config.data.target}", file=sys.stderr)
+    else:
+        print(f"next: pptrain run --target TARGET --init {config.out}", file=sys.stderr)

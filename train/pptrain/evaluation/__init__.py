@@ -1,11 +1,13 @@
 """Judging a classifier, predicting with it, exporting it, and the metrics of a run."""
 
-from pptrain.evaluation.commands import evaluate_model, export_model, predict_images
+from pptrain.evaluation.commands import Exported, evaluate_model, export_model, predict_images
 from pptrain.evaluation.inference import HeldImages, evaluate
+from pptrain.evaluation.judged import write_judged
 from pptrain.evaluation.loss_averages import LossAverages
 from pptrain.evaluation.metrics import MetricsWriter, check_trackers
 
 __all__ = [
+    "Exported",
     "HeldImages",
     "LossAverages",
     "MetricsWriter",
@@ -14,4 +16,5 @@ __all__ = [
     "evaluate_model",
     "export_model",
     "predict_images",
+    "write_judged",
 ]

@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,11 +17,11 @@ from ppcore.storage import Store
 from ppcore.targets import Target, load_target
 from ppcore.trust import Trust
 from pptrain.evaluation.description import write_description
-from pptrain.evaluation.exporting import export_classifier, onnx_logits, prepared_images
+from pptrain.evaluation.exporting import SUFFIXES, export_classifier, onnx_logits, prepared_images
 from pptrain.evaluation.inference import evaluate
 from pptrain.evaluation.int8 import calibration_images, quantize_int8
 from pptrain.evaluation.predictions import find_images, write_predictions
-from pptrain.evaluation.report import describe, summarize
+from pptrain.evaluation.report import Report, describe, summarize
 from pptrain.evaluation.splits import choose_split
 from pptrain.models import choose_device
 
@@ -61,10 +62,35 @@ def predict_images(
     print(f"{len(files)} images -> {out}")
 
 
-def export_model(model: str, out: str, *, to: str, int8: bool, target: str | None, trust: Trust) -> None:
+@dataclass(frozen=True)
+class Exported:
+    """What an export came to.
+
+    Attributes:
+        file: written; `smaller` is its int8 form where there is one.
+        worst: largest difference of a logit from the original's.
+        judged: `original`, `onnx`, `int8` -> figures on the target's test images; empty without a target.
+    """
+
+    file: Path
+    worst: float
+    judged: dict[str, Report]
+    smaller: Path | None = None
+
+
+def export_model(
+    model: str,
+    out: str | None = None,
+    *,
+    to: str = "onnx",
+    int8: bool = False,
+    target: str | None = None,
+    trust: Trust,
+) -> Exported:
     """Write a model as one file for other runtimes, and what a user must know of it beside it.
 
     Args:
+        out: None is a file beside the run, with its name.
         to: `onnx` or `torch-export`.
         int8: also write a quantised ONNX file, its ranges calibrated with the target's training images.
         target: its test images judge all the files.
@@ -74,27 +100,35 @@ def export_model(model: str, out: str, *, to: str, int8: bool, target: str | Non
     """
     if int8 and (to != "onnx" or target is None):
         raise UserError("--int8 needs --to onnx and --target (its training images calibrate the ranges)")
-    classifier, file = load_classifier(model, trust=trust), Path(out)
+    classifier = load_classifier(model, trust=trust)
+    file = Path(model.rstrip("/") + SUFFIXES.get(to, "")) if out is None else Path(out)
     worst = export_classifier(classifier, to, file)
     write_description(classifier, file)
     print(f"{file}: {file.stat().st_size / 1e6:.2f} MB, largest difference of a logit {worst:.2g}")
-    if target is not None:
-        _judge_files(classifier, file, load_target(target), to=to, int8=int8)
+    if target is None:
+        return Exported(file, worst, {})
+    return _judge_files(classifier, Exported(file, worst, {}), load_target(target), to=to, int8=int8)
 
 
-def _judge_files(classifier: Classifier, file: Path, target: Target, *, to: str, int8: bool) -> None:
+def _judge_files(
+    classifier: Classifier, written: Exported, target: Target, *, to: str, int8: bool
+) -> Exported:
     """Accuracy of the original, the exported and the int8 model, one line each."""
-    test = choose_split(target, "test", classifier.spec)
-    print(f"original: test accuracy {evaluate(classifier, test).accuracy:.2%}")
-    if to != "onnx":
-        return
-    images, labels = prepared_images(classifier, test), torch.from_numpy(test.labels)
-    print(f"onnx: test accuracy {summarize(onnx_logits(file, images), labels).accuracy:.2%}")
+    test, smaller, file = choose_split(target, "test", classifier.spec), None, written.file
+    judged = {"original": evaluate(classifier, test)}
+    print(f"original: test accuracy {judged['original'].accuracy:.2%}")
+    if to == "onnx":
+        images, labels = prepared_images(classifier, test), torch.from_numpy(test.labels)
+        judged["onnx"] = summarize(onnx_logits(file, images), labels)
+        print(f"onnx: test accuracy {judged['onnx'].accuracy:.2%}")
     if int8:
-        small = file.with_suffix(".int8.onnx")
-        quantize_int8(file, small, calibration_images(classifier, target.train))
-        accuracy = summarize(onnx_logits(small, images), labels).accuracy
-        print(f"{small}: {small.stat().st_size / 1e6:.2f} MB, test accuracy {accuracy:.2%}")
+        smaller = file.with_suffix(".int8.onnx")
+        quantize_int8(file, smaller, calibration_images(classifier, target.train))
+        judged["int8"] = summarize(onnx_logits(smaller, images), labels)
+        print(
+            f"{smaller}: {smaller.stat().st_size / 1e6:.2f} MB, test accuracy {judged['int8'].accuracy:.2%}"
+        )
+    return replace(written, judged=judged, smaller=smaller)
 
 
 def _write(file: Path, text: str) -> None:

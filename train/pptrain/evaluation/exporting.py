@@ -18,7 +18,8 @@ from ppcore.storage import Store
 from ppcore.targets import ImageSet
 from pptrain.evaluation.inference import load_images
 
-FORMATS = ("onnx", "torch-export")
+SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
+"""Formats, and how their files end."""
 INPUT, OUTPUT = "images", "logits"
 _TOLERANCE = 2e-3  # largest difference of a logit, relative to the largest logit
 _CHECK_BATCH = 5
@@ -53,8 +54,8 @@ def export_classifier(classifier: Classifier, to: str, out: Path) -> float:
     Raises:
         UserError: unknown format, or a result that does not agree with the original.
     """
-    if to not in FORMATS:
-        raise UserError(f"unknown export format {to!r}; expected {' or '.join(FORMATS)}")
+    if to not in SUFFIXES:
+        raise UserError(f"unknown export format {to!r}; expected {' or '.join(SUFFIXES)}")
     module = Deployed(classifier.cpu().eval()).eval()
     example = _random_images(classifier, 2)
     data = _to_onnx(module, example, classifier) if to == "onnx" else _to_program(module, example)

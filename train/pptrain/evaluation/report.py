@@ -27,6 +27,7 @@ class Report:
         confusion: int64 (K, K), rows true, columns predicted.
         ece: expected calibration error, 15 equal bins (Guo et al. 2017).
         loss: mean cross-entropy, nats.
+        guesses: int64 (N,), the class of every image; confidences: float32 (N,), its probability. Not in `as_dict`.
     """
 
     images: int
@@ -38,6 +39,8 @@ class Report:
     confusion: np.ndarray
     ece: float
     loss: float
+    guesses: np.ndarray
+    confidences: np.ndarray
 
     def as_dict(self) -> dict[str, Any]:
         """JSON types."""
@@ -74,6 +77,8 @@ def summarize(logits: Tensor, labels: Tensor) -> Report:
         confusion=confusion.numpy(),
         ece=calibration_error(logits, correct),
         loss=F.cross_entropy(logits, labels).item(),
+        guesses=guess.numpy(),
+        confidences=logits.softmax(1).max(1).values.numpy(),
     )
 
 
