@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TextIO
 
 import yaml
@@ -45,6 +45,19 @@ def run_app(app: Callable[..., Any]) -> None:
 def printable(text: str) -> str:
     """A line fit for a terminal: names in it may come from strangers, and control characters would steer the terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def print_warnings(lines: Iterable[str]) -> None:
+    """Sentences that a user should see and that stop nothing, on standard error."""
+    for line in lines:
+        print(f"warning: {printable(line)}", file=sys.stderr, flush=True)
+
+
+def print_table(lines: Sequence[Sequence[str]]) -> None:
+    """Rows of equally many cells, in columns as wide as their widest cell."""
+    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def parse_settings(pairs: list[str], example: str) -> dict[str, Any]:

@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
+from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm")
 SHARD_EXTENSIONS = ("jpg", "png", "webp")
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 MAX_SIDE = 16384
+_MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 27  # Pillow's own bound, 89 million, for JPEG too
+_GREY = ("1", "L", "LA", "La")
+_DEEP = ("I;16", "I;16L", "I;16B", "I;16N")
+_ORIENTATION = 0x0112  # Exif tag
+_EXIF, _EXIF_WITHIN = b"Exif\0\0", 1 << 16  # its segment comes first, or second
+
+# What Pillow's readers raise for damaged files, beside the errors it means to raise.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+)
 
 
 def decode(data: bytes, *, channels: int | None = None, max_side: int = MAX_SIDE) -> np.ndarray:
-    """Decode one image to uint8 (H, W, C).
+    """Decode one image to uint8 (H, W, C) as a viewer shows it: turned as its Exif tag says, on white where it is transparent.
+
+    Of an animation the first frame; of 16 bits a channel the upper 8; CMYK and palettes as RGB. The content tells the format, not the name.
 
     Args:
         data: the encoded file.
@@ -24,33 +47,94 @@ def decode(data: bytes, *, channels: int | None = None, max_side: int = MAX_SIDE
         max_side: larger images are refused before decoding, so that a decompression bomb costs nothing.
 
     Raises:
-        ValueError: not an image, damaged, or larger than `max_side`.
+        ValueError: not an image, damaged, without a known white (32 bits), or larger than `max_side` or 89 million pixels.
     """
+    if not data:
+        raise ValueError("the file is empty")
     if data[:3] == b"\xff\xd8\xff":
         image = _decode_jpeg(data, channels, max_side)
         if image is not None:
-            return image
+            return _turn_jpeg(image, data)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore")
         try:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image_file:
-                if max(image_file.size) > max_side:
-                    raise ValueError(f"the image is {image_file.size}, larger than {max_side} pixels a side")
-                mode = {1: "L", 3: "RGB", None: "L" if image_file.mode in ("1", "L", "I;16") else "RGB"}[
-                    channels
-                ]
-                array = np.asarray(image_file.convert(mode))
-        except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+                _check_size(*image_file.size, max_side)
+                array = _turn(_pixels(image_file, channels), image_file)
+        except UnidentifiedImageError as error:
+            raise ValueError(f"no image of a known format; it begins with {data[:8]!r}") from error
+        except (*_DAMAGED, Image.DecompressionBombError) as error:
             raise ValueError(f"not a readable image ({error})") from error
     return array[:, :, None] if array.ndim == 2 else array
 
 
+def _check_size(width: int, height: int, max_side: int) -> None:
+    if max(width, height) > max_side or width * height > _MAX_PIXELS:
+        raise ValueError(
+            f"the image is {width}x{height}, larger than {max_side} pixels a side or {_MAX_PIXELS} pixels in all"
+        )
+
+
+def _pixels(picture: Image.Image, channels: int | None) -> np.ndarray:
+    """uint8 (H, W) or (H, W, 3) of an opened image. Raises ValueError where nothing says which value is white."""
+    if picture.mode in _DEEP or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
+        picture.load()
+        deep = np.asarray(picture).astype(np.uint32)  # Pillow's own conversion cuts off at 255
+        picture, grey = Image.fromarray((deep >> 8).clip(0, 255).astype(np.uint8)), True
+    elif picture.mode in ("I", "F"):
+        raise ValueError(
+            "it has 32 bits a pixel and nothing says which value is white; store it with 8 or 16"
+        )
+    else:
+        grey = picture.mode in _GREY
+    if picture.has_transparency_data:
+        clear = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+    wanted = channels or (1 if grey else 3)
+    return np.asarray(picture.convert("L" if wanted == 1 else "RGB"))
+
+
 def _decode_jpeg(data: bytes, channels: int | None, max_side: int) -> np.ndarray | None:
-    """The fast path; None for the JPEG variants simplejpeg leaves to Pillow (CMYK)."""
+    """The fast path; None for the JPEG variants simplejpeg leaves to Pillow (CMYK, stray bytes between segments)."""
     height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
-    if max(height, width) > max_side:
-        raise ValueError(f"the image is {width}x{height}, larger than {max_side} pixels a side")
+    _check_size(width, height, max_side)
     if colorspace not in ("Gray", "YCbCr", "RGB"):
         return None
     wanted = channels or (1 if colorspace == "Gray" else 3)
-    return simplejpeg.decode_jpeg(data, colorspace="GRAY" if wanted == 1 else "RGB")
+    try:
+        return simplejpeg.decode_jpeg(data, colorspace="GRAY" if wanted == 1 else "RGB")
+    except ValueError as error:
+        if "extraneous bytes" in str(error):  # harmless, and common in photographs from the web
+            return None
+        raise
+
+
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
+    8: np.rot90,
+}
+"""Exif orientation -> what makes an (H, W, C) image upright."""
+
+
+def _turn(image: np.ndarray, picture: Image.Image) -> np.ndarray:
+    """Pixels as the Exif tag of the file they were read from turns them. A damaged tag turns nothing."""
+    try:
+        turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
+    except (*_DAMAGED, ValueError):
+        return image
+    return image if turn is None else np.ascontiguousarray(turn(image))
+
+
+def _turn_jpeg(image: np.ndarray, data: bytes) -> np.ndarray:
+    if data.find(_EXIF, 0, _EXIF_WITHIN) < 0:
+        return image
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+            return _turn(image, picture)
+    except (*_DAMAGED, ValueError):
+        return image

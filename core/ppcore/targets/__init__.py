@@ -1,17 +1,28 @@
 """The target, a small labelled task: read from wherever its images are."""
 
+from ppcore.targets.duplicates import find_problems
 from ppcore.targets.files import read_files
+from ppcore.targets.inspection import Inspection, inspect_target
 from ppcore.targets.load import load_target, may_be_named, target_name
+from ppcore.targets.named import NAMED, NamedTarget, TargetState, list_targets
 from ppcore.targets.pixels import fit, stack
 from ppcore.targets.splits import few_shot
-from ppcore.targets.target import FileReader, ImageSet, Target
+from ppcore.targets.target import FileReader, ImageSet, Layout, Target
 
 __all__ = [
+    "NAMED",
     "FileReader",
     "ImageSet",
+    "Inspection",
+    "Layout",
+    "NamedTarget",
     "Target",
+    "TargetState",
     "few_shot",
+    "find_problems",
     "fit",
+    "inspect_target",
+    "list_targets",
     "load_target",
     "may_be_named",
     "read_files",

@@ -7,36 +7,62 @@ from glob import glob
 from pathlib import Path
 
 from ppcore.errors import UserError
-from ppcore.targets.folders import read_folder
+from ppcore.targets.folders import has_classes, read_folder
+from ppcore.targets.layouts import read_layout
 from ppcore.targets.parquet import read_parquet
-from ppcore.targets.splits import is_test_file
+from ppcore.targets.splits import sort_files
+from ppcore.targets.tables import TABLES, find_tables, read_tables
 from ppcore.targets.target import FileReader, Splits
 from ppcore.targets.tars import read_tars
 
 READERS: dict[str, FileReader] = {".parquet": read_parquet, ".tar": read_tars}
-"""By suffix; any other file is read as parquet. What is no such file is an image folder."""
+"""By suffix; any other file is read as parquet, or as CSV. What is no such file is an image folder."""
 
 _HUB = "hf://datasets/"
 
 
-def read_files(spec: str) -> Splits:
-    """Folder, file, hub data set or `train=GLOB,test=GLOB` (see :func:`ppcore.targets.load_target`)."""
+def read_files(spec: str, patterns: Sequence[str] = ("*.parquet",)) -> Splits:
+    """Folder, file, hub data set or `train=GLOB,test=GLOB` (see :func:`ppcore.targets.load.load_target`).
+
+    Args:
+        patterns: files of a hub data set to download.
+    """
     if spec.startswith("train="):
         return _read_patterns(spec)
-    path = Path(_download(spec) if spec.startswith(_HUB) else spec)
+    path = Path(_download(spec, patterns) if spec.startswith(_HUB) else spec)
     if path.is_file():
         return _read_splits([str(path)], [], spec)
     if not path.is_dir():
         raise UserError(
-            f"unknown target {spec!r}: it is neither a known name (digits, cars) nor an existing folder or file; "
+            f"unknown target {spec!r}: it is neither a known name (ppgen targets lists them) nor an existing folder or file; "
             f"give an image folder, a parquet file or a folder of them"
         )
+    return _read_directory(path)
+
+
+def _read_directory(root: Path) -> Splits:
+    """A layout of a well-known data set, else parquet files or tars, else class folders, else CSV files."""
+    known = read_layout(root)
+    if known is not None:
+        return known
     for suffix in READERS:
-        files = sorted(str(f) for f in path.rglob(f"*{suffix}"))
+        files = sorted(str(f) for f in root.rglob(f"*{suffix}"))
         if files:
-            test = [f for f in files if is_test_file(f)]
-            return _read_splits([f for f in files if f not in test], test, spec)
-    return read_folder(path)
+            return _read_sorted(files, str(root))
+    tables = find_tables(root)
+    if tables and not has_classes(root):
+        return _read_sorted(tables, str(root))
+    return read_folder(root)
+
+
+def _read_sorted(files: list[str], spec: str) -> Splits:
+    train, test, others = sort_files(files)
+    found = _read_splits(train, test, spec)
+    if not others:
+        return found
+    names = ", ".join(sorted(Path(file).name for file in others)[:3])
+    note = f"{len(others)} files of other splits are used neither for training nor for test ({names})"
+    return found._replace(notes=(*found.notes, note))
 
 
 def _read_patterns(spec: str) -> Splits:
@@ -53,7 +79,10 @@ def _read_patterns(spec: str) -> Splits:
 def _read_splits(train_files: Sequence[str], test_files: Sequence[str], spec: str) -> Splits:
     if not train_files:
         raise UserError(f"target {spec!r} has test files but no training files; name one of them train*")
-    read = READERS.get(Path(train_files[0]).suffix, read_parquet)
+    suffix = Path(train_files[0]).suffix.lower()
+    if suffix in TABLES:
+        return read_tables(train_files, test_files)
+    read = READERS.get(suffix, read_parquet)
     train, classes = read(train_files)
     test = read(test_files)[0] if test_files else None
     top = max(int(images.labels.max(initial=-1)) for images in (train, test) if images is not None)
@@ -66,14 +95,14 @@ def _read_splits(train_files: Sequence[str], test_files: Sequence[str], spec: st
     return Splits(train, test, classes)
 
 
-def _download(spec: str) -> str:
+def _download(spec: str, patterns: Sequence[str]) -> str:
     """`hf://datasets/ORG/NAME@REVISION` -> local folder of its parquet files."""
     from huggingface_hub import snapshot_download  # heavy: only for targets of the hub
 
     name, _, revision = spec.removeprefix(_HUB).partition("@")
     try:
         return snapshot_download(
-            name, repo_type="dataset", revision=revision or None, allow_patterns=["*.parquet"]
+            name, repo_type="dataset", revision=revision or None, allow_patterns=list(patterns)
         )
     except Exception as error:  # the hub library raises a dozen types, all of them "could not be had"
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,42 +1,98 @@
-"""Image folders: `<class>/<image>`, or `train/<class>/<image>` and `test/<class>/<image>`."""
+"""Image folders: `<class>/<image>`, or `train/<class>/<image>` beside `test/`, `val/` or the like."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ppcore.errors import UserError
 from ppcore.images import IMAGE_EXTENSIONS
-from ppcore.targets.pixels import decode_image
+from ppcore.targets.pixels import encoded_set
 from ppcore.targets.splits import TEST_NAMES, TRAIN_NAMES
 from ppcore.targets.target import ImageSet, Splits
+
+_SHADOW = "._"  # macOS leaves such a file beside each on foreign disks; it is no image whatever its suffix
 
 
 def read_folder(root: Path) -> Splits:
     """Every image below `root`; a class is a folder. Raises UserError when there are none."""
-    train_root, test_root = _first_folder(root, TRAIN_NAMES), _first_folder(root, TEST_NAMES)
+    root = _unwrap(root)
+    train_root, test_root = _split_folder(root, TRAIN_NAMES), _split_folder(root, TEST_NAMES)
     classes = _class_folders(train_root or root)
-    train = _images(root, train_root or root, classes)
+    skipped: Counter[str] = Counter()
+    train = _images(root, train_root or root, classes, skipped)
     if train_root is None or test_root is None:
-        return Splits(train, None, tuple(classes))
+        return Splits(train, None, tuple(classes), _notes(skipped))
     unknown = sorted(set(_class_folders(test_root)) - set(classes))
     if unknown:
         raise UserError(
             f"{test_root} has classes {unknown} that {train_root} lacks; the class folders of both must agree"
         )
-    return Splits(train, _images(root, test_root, classes), tuple(classes))
+    test = _images(root, test_root, classes, skipped)
+    unused = [
+        folder for folder in _split_folders(root, TEST_NAMES) if folder != test_root and _has_classes(folder)
+    ]
+    return Splits(train, test, tuple(classes), _notes(skipped, unused))
 
 
-def _first_folder(root: Path, names: tuple[str, ...]) -> Path | None:
-    return next((root / name for name in names if (root / name).is_dir()), None)
+def read_flat_classes(root: Path, leave_out: Sequence[str] = ()) -> Splits:
+    """`<class>/<image>` without a split, images directly in their class's folder alone."""
+    classes = [name for name in _class_folders(root) if name not in leave_out]
+    skipped: Counter[str] = Counter()
+    return Splits(_images(root, root, classes, skipped, "*"), None, tuple(classes), _notes(skipped))
+
+
+def has_classes(root: Path) -> bool:
+    """Whether at least two folders in `root` hold images, or its training folder has class folders."""
+    root = _unwrap(root)
+    return _split_folder(root, TRAIN_NAMES) is not None or len(_found_classes(root)) > 1
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name says that it is an image."""
+    return (
+        path.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS
+        and not path.name.startswith(_SHADOW)
+        and path.is_file()
+    )
+
+
+def _unwrap(root: Path) -> Path:
+    """The folder that holds the splits: an archive often wraps it in one folder more."""
+    inner = [entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__"))]
+    if len(inner) == 1 and _split_folder(inner[0], TRAIN_NAMES) is not None:
+        return inner[0]
+    return root
+
+
+def _split_folders(root: Path, names: Sequence[str]) -> list[Path]:
+    """Folders called so, in the order of `names`, whatever their letters' case."""
+    found = {entry.name.lower(): entry for entry in sorted(root.iterdir(), reverse=True) if entry.is_dir()}
+    return [found[name] for name in names if name in found]
+
+
+def _split_folder(root: Path, names: Sequence[str]) -> Path | None:
+    """The first of them with class folders in it; a class may be called `train`, too."""
+    return next((folder for folder in _split_folders(root, names) if _has_classes(folder)), None)
+
+
+def _has_classes(root: Path) -> bool:
+    return any(any(is_image(f) for f in folder.rglob("*")) for folder in _folders(root))
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _found_classes(root: Path) -> list[str]:
+    return [folder.name for folder in _folders(root) if any(is_image(f) for f in folder.rglob("*"))]
 
 
 def _class_folders(root: Path) -> list[str]:
-    found = sorted(
-        entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )
-    classes = [name for name in found if any(_is_image(f) for f in (root / name).rglob("*"))]
+    classes = _found_classes(root)
     if not classes:
         raise UserError(
             f"target {root} is empty: it has no class folders with images; expected {root}/<class>/<image>.png"
@@ -44,20 +100,29 @@ def _class_folders(root: Path) -> list[str]:
     return classes
 
 
-def _images(base: Path, root: Path, classes: list[str]) -> ImageSet:
-    """The images of `root`, named relative to `base`."""
+def _images(
+    base: Path, root: Path, classes: list[str], skipped: Counter[str], pattern: str = "**/*"
+) -> ImageSet:
+    """The images of `root`, named relative to `base`; other files are counted in `skipped` by their suffix."""
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        members = sorted(f for f in (root / name).rglob("*") if _is_image(f))
+        found = sorted((root / name).glob(pattern))
+        members = [file for file in found if is_image(file)]
+        skipped.update(f.suffix.lower() or f.name for f in found if not is_image(f) and f.is_file())
         files.extend(members)
         labels.extend([label] * len(members))
-    return ImageSet(
-        [str(file.relative_to(base)) for file in files],
-        np.array(labels, dtype=np.int64),
-        lambda p: decode_image(files[p].read_bytes(), str(files[p])),
+    return encoded_set(
+        [str(file.relative_to(base)) for file in files], np.array(labels, dtype=np.int64), files
     )
 
 
-def _is_image(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS
+def _notes(skipped: Counter[str], unused: Sequence[Path] = ()) -> tuple[str, ...]:
+    notes = []
+    if skipped:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common(5))
+        notes.append(f"{skipped.total()} files that are no images by their names were skipped ({kinds})")
+    for folder in unused:
+        count = sum(is_image(f) for f in folder.rglob("*"))
+        notes.append(f"the {count} images of {folder.name} are used neither for training nor for test")
+    return tuple(notes)

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from ppcore.errors import UserError
 from ppcore.seeds import derive
-from ppcore.targets.digits import read_digits
 from ppcore.targets.files import read_files
+from ppcore.targets.named import NAMED, read_named
 from ppcore.targets.splits import hold_out
-from ppcore.targets.target import Splits, Target
-
-CARS_DATASET = "hf://datasets/tanganke/stanford_cars@269de5dca6d88c0f1426f8ad0dc070c0b030bb3d"
-"""Stanford Cars (Krause et al. 2013), 196 classes, as parquet; torchvision's own download link is dead."""
-
-
-def read_cars() -> Splits:
-    """A local copy in `$PPTRANSFER_DATA/cars` or `data/cars`, else the hub's."""
-    for root in (os.environ.get("PPTRANSFER_DATA"), "data"):
-        if root and Path(root, "cars").is_dir():
-            return read_files(str(Path(root, "cars")))
-    return read_files(CARS_DATASET)
-
+from ppcore.targets.target import Target
 
 _PINNED = re.compile(r"hf://datasets/[\w.-]+/[\w.-]+@[0-9a-f]{40}")
-NAMED: dict[str, Callable[[], Splits]] = {"digits": read_digits, "cars": read_cars}
-"""Targets known by name."""
+_NAMING = re.compile(r"(?!train=|test=)([A-Za-z0-9][\w.-]*)=(.+)")
 
 
 def may_be_named(spec: str) -> bool:
@@ -40,32 +25,41 @@ def load_target(spec: str) -> Target:
     """Open a target.
 
     Args:
-        spec: `digits` (scikit-learn's handwritten digits, UCI); `cars` (a local copy at $PPTRANSFER_DATA/cars or data/cars,
-            else the hub's parquet); an image folder (`class/*.png` or `train/class/*` and `test/class/*`); Hugging Face image
-            parquet (a folder of `train*.parquet` and `test*.parquet`, one file, or `hf://datasets/ORG/NAME@REVISION`);
-            WebDataset tars (a folder of `train*.tar` and `test*.tar`); or `train=GLOB,test=GLOB` naming files outright.
+        spec: a name that `ppgen targets` lists (a local copy at $PPTRANSFER_DATA/NAME or data/NAME, else downloaded where that is
+            possible); `NAME=DIR`, such a target in a directory, or data of your own under a name of your own; an image folder
+            (`class/*.png` or `train/class/*` and `test/class/*`); Hugging Face image parquet (a folder of `train*.parquet` and
+            `test*.parquet`, one file, or `hf://datasets/ORG/NAME@REVISION`); WebDataset tars (a folder of `train*.tar` and
+            `test*.tar`); CSV files and their images; or `train=GLOB,test=GLOB` naming files outright.
 
     A target without a test split gives up a fixed fifth of every class, chosen by a hash of the image's name.
 
     Raises:
-        UserError: no such target, empty, or with a class structure that cannot be read.
+        UserError: no such target, empty, or with a class structure that cannot be read; a known one that is not complete.
     """
-    if spec in NAMED:
-        train, test, classes = NAMED[spec]()
+    name, place = _parse(spec)
+    if name in NAMED and place != spec:
+        train, test, classes, notes = read_named(NAMED[name], place)
     else:
-        train, test, classes = read_files(spec)
-    name = target_name(spec)
+        train, test, classes, notes = read_files(place or spec)
     if not len(train):
         raise UserError(f"target {name!r} has no training images; point at a folder or file that holds some")
     if test is None:
         train, test = hold_out(train)
-    return Target(name, classes, train, test)
+    return Target(name, classes, train, test, notes)
 
 
 def target_name(spec: str) -> str:
-    """A name fit for a directory: the last part of the path, with a hash where that part alone says too little."""
+    """A name fit for a directory: as given, else the last part of the path, with a hash where that part alone says too little."""
+    return _parse(spec)[0]
+
+
+def _parse(spec: str) -> tuple[str, str | None]:
+    """(the target's name, where it is said to be)."""
     if spec in NAMED:
-        return spec
+        return spec, None
+    naming = _NAMING.fullmatch(spec)
+    if naming is not None and not Path(spec).exists():
+        return naming[1], naming[2]
     if "=" in spec:
-        return f"files-{derive(0, spec) % 16**8:08x}"
-    return Path(spec.split("@")[0].rstrip("/")).name.split(".")[0] or "target"
+        return f"files-{derive(0, spec) % 16**8:08x}", spec
+    return Path(spec.split("@")[0].rstrip("/")).name.split(".")[0] or "target", spec

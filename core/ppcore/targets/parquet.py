@@ -14,7 +14,7 @@ from pydantic import Field
 
 from ppcore.errors import UserError
 from ppcore.storage import decode, open_table
-from ppcore.targets.pixels import decode_image
+from ppcore.targets.pixels import encoded_set
 from ppcore.targets.target import ImageSet
 
 _IMAGE_COLUMNS = ("image", "img")
@@ -63,7 +63,7 @@ def read_parquet(files: Sequence[str]) -> tuple[ImageSet, tuple[str, ...]]:
         blobs.extend(value.as_py() or b"" for value in column)
         labels.append(table.column(label).to_numpy().astype(np.int64))
     merged = np.concatenate(labels) if labels else np.zeros(0, dtype=np.int64)
-    return ImageSet(ids, merged, lambda p: decode_image(blobs[p], ids[p])), classes
+    return encoded_set(ids, merged, blobs), classes
 
 
 def _columns(schema: pa.Schema, file: str) -> tuple[str, str, tuple[str, ...]]:

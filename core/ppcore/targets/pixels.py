@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from PIL import Image
 
 from ppcore.errors import UserError
 from ppcore.images import decode
-from ppcore.targets.target import ImageSet
+from ppcore.targets.target import Encoded, ImageSet
 
 _SMALL_SIDE = 2  # smaller than this is no picture
 
@@ -22,6 +24,32 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     if min(image.shape[:2]) < _SMALL_SIDE:
         raise UserError(f"target image {name} is only {image.shape[1]}x{image.shape[0]} pixels; remove it")
     return image
+
+
+def encoded_set(
+    ids: Sequence[str], labels: Sequence[int] | np.ndarray, sources: Sequence[Encoded]
+) -> ImageSet:
+    """Images that are files, or encoded in memory. A damaged one is named by its file, else by its id."""
+
+    def load(position: int) -> np.ndarray:
+        source = sources[position]
+        if isinstance(source, bytes):
+            return decode_image(source, ids[position])
+        try:
+            return decode_image(source.read_bytes(), str(source))
+        except OSError as error:
+            raise UserError(
+                f"target image {source} cannot be read ({error.strerror}); restore or remove it"
+            ) from error
+
+    return ImageSet(list(ids), np.asarray(labels, dtype=np.int64), load, lambda p: sources[p])
+
+
+def array_set(ids: Sequence[str], labels: np.ndarray, images: np.ndarray) -> ImageSet:
+    """Images that are decoded already: uint8 (N, H, W, C)."""
+    return ImageSet(
+        list(ids), labels.astype(np.int64), lambda p: images[p], lambda p: bytes(images[p].tobytes())
+    )
 
 
 def stack(images: ImageSet, resolution: int, channels: int) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,18 +42,40 @@ def few_shot(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndarray
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
-def hold_out(images: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """(train, test): a fixed fifth of every class for test, in the order of a hash of the names (so new images change little)."""
+def hold_out(images: ImageSet, keep: int | None = None) -> tuple[ImageSet, ImageSet]:
+    """(train, test), in the order of a hash of the names, so that new images change little.
+
+    Args:
+        keep: images of every class for training; None keeps all but a fixed fifth.
+    """
     ranks = np.array([hashlib.sha256(name.encode()).hexdigest() for name in images.ids])
     held: list[int] = []
     for label in np.unique(images.labels):
         members = np.flatnonzero(images.labels == label)
-        held.extend(members[np.argsort(ranks[members])][: len(members) // _TEST_SHARE].tolist())
+        count = len(members) // _TEST_SHARE if keep is None else max(0, len(members) - keep)
+        held.extend(members[np.argsort(ranks[members])][:count].tolist())
     test = np.sort(np.array(held, dtype=np.int64))
     train = np.setdiff1d(np.arange(len(images)), test)
     return images.select(train), images.select(test)
 
 
-def is_test_file(file: str) -> bool:
-    """Whether a file's name, or its folder's, says that it holds test images."""
-    return Path(file).name.startswith(TEST_NAMES) or Path(file).parent.name in TEST_NAMES
+def sort_files(files: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """(training files, test files, files of other splits), told by their names or their folders'.
+
+    Of several splits that could be the test, `test` comes before `val`. Files of no known split are training files only where none says
+    that it is one: data sets come with corrupted or extra copies of their test images.
+    """
+    kinds = {file: _kind(file) for file in files}
+    test = next((name for name in TEST_NAMES if name in kinds.values()), None)
+    named = any(kind == TRAIN_NAMES[0] for kind in kinds.values())
+    train = [f for f, kind in kinds.items() if kind == TRAIN_NAMES[0] or (not named and kind is None)]
+    held = [f for f, kind in kinds.items() if test is not None and kind == test]
+    return train, held, [f for f in files if f not in train and f not in held]
+
+
+def _kind(file: str) -> str | None:
+    """`train`, one of TEST_NAMES, or None: as the file's name begins, else as its folder is called."""
+    kinds = (TRAIN_NAMES[0], *sorted(TEST_NAMES, key=len, reverse=True))
+    name, folder = Path(file).name.lower(), Path(file).parent.name.lower()
+    by_name = next((kind for kind in kinds if name.startswith(kind)), None)
+    return by_name or next((kind for kind in kinds if folder == kind), None)

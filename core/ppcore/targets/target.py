@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
+
+Encoded = Path | bytes
+"""Where an image's bytes are: a file, or here."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +21,13 @@ class ImageSet:
         ids: unique, stable names.
         labels: int64 (N,), positions in the target's `classes`.
         load: position -> uint8 (H, W, C) with C 1 or 3; raises UserError for a damaged image.
+        encoded: position -> its bytes as they are stored; None where nobody can tell.
     """
 
     ids: list[str]
     labels: np.ndarray
     load: Callable[[int], np.ndarray]
+    encoded: Callable[[int], Encoded] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -33,31 +39,50 @@ class ImageSet:
     def select(self, positions: Sequence[int] | np.ndarray) -> ImageSet:
         """The images at `positions`, in that order."""
         chosen = np.asarray(positions, dtype=np.int64)
-        load = self.load
-        return ImageSet([self.ids[p] for p in chosen], self.labels[chosen], lambda p: load(int(chosen[p])))
+        load, encoded = self.load, self.encoded
+        return ImageSet(
+            [self.ids[p] for p in chosen],
+            self.labels[chosen],
+            lambda p: load(int(chosen[p])),
+            None if encoded is None else lambda p: encoded(int(chosen[p])),
+        )
 
 
 @dataclass(frozen=True)
 class Target:
-    """The small labelled task: its class names, its training and its test images (disjoint)."""
+    """The small labelled task: its class names, its training and its test images (disjoint).
+
+    Attributes:
+        notes: what was left out when it was read, one sentence each.
+    """
 
     name: str
     classes: tuple[str, ...]
     train: ImageSet
     test: ImageSet
+    notes: tuple[str, ...] = ()
 
 
 class Splits(NamedTuple):
-    """A target as it lies in its files: `test` is None where nobody held one out."""
+    """A target as it lies in its files: `test` is None where nobody held one out; `notes` as of :class:`Target`."""
 
     train: ImageSet
     test: ImageSet | None
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 class FileReader(Protocol):
-    """Reads one layout of files; :data:`ppcore.targets.files.READERS` lists them by suffix."""
+    """Reads one format of files; :data:`ppcore.targets.files.READERS` lists them by suffix."""
 
     def __call__(self, files: Sequence[str]) -> tuple[ImageSet, tuple[str, ...]]:
         """The images of one split and the class names, () where the files name none. Raises UserError."""
+        ...
+
+
+class Layout(Protocol):
+    """Reads one layout of a directory; :data:`ppcore.targets.layouts.LAYOUTS` lists them."""
+
+    def __call__(self, root: Path) -> Splits | None:
+        """The target in `root`, None where it is laid out otherwise. Raises UserError where a part of the layout is missing."""
         ...

@@ -6,11 +6,9 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ppcore.errors import UserError
 from ppcore.images import IMAGE_EXTENSIONS
-from ppcore.targets.pixels import decode_image
+from ppcore.targets.pixels import encoded_set
 from ppcore.targets.target import ImageSet
 
 
@@ -24,7 +22,7 @@ def read_tars(files: Sequence[str]) -> tuple[ImageSet, tuple[str, ...]]:
             ids.append(f"{Path(file).stem}/{key}")
             blobs.append(image)
             labels.append(label)
-    return ImageSet(ids, np.array(labels, dtype=np.int64), lambda p: decode_image(blobs[p], ids[p])), ()
+    return encoded_set(ids, labels, blobs), ()
 
 
 def _labelled_images(file: str) -> Iterator[tuple[str, bytes, int]]:

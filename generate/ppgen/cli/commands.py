@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ppcore.console import run_app
+from ppcore.console import print_table, run_app
 from ppcore.program import new_app
 from ppgen.cli.flatten import flatten
 from ppgen.cli.options import DEFAULT_SOURCE, AllowLicence, EstimateOptions, PseudoOptions, SynthOptions
@@ -91,9 +91,7 @@ def sources(allow_licence: AllowLicence = None) -> None:
         lines.append(
             (name, row.family, size, str(row.classes), row.licence, use, millions, work, row.description)
         )
-    widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print_table(lines)
 
 
 app.add_typer(tools)

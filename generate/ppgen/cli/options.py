@@ -138,7 +138,12 @@ class SynthOptions:
 class PseudoOptions:
     """The options of `ppgen pseudo`, in the order of its help."""
 
-    target: Annotated[str, typer.Option(help="digits, cars, an image folder, parquet files or tars.")]
+    target: Annotated[
+        str,
+        typer.Option(
+            help="A name (ppgen targets lists them), NAME=DIR, an image folder, parquet, tars or CSV."
+        ),
+    ]
     source: _Source = DEFAULT_SOURCE
     labels_per_class: Annotated[
         int | None, typer.Option(help="Use so many training images a class [default: all].")

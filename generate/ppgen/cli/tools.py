@@ -64,6 +64,21 @@ def verify(
 
 
 @tools.command()
+def targets(
+    specs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Targets to look through, as --target takes them [default: list those with a name]."
+        ),
+    ] = None,
+) -> None:
+    """List the targets known by name: size, licence, and whether they are here. With arguments, check every image of those targets."""
+    from ppgen.cli import target_list  # loads torch: --help must answer at once
+
+    _exit(target_list.inspect(specs) if specs else target_list.show())
+
+
+@tools.command()
 def status(
     directory: Directory,
     *,

@@ -100,7 +100,7 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
         raise UserError(
             f"--set channels={options.channels} or resolution={options.resolution} is no image; expected 1 or 3, and pixels"
         )
-    images, _, classes = read_files(source.location)
-    if not len(images):
+    found = read_files(source.location)
+    if not len(found.train):
         raise UserError(f"{source.spec} holds no images; give an image folder, parquet or tars with labels")
-    return ImageBank(images, classes, options)
+    return ImageBank(found.train, found.classes, options)

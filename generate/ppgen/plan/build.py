@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ppcore.targets import few_shot, load_target
+from ppcore.console import print_warnings
+from ppcore.targets import few_shot, find_problems, load_target
 from ppgen.generators import settle_description, settle_for_plan
 from ppgen.plan.conditions import Conditions, conditions_sha256, measure
 from ppgen.plan.encoding import choose_encoding
@@ -65,6 +66,7 @@ def build_pseudo_plan(
         UserError: unknown, empty or damaged target; no classifier for the source.
     """
     target = load_target(request.target)
+    print_warnings(find_problems(target))
     images = target.train.select(few_shot(target.train.labels, request.labels_per_class, request.label_seed))
     classifier = open_classifier(spec, generator.num_classes, generator.class_names)
     device = next(classifier.buffers()).device

@@ -22,7 +22,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 def evaluate(
     model: Model,
-    target: Annotated[str, typer.Option(help="digits, cars, a folder, parquet or tars.")],
+    target: Annotated[
+        str, typer.Option(help="A name (ppgen targets), NAME=DIR, a folder, parquet, tars, CSV.")
+    ],
     split: Annotated[str, typer.Option(help="test, train or all.")] = "test",
     out: Annotated[str | None, typer.Option(help="Also write every figure to this JSON file.")] = None,
     device: Device = "auto",

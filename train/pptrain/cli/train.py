@@ -46,7 +46,8 @@ def run(
         list[str] | None, typer.Option(help="Synth directory to pre-train on; repeatable.")
     ] = None,
     target: Annotated[
-        str | None, typer.Option(help="Labelled task: digits, cars, a folder, parquet, tars.")
+        str | None,
+        typer.Option(help="Labelled task: a name (ppgen targets), NAME=DIR, a folder, parquet, tars, CSV."),
     ] = None,
     labels_per_class: Annotated[
         int | None, typer.Option(help="Labelled images a class (default: all).")

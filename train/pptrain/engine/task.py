@@ -12,7 +12,7 @@ from torch import nn
 from ppcore.classifiers import Classifier, ClassifierSpec
 from ppcore.errors import UserError
 from ppcore.seeds import derive
-from ppcore.targets import ImageSet, Target, stack
+from ppcore.targets import ImageSet, Target, find_problems, stack
 from ppcore.trust import NOBODY, Trust
 from pptrain.config import TrainConfig
 from pptrain.data import (
@@ -89,7 +89,7 @@ def open_task(config: TrainConfig, group: ProcessGroup, trust: Trust = NOBODY) -
         config.optim.batch_size // config.optim.accumulate, group.rank, group.world_size, data.groups
     )
     train, val = split_labeled(config, target) if target is not None else (None, None)
-    notes = [*chosen, *_notes(config, inputs, val)]
+    notes = [*chosen, *_notes(config, inputs, val)] if group.is_main else []
     source, how = _source_side(config, inputs, method, net, train)
     return Task(
         config=config,
@@ -227,8 +227,8 @@ def _fingerprints(inputs: Inputs, train: ImageSet | None, val: ImageSet | None) 
 
 
 def _notes(config: TrainConfig, inputs: Inputs, val: ImageSet | None) -> list[str]:
-    notes = []
     target, pseudo = inputs.target, inputs.pseudo
+    notes = [f"warning: {problem}" for problem in find_problems(target)] if target is not None else []
     if pseudo is not None and target is not None:
         planned = pseudo.planned_target
         if planned.name not in (None, target.name):  # samples of source classes were made for no target

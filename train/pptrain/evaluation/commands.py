@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 
 from ppcore.classifiers import Classifier, load_classifier
+from ppcore.console import print_warnings
 from ppcore.errors import UserError
 from ppcore.storage import Store
-from ppcore.targets import Target, load_target
+from ppcore.targets import Target, find_problems, load_target
 from ppcore.trust import Trust
 from pptrain.evaluation.description import write_description
 from pptrain.evaluation.exporting import SUFFIXES, export_classifier, onnx_logits, prepared_images
@@ -35,7 +36,9 @@ def evaluate_model(
         UserError: no such model, target, split or device, or a model of other classes.
     """
     classifier = load_classifier(model, trust=trust)
-    images = choose_split(load_target(target), split, classifier.spec)
+    opened = load_target(target)
+    print_warnings(find_problems(opened))
+    images = choose_split(opened, split, classifier.spec)
     report = evaluate(classifier.to(choose_device(device)), images)
     print(describe(report, classifier.spec.class_names))
     if out is not None:

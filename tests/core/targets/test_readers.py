@@ -89,24 +89,6 @@ def test_parquet_folder_and_explicit_files(tmp_path):
         assert target.train.image(2)[0, 0, 0] == 10
 
 
-def test_cars_is_found_in_a_local_copy(tmp_path, monkeypatch):
-    make_folder(tmp_path / "cars", ("train", "test"))
-    monkeypatch.setenv("PPTRANSFER_DATA", str(tmp_path))
-    assert load_target("cars").name == "cars"
-
-
-def test_cars_without_copy_or_network_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PPTRANSFER_DATA", raising=False)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", _offline)
-    with pytest.raises(UserError, match="a local copy"):
-        load_target("cars")
-
-
-def _offline(*_args, **_kwargs):
-    raise ConnectionError("offline")
-
-
 def test_webdataset_tars(tmp_path):
     for split in ("train", "test"):
         with tarfile.open(tmp_path / f"{split}-0.tar", "w") as archive:

@@ -7,7 +7,8 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image
 
-from ppcore.targets.target import ImageSet, Splits
+from ppcore.targets.pixels import array_set
+from ppcore.targets.target import Splits
 
 _TEST_IMAGES = 900
 
@@ -20,7 +21,7 @@ def read_digits() -> Splits:
     images, labels = _digits()
     order = np.random.default_rng(0).permutation(len(labels))
     test, train = np.sort(order[:_TEST_IMAGES]), np.sort(order[_TEST_IMAGES:])
-    whole = ImageSet([f"digits-{i:04d}" for i in range(len(labels))], labels, lambda p: images[p])
+    whole = array_set([f"digits-{i:04d}" for i in range(len(labels))], labels, images)
     return Splits(whole.select(train), whole.select(test), tuple("0123456789"))
 
 

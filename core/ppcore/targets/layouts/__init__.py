@@ -1,0 +1,82 @@
+"""Directories as the makers of well-known data sets lay them out: lists, MATLAB files, arrays. Told by what is in them, not by a name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ppcore.targets.layouts.arrays import read_cifar, read_mnist
+from ppcore.targets.layouts.lists import TextLists, read_cub
+from ppcore.targets.layouts.matlab import read_cars, read_cars_devkit, read_dogs, read_flowers
+from ppcore.targets.layouts.trees import Tree
+from ppcore.targets.target import Layout, Splits
+
+__all__ = ["LAYOUTS", "read_layout"]
+
+LAYOUTS: dict[str, Layout] = {
+    "DTD": TextLists(
+        train=("labels/train1.txt", "labels/val1.txt"),
+        test=("labels/test1.txt",),
+        images="images",
+        line=r"(?P<image>(?P<label>[^/]+)/.+)",
+    ),
+    "FGVC-Aircraft": TextLists(
+        train=("data/images_variant_trainval.txt",),
+        test=("data/images_variant_test.txt",),
+        images="data/images",
+        line=r"(?P<image>\S+) (?P<label>.+)",
+        suffix=".jpg",
+        classes="data/variants.txt",
+    ),
+    "Food-101": TextLists(
+        train=("meta/train.txt",),
+        test=("meta/test.txt",),
+        images="images",
+        line=r"(?P<image>(?P<label>[^/]+)/.+)",
+        suffix=".jpg",
+    ),
+    "Oxford-IIIT Pet": TextLists(
+        train=("annotations/trainval.txt",),
+        test=("annotations/test.txt",),
+        images="images",
+        line=r"(?P<image>(?P<label>.+)_\d+) \d+ \d+ \d+",
+        suffix=".jpg",
+    ),
+    "MIT Indoor 67": TextLists(
+        train=("TrainImages.txt",),
+        test=("TestImages.txt",),
+        images="Images",
+        line=r"(?P<image>(?P<label>[^/]+)/.+)",
+    ),
+    "CUB-200-2011": read_cub,
+    "Stanford Cars, devkit": read_cars_devkit,
+    "Stanford Cars, one list": read_cars,
+    "Stanford Dogs": read_dogs,
+    "Flowers-102": read_flowers,
+    "CIFAR for Python": read_cifar,
+    "MNIST": read_mnist,
+    "Caltech-256": Tree("256_ObjectCategories", leave_out=("257.clutter",)),
+    "EuroSAT": Tree("2750"),
+}
+"""By the data set whose archives come so; others may use the layouts, too."""
+
+_DEPTH, _MOST_FOLDERS = 2, 12  # archives and torchvision wrap a layout in up to two folders
+
+
+def read_layout(root: Path) -> Splits | None:
+    """The target in `root`, or a folder or two further in; None where no layout is known again."""
+    for folder in _near(root):
+        for read in LAYOUTS.values():
+            found = read(folder)
+            if found is not None:
+                return found
+    return None
+
+
+def _near(root: Path) -> Iterator[Path]:
+    """`root`, the folders in it, the folders in those; a folder of many folders is one of classes, and left alone."""
+    level = [root]
+    for _ in range(_DEPTH + 1):
+        yield from level
+        inner = [sorted(e for e in folder.iterdir() if e.is_dir()) for folder in level]
+        level = [entry for entries in inner if len(entries) <= _MOST_FOLDERS for entry in entries]
