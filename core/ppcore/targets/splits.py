@@ -13,7 +13,7 @@ from ppcore.seeds import numpy_rng
 from ppcore.targets.target import ImageSet
 
 TRAIN_NAMES = ("train", "training")
-TEST_NAMES = ("test", "val", "validation", "valid")
+TEST_NAMES = ("test", "testing", "val", "validation", "valid")
 _TEST_SHARE = 5  # a target without a test split gives up every fifth image of a class
 
 

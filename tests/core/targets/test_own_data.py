@@ -1,0 +1,128 @@
+"""Data of one's own, in the habits of image folders, CSV files and hub repositories."""
+
+import pytest
+from miniatures import png
+
+from ppcore.errors import UserError
+from ppcore.targets import load_target
+
+
+def write(root, *names, value=9):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(png(value))
+
+
+def table(file, *rows):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(f"{row}\n" for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train", "test"),
+        ("train", "val"),
+        ("training", "validation"),
+        ("train", "valid"),
+        ("Train", "Test"),
+        ("TRAIN", "testing"),
+    ],
+)
+def test_split_folders_by_any_usual_name(train, test, tmp_path):
+    write(tmp_path, *(f"{train}/{c}/{i}.png" for c in ("ant", "bee") for i in range(3)))
+    write(tmp_path, *(f"{test}/{c}/{i}.png" for c in ("ant", "bee") for i in range(2)))
+    target = load_target(str(tmp_path))
+    assert (target.classes, len(target.train), len(target.test)) == (("ant", "bee"), 6, 4)
+    assert target.train.ids[0] == f"{train}/ant/0.png"
+
+
+def test_test_comes_before_val_and_val_is_said_to_be_unused(tmp_path):
+    for split in ("train", "val", "test"):
+        write(tmp_path, f"{split}/ant/{split}.png", f"{split}/bee/{split}.png")
+    target = load_target(str(tmp_path))
+    assert target.test.ids == ["test/ant/test.png", "test/bee/test.png"]
+    assert target.notes == ("the 2 images of val are used neither for training nor for test",)
+
+
+def test_an_archive_that_wraps_its_splits_in_a_folder(tmp_path):
+    write(tmp_path, "birds/train/ant/a.png", "birds/train/bee/a.png", "birds/test/ant/a.png")
+    (tmp_path / "__MACOSX").mkdir()
+    target = load_target(str(tmp_path))
+    assert (len(target.train), target.test.ids) == (2, ["test/ant/a.png"])
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    write(tmp_path, *(f"{c}/{i}.png" for c in ("bus", "train") for i in range(5)))
+    target = load_target(str(tmp_path))
+    assert target.classes == ("bus", "train")
+    assert (len(target.train), len(target.test)) == (8, 2)
+
+
+def test_a_name_of_ones_own(tmp_path):
+    write(tmp_path, *(f"{c}/{i}.png" for c in ("ant", "bee") for i in range(5)))
+    assert load_target(f"insects={tmp_path}").name == "insects"
+    assert load_target(f"insects={tmp_path}").train.ids == load_target(str(tmp_path)).train.ids
+
+
+def test_a_folder_with_an_equals_sign_stays_a_folder(tmp_path, monkeypatch):
+    write(tmp_path, *(f"lr=1/{c}/{i}.png" for c in ("ant", "bee") for i in range(5)))
+    monkeypatch.chdir(tmp_path)
+    assert load_target("lr=1").classes == ("ant", "bee")
+
+
+def test_csv_beside_a_folder_of_images(tmp_path):
+    write(tmp_path, *(f"images/{i}.png" for i in range(4)))
+    table(tmp_path / "train.csv", "filename,label", "0.png,bee", "1.png,ant", "2.png,bee")
+    table(tmp_path / "test.csv", "filename,label", "3.png,bee")
+    target = load_target(str(tmp_path))
+    assert target.classes == ("ant", "bee")
+    assert (target.train.labels.tolist(), target.test.labels.tolist()) == ([1, 0, 1], [1])
+    assert target.train.ids == ["0.png", "1.png", "2.png"]
+    assert target.train.image(0)[0, 0, 0] == 9
+
+
+def test_csv_with_a_split_column_numbers_and_names_without_suffix(tmp_path):
+    write(tmp_path, *(f"{i}.png" for i in range(4)))
+    rows = ("Image_ID,split,Label", "0,train,10", "1,train,9", "2,val,9", "3,test,10")
+    table(tmp_path / "labels.csv", *rows)
+    target = load_target(str(tmp_path / "labels.csv"))
+    assert target.classes == ("9", "10")
+    assert (target.train.labels.tolist(), target.test.ids) == ([1, 0], ["3"])
+    assert target.notes == ("the 1 images of the split 'val' are not used",)
+
+
+def test_csv_without_splits_holds_out_a_fifth(tmp_path):
+    write(tmp_path, *(f"images/{i}.png" for i in range(10)))
+    table(tmp_path / "data.tsv", "image\tclass", *(f"images/{i}.png\t{'ab'[i % 2]}" for i in range(10)))
+    target = load_target(str(tmp_path))
+    assert (len(target.train), len(target.test)) == (8, 2)
+
+
+def test_class_folders_win_over_a_stray_csv(tmp_path):
+    write(tmp_path, *(f"{c}/{i}.png" for c in ("ant", "bee") for i in range(5)))
+    table(tmp_path / "metadata.csv", "file,label", "ant/0.png,x")
+    assert load_target(str(tmp_path)).classes == ("ant", "bee")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (("picture,kind", "0.png,a"), "no header with an image column"),
+        (("image,label",), "lists no images"),
+        (("image,label", "0.png,a", "gone.png,a"), r"gone\.png, which is not there"),
+        (("image,label", "gone.png,a"), "not beside it"),
+        (("image,label", "0.png,a", "1.png"), "row 3, has other columns"),
+        (("image,label", "0.png,a", "../out.png,a"), "outside its own directory"),
+        (("image,label", "/etc/passwd,a"), "outside its own directory"),
+        (
+            ("image,label,split", "0.png,a,train", "1.png,b,test"),
+            r"labels \['b'\], which no training image has",
+        ),
+    ],
+)
+def test_csv_that_cannot_be(rows, message, tmp_path):
+    write(tmp_path, "data/0.png", "data/1.png", "out.png")
+    table(tmp_path / "data/list.csv", *rows)
+    with pytest.raises(UserError, match=message):
+        load_target(str(tmp_path / "data/list.csv"))
