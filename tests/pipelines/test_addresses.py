@@ -108,6 +108,9 @@ def test_every_room_that_decides_a_result_counts():
     import pptrain
 
     counted = {m for modules in fingerprint._MODULES.values() for m in modules}
-    for package, free in ((ppgen, {"cli", "doctor", "engines", "journal", "quality", "upkeep"}), (pptrain, {"cli"})):
+    for package, free in (
+        (ppgen, {"cli", "doctor", "engines", "journal", "quality", "upkeep"}),
+        (pptrain, {"cli"}),
+    ):
         rooms = {p.parent.name for p in Path(package.__file__).parent.glob("*/__init__.py")}
         assert {f"{package.__name__}.{room}" for room in rooms - free} <= counted

@@ -26,22 +26,18 @@ DEFAULT = Wanted("", unlabeled=True, conditions=True)
 
 
 def test_length_grows_with_the_root_of_the_labelled_images_inside_bounds() -> None:
-    steps = [choose_fine_tuning(Situation(n, 10)).steps for n in (1, 20, 80, 180, 10**6)]
-    assert steps == [200, 200, 400, 600, 2000]
-    assert choose_fine_tuning(Situation(100, 10)).steps == 450  # 447 rounded to fifty
+    steps = [choose_fine_tuning(Situation(n)).steps for n in (1, 20, 80, 180, 10**6)]
+    assert steps == [200, 400, 800, 1200, 4000]
+    assert choose_fine_tuning(Situation(100)).steps == 900  # 894 rounded to fifty
 
 
-def test_the_source_task_fades_with_the_number_of_classes() -> None:
-    def weights(classes: int, **more: bool) -> dict[str, float]:
-        return choose_fine_tuning(Situation(200, classes, conditions=True, **more)).options
+def test_soft_labels_of_labelled_images_are_asked_for_where_a_head_and_labels_are_there() -> None:
+    def weights(**more: bool) -> dict[str, float]:
+        return choose_fine_tuning(Situation(200, conditions=True, **more)).options
 
-    assert weights(10) == weights(20) == {"lambda_u": 0.5, "labelled_soft": 0.0}
-    assert weights(50, source_head=True, soft_labels=True) == {"lambda_u": 0.25, "labelled_soft": 0.25}
-    assert weights(80, source_head=True, soft_labels=True) == {"lambda_u": 0.0, "labelled_soft": 0.0}
-    assert weights(10, source_head=True, soft_labels=True)["labelled_soft"] == 0.5
-    assert weights(10, source_head=True)["labelled_soft"] == 0
-    assert weights(10, soft_labels=True)["labelled_soft"] == 0
-    assert choose_fine_tuning(Situation(200, 10)).options == {}
+    assert weights(source_head=True, soft_labels=True) == {"lambda_u": 0.5, "labelled_soft": 0.5}
+    assert weights(source_head=True) == weights(soft_labels=True) == {"lambda_u": 0.5, "labelled_soft": 0.0}
+    assert choose_fine_tuning(Situation(200)).options == {}
 
 
 def test_pre_training_is_ten_epochs_inside_bounds() -> None:

@@ -66,7 +66,7 @@ def _fine_tuning(inputs: Inputs, train: ImageSet) -> Choice:
     """The rule's choice for the labelled images and what else was opened."""
     target, conditions, pseudo = inputs.target, inputs.conditions, inputs.pseudo
     assert target is not None
-    there = Situation(images=len(train), classes=len(target.classes))
+    there = Situation(images=len(train))
     if conditions is not None and pseudo is not None:
         known = () if inputs.initial is None else inputs.initial.spec.class_names
         mine = pseudo.planned_target.name == target.name  # images of other targets may have the same names
