@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from recipes import content
 
-from ppflow.jobs import FailedJob, FinishedJob, Job, Outcomes, StageResult, expand
+from ppflow.jobs import FailedJob, FinishedJob, Graph, Job, Outcomes, StageResult, expand
 from ppflow.recipe import Resources, parse_recipe
-from ppflow.runner import LocalEngine, run_jobs
+from ppflow.runner import LocalEngine, Sizes, run_jobs
 from ppflow.runner import engines as engines_module
 
 
@@ -105,3 +105,15 @@ def test_a_killed_process_is_the_failure_of_its_own_job_alone(
     assert "killed" in next(iter(outcomes.failed.values())).reason
     assert len(outcomes.done) == 4
     assert len(outcomes.skipped) == 4
+
+
+@pytest.mark.parametrize("target", ["cars", "cars=elsewhere"])
+def test_official_sizes_are_known_before_the_images_are_here(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sizes = Sizes(Graph({}, {}, {}, {}))
+    task = sizes.task(target)
+    assert task is not None
+    assert (task.classes, task.train, task.test) == (196, 8144, 8041)
+    assert sizes.task("nobody-knows") is None

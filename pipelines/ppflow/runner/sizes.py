@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ppcore.kits import KITS, get_kit
-from ppcore.targets import load_target
+from ppcore.targets import NAMED, load_target
 from ppflow.jobs import Graph, Job
 from ppgen.plan import guess_bytes, parse_classes
 from pptrain.config import load_config
@@ -169,7 +169,11 @@ def _source(settings: Mapping[str, Any]) -> str:
 
 
 def _read_task(target: str) -> Task | None:
-    if target != "digits" and not Path(target).exists():
+    name, _, place = target.partition("=")
+    known = NAMED.get(name)
+    if known is not None:  # no other sizes are accepted when it is loaded
+        return Task(known.classes, known.train, known.test)
+    if not Path(place or target).exists():
         return None
     found = load_target(target)
     return Task(len(found.classes), len(found.train), len(found.test))

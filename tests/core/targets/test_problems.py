@@ -19,13 +19,13 @@ def write(root, name, value, size=(8, 8)):
 @pytest.fixture
 def clean(tmp_path):
     """Five images a class in training and two in test, all different."""
-    value = 0
+    value, root = 0, tmp_path / "target"
     for split, count in (("train", 5), ("test", 2)):
         for label in ("ant", "bee"):
             for number in range(count):
                 value += 7
-                write(tmp_path, f"{split}/{label}/{number}.png", value)
-    return tmp_path
+                write(root, f"{split}/{label}/{number}.png", value)
+    return root
 
 
 def test_nothing_is_said_of_a_clean_target(clean):

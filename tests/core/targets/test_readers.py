@@ -141,3 +141,14 @@ def test_fit_resizes_the_shorter_side_and_crops_the_centre():
     image[:, 10:30] = 200
     assert (fit(image, 20, 3)[:, 5, :] == 200).all()
     assert fit(image, 8, 1).shape == (1, 8, 8)
+
+
+def test_distorted_copies_of_the_test_images_are_no_training_images(tmp_path):
+    """As in the hub's Stanford Cars: splits of other names lie beside train and test."""
+    for name, labels in (("train", [0, 1, 1]), ("test", [1]), ("contrast", [1]), ("validation", [0])):
+        write_parquet(tmp_path / f"{name}-0.parquet", labels)
+    target = load_target(str(tmp_path))
+    assert (len(target.train), len(target.test)) == (3, 1)
+    assert target.notes == (
+        "2 files of other splits are used neither for training nor for test (contrast-0.parquet, validation-0.parquet)",
+    )
