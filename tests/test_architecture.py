@@ -15,7 +15,13 @@ ROWS = [
     for line in TEXT.split("## Where do I add")[1].splitlines()
     if line.startswith("|") and not line.startswith(("|---", "| what"))
 ]
-PACKAGES = {"ppgen": "generate", "pptrain": "train", "ppcore": "core", "ppflow": "pipelines"}
+PACKAGES = {
+    "ppgen": "generate",
+    "pptrain": "train",
+    "pptransfer": "train",
+    "ppcore": "core",
+    "ppflow": "pipelines",
+}
 
 
 def _quoted(cell: str) -> list[str]:

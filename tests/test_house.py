@@ -21,6 +21,7 @@ PACKAGES = {
     "ppcore": ROOT / "core/ppcore",
     "ppgen": ROOT / "generate/ppgen",
     "pptrain": ROOT / "train/pptrain",
+    "pptransfer": ROOT / "train/pptransfer",
     "ppflow": ROOT / "pipelines/ppflow",
 }
 MOST_LINES, MOST_MEDIAN, MOST_MODULES, MOST_EQUAL, MOST_POSITIONAL = 300, 120, 12, 9, 6

@@ -11,7 +11,7 @@ from wheels import build, copy_tree
 
 from ppcore import __version__
 
-PACKAGES = ("ppcore", "ppgen", "pptrain", "ppflow")
+PACKAGES = ("ppcore", "ppgen", "pptrain", "pptransfer", "ppflow")
 
 
 def _wheel(archives: dict[str, bytes]) -> zipfile.ZipFile:

@@ -7,6 +7,7 @@ pptrain read it; nothing in it is executable.
 from ppcore.classifiers.architectures import build, import_callable, usual_input
 from ppcore.classifiers.load import load_classifier
 from ppcore.classifiers.published import imagenet_class_names, published_class_names
+from ppcore.classifiers.soft import soft_labels
 from ppcore.classifiers.spec import ClassifierSpec
 from ppcore.classifiers.weights import load_weights, read_weights, save_classifier
 from ppcore.classifiers.wrap import Classifier, find_head, to_grey
@@ -23,6 +24,7 @@ __all__ = [
     "published_class_names",
     "read_weights",
     "save_classifier",
+    "soft_labels",
     "to_grey",
     "usual_input",
 ]

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from ppcore.classifiers import soft_labels
 from ppcore.errors import UserError
 from ppcore.seeds import derive, sample_seed
 from ppcore.shards import CONDITION_SCHEMA
@@ -74,16 +75,6 @@ class Conditions:
 def conditions_sha256(conditions: Conditions) -> str:
     """What the plan records of its condition table."""
     return hashlib.sha256(conditions.to_parquet()).hexdigest()
-
-
-def soft_labels(logits: torch.Tensor, temperature: float, top_k: int | None) -> torch.Tensor:
-    """softmax(logits / temperature), cut to the `top_k` largest entries and renormalised: float64 (N, K)."""
-    probabilities = (logits.double() / temperature).softmax(dim=1)
-    if top_k is None or top_k >= logits.shape[1]:
-        return probabilities
-    values, classes = probabilities.topk(top_k, dim=1)
-    kept = torch.zeros_like(probabilities).scatter_(1, classes, values)
-    return kept / kept.sum(dim=1, keepdim=True)
 
 
 def measure(

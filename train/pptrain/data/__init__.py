@@ -4,6 +4,7 @@ from pptrain.data.conditions import ConditionTable, open_conditions
 from pptrain.data.decoding import decode_into
 from pptrain.data.feed import BatchShare, Feed, RawBatch
 from pptrain.data.labeled import choose_labeled, choose_monitored, fingerprint, split_validation, val_share
+from pptrain.data.order import LaneOrder
 from pptrain.data.resident import ResidentFeed, load_resident
 from pptrain.data.shard_pool import ShardPool, open_shard_pool
 from pptrain.data.stream import StreamFeed
@@ -13,6 +14,7 @@ __all__ = [
     "BatchShare",
     "ConditionTable",
     "Feed",
+    "LaneOrder",
     "RawBatch",
     "ResidentFeed",
     "ShardPool",

@@ -1,0 +1,47 @@
+"""Soft labels of your own images: what pseudo conditional sampling conditions the generator on."""
+
+from __future__ import annotations
+
+import torch
+
+from ppcore.classifiers import load_classifier
+from ppcore.classifiers import soft_labels as _soften
+from ppcore.errors import UserError, require_positive
+
+_BATCH = 256
+
+
+def soft_labels(
+    images: torch.Tensor,
+    classifier: str = "letters",
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    device: str = "cpu",
+) -> torch.Tensor:
+    """The source classifier's probabilities C_s(x) of images (arXiv 2204.12833, section 3.3).
+
+    Args:
+        images: uint8 (N, C, H, W), of any size.
+        classifier: a kit's name, a model directory, a torchvision name or `timm/NAME`.
+        temperature: of the softmax.
+        top_k: keep the k largest probabilities, scaled to sum to 1.
+
+    Returns:
+        float32 (N, K), on the CPU.
+
+    Raises:
+        UserError: the classifier cannot be had, or the images or numbers make no sense.
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise UserError(
+            f"images are {str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}; give uint8 (N, C, H, W) with 1 or 3 channels"
+        )
+    require_positive("temperature", temperature)
+    if top_k is not None:
+        require_positive("top_k", top_k)
+    model = load_classifier(classifier).to(device)
+    with torch.inference_mode():
+        rows = [model(part.to(device)).cpu() for part in images.split(_BATCH)]
+    logits = torch.cat(rows) if rows else torch.zeros(0, model.spec.num_classes)
+    return _soften(logits, temperature, top_k).float()
