@@ -6,6 +6,7 @@ import csv
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,13 @@ def test_two_workers_of_which_one_is_killed_match_one_process(
     assert list(a) == list(b) == list(range(1, 13))
     assert b == pytest.approx(a, abs=1e-4)
     assert not train_on_ray(make_config("two"), 2).fresh
+
+
+def test_a_finished_run_is_known_again_where_the_parts_of_a_batch_were_left_open(
+    make_config: Callable[..., TrainConfig],
+) -> None:
+    """Two processes make two parts of it; a finished run needs no cluster to be told."""
+    two = make_config("open")
+    train(two, quiet=True)
+    left_open = replace(two, data=replace(two.data, groups=0))
+    assert not train_on_ray(left_open, 2, address="nowhere:1").fresh

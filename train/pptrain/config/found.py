@@ -40,6 +40,7 @@ class FoundPseudo:
 
     Attributes:
         target: spec of the target that it was made for, or its name where the plan has no more.
+        name: of that target.
         labels_per_class: labelled images that conditioned it; None for all.
     """
 
@@ -47,7 +48,7 @@ class FoundPseudo:
     target: str
     labels_per_class: int | None
     fingerprint: str
-    _name: str
+    name: str
 
     def is_for(self, spec: str) -> bool:
         """Whether it was made for the target `spec`: the same place, or the same name where its own place cannot be found here."""
@@ -58,7 +59,7 @@ class FoundPseudo:
             known = may_be_named(self.target) or recorded.exists()
         except (OSError, ValueError, RuntimeError):  # a stranger's plan may name what no file system takes
             return False
-        return recorded == asked or (not known and self._name == target_name(spec))
+        return recorded == asked or (not known and self.name == target_name(spec))
 
     def require_trusted(self) -> None:
         """Refuse to open the target that the plan names where nobody here asked for it. Raises UserError."""

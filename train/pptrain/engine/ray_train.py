@@ -41,6 +41,7 @@ def train_on_ray(
             "training on Ray needs ray[train]; pip install 'pptransfer[generate]' 'ray[train]'"
         ) from error
 
+    config = replace(config, data=replace(config.data, groups=config.data.groups or workers))
     task = open_task(
         config, ProcessGroup("cpu"), trust
     )  # mistakes are refused here, in one sentence, and not by a worker

@@ -93,6 +93,7 @@ def find_result(run: Path, config: TrainConfig) -> Result | None:
     changed = differences(load_config(str(run / CONFIG_FILE)), config)
     if changed:
         raise UserError(
-            f"{run} belongs to a run with other settings ({'; '.join(changed[:5])}); choose another --out or repeat them"
+            f"{run} belongs to a run with other settings ({'; '.join(changed[:5])}); choose another --out, repeat them, or "
+            f"continue it as it was with --config {run / CONFIG_FILE}"
         )
     return read_result(run) if has_result(run) else None
