@@ -109,6 +109,18 @@ def test_a_directory_made_elsewhere_is_known_by_its_targets_name() -> None:
     assert not any(p.is_for("digits") for p in find_pseudo())
 
 
+def test_a_known_target_is_the_same_from_any_place() -> None:
+    pseudo("cars", "cars", age=0, spec="cars=/data/cars")
+    pseudo("digits", "digits", age=1, spec="digits")
+    pseudo("folder", "cars", age=2, spec="theirs/flowers/../cars")
+    cars, digits, folder = find_pseudo()
+    assert [cars.is_for(spec) for spec in ("cars", "cars=elsewhere")] == [True, True]
+    assert [cars.is_for(spec) for spec in ("digits", "x/cars")] == [False, False]
+    assert [digits.is_for(spec) for spec in ("digits", "cars", "x/digits")] == [True, False, False]
+    Path("theirs/cars").mkdir()
+    assert [folder.is_for(spec) for spec in ("theirs/cars", "cars", "x/cars")] == [True, False, False]
+
+
 def test_without_a_directory_of_its_own_source_images_serve_condition_prediction_alone() -> None:
     write(Path("runs/synth-toy"), [4])
     pseudo("digits", "digits", age=0, spec="digits")

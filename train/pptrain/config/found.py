@@ -41,6 +41,7 @@ class FoundPseudo:
     Attributes:
         target: spec of the target that it was made for, or its name where the plan has no more.
         name: of that target.
+        placed: whether the plan has more than the name; those of version 1 have not.
         labels_per_class: labelled images that conditioned it; None for all.
     """
 
@@ -49,14 +50,16 @@ class FoundPseudo:
     labels_per_class: int | None
     fingerprint: str
     name: str
+    placed: bool
 
     def is_for(self, spec: str) -> bool:
-        """Whether it was made for the target `spec`: the same place, or the same name where its own place cannot be found here."""
-        if self.target == spec:
+        """Whether it was made for the target `spec`: the same place or known name, or its name where its own place cannot be found here."""
+        by_name = self.placed and _asks_by_name(self.target, self.name)
+        if self.target == spec or (by_name and _asks_by_name(spec, self.name)):
             return True
         try:
             recorded, asked = Path(self.target).resolve(), Path(spec).resolve()
-            known = may_be_named(self.target) or recorded.exists()
+            known = self.placed and (by_name or may_be_named(self.target) or recorded.exists())
         except (OSError, ValueError, RuntimeError):  # a stranger's plan may name what no file system takes
             return False
         return recorded == asked or (not known and self.name == target_name(spec))
@@ -91,5 +94,17 @@ def _read(path: Path) -> FoundPseudo:
         plan = read_json(path / PLAN, _PseudoPlan)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}/{PLAN} is damaged ({error}); run ppgen verify on the directory") from error
-    target, name = (plan.load and plan.load.target) or plan.target.name, plan.target.name
-    return FoundPseudo(path, target, plan.target.labels_per_class, plan.fingerprint, name)
+    place, target = plan.load and plan.load.target, plan.target
+    return FoundPseudo(
+        path=path,
+        target=place or target.name,
+        labels_per_class=target.labels_per_class,
+        fingerprint=plan.fingerprint,
+        name=target.name,
+        placed=bool(place),
+    )
+
+
+def _asks_by_name(spec: str, name: str) -> bool:
+    """Whether `spec` is the target's name, or `NAME=DIR`: the same data from any place."""
+    return spec == name or spec.startswith(f"{name}=")
