@@ -1,13 +1,13 @@
 # Two commands do everything on a fresh machine with Python 3.11 to 3.13:
 #   make demo    the main job on the embedded kit: a table and runs/demo/report.html
 #   make test    the tests
-# and while working: make test-fast (under 90 seconds), make lint
+# and while working: make test-fast (under 90 seconds), make lint; make release builds, checks and tags
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-fast lint clean release
 
 demo: $(VENV)/.demo
 	$(BIN)/ppflow run demo
@@ -23,6 +23,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+release: $(VENV)/.dev
+	$(BIN)/python scripts/release.py
 
 clean:
 	rm -rf $(VENV) build
