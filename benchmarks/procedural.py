@@ -15,6 +15,7 @@ from ppcore.errors import UserError
 
 _KEPT: list[Any] = []
 _VARIANTS = 64  # noise fields a picture may show
+_SLOW_S = 8.0
 
 
 class Procedural:
@@ -22,12 +23,16 @@ class Procedural:
 
     Args:
         delay: seconds that a batch pretends to take.
+        slow: while this file is there, a batch takes 8 s.
         sick: what sampling raises, once so many batches are made; empty for a generator that works.
     """
 
     licence, revision, channels = "CC0-1.0", "1", 1
 
-    def __init__(self, classes: int, side: int, delay: float, sick: tuple[str, int] = ("", 0)) -> None:
+    def __init__(
+        self, classes: int, side: int, delay: float, slow: str = "", sick: tuple[str, int] = ("", 0)
+    ) -> None:
+        self._slow = Path(slow) if slow else None
         self._sick, self._batches_left = sick
         self.num_classes, self.resolution, self.delay = classes, side, delay
         self.class_names = tuple(f"class {i}" for i in range(classes))
@@ -46,6 +51,9 @@ class Procedural:
         self._batches_left -= 1
         if self.delay:
             time.sleep(self.delay)
+        started = time.monotonic()
+        while self._slow is not None and self._slow.exists() and time.monotonic() < started + _SLOW_S:
+            time.sleep(0.1)
         images = self._noise[seeds % _VARIANTS]
         bits = self._bits[condition.argmax(dim=1)]
         images[:, 0, 0, : bits.shape[1]] = bits
@@ -57,6 +65,7 @@ def build(
     side: int = 8,
     delay: float = 0.0,
     pids: str = "",
+    slow: str = "",
     sick: str = "",
     sick_after: int = 0,
     reason: str = "sick",
@@ -65,6 +74,7 @@ def build(
 
     Args:
         pids: folder in which every process that loads it leaves a file named after itself.
+        slow: see :class:`Procedural`.
         sick: a file; the worker that holds its lock raises, and so does the one on its node that comes after it.
         sick_after: batches that the sick worker makes before.
         reason: what it raises.
@@ -76,7 +86,8 @@ def build(
         raise UserError("the weights are not on this node; copy them there")
     if pids:
         Path(pids, str(os.getpid())).touch()
-    return Procedural(classes, side, delay, (reason, sick_after) if sick and _is_first(sick) else ("", 0))
+    is_sick = bool(sick) and _is_first(sick)
+    return Procedural(classes, side, delay, slow, (reason, sick_after) if is_sick else ("", 0))
 
 
 def _is_first(path: str) -> bool:

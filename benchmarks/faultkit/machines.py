@@ -36,20 +36,27 @@ def worse_node(case: Case, **environment: str) -> Iterator[None]:
         case.grid.leave()
 
 
-def late_bad_node(case: Case) -> None:
-    """More workers are wanted than have room; the node that joins for them lacks the weights."""
-    run = case.run({"delay": 1.0}, workers=6)
+def faulty_late_node(case: Case, told: str, **environment: str) -> None:
+    """More workers are wanted than have room; a node joins for them, and the others are slow until its fault has been told."""
+    slow = case.out.parent / "slow"
+    run = case.run({"delay": 0.5, "slow": slow}, workers=6)
     case.until(run, case.dice.uniform(0.05, 0.3))
-    with worse_node(case, BAD_NODE="1"):
-        expect(case, case.finish(run), "the weights are not on this node")
+    slow.touch()
+    with worse_node(case, **environment):
+        run.until_told(told)
+        slow.unlink()
+        expect(case, case.finish(run), told)
+
+
+def late_bad_node(case: Case) -> None:
+    """The node lacks the weights."""
+    faulty_late_node(case, "the weights are not on this node", BAD_NODE="1")
 
 
 def full_disk_of_a_node(case: Case) -> None:
+    """The node cannot write."""
     environment = {"PYTHONPATH": search_path(MISCHIEF), "FAULT": f"full:{case.out}"}
-    run = case.run({"delay": 1.0}, workers=6)
-    case.until(run, case.dice.uniform(0.05, 0.3))
-    with worse_node(case, **environment):
-        expect(case, case.finish(run), "No space left on device")
+    faulty_late_node(case, "No space left on device", **environment)
 
 
 def skewed_node(seconds: int) -> Breaker:
@@ -101,11 +108,15 @@ def two_drivers_without_locks(case: Case) -> None:
 
 
 def two_drivers(case: Case, fault: str = "") -> None:
-    """The same command a second time while the first is at work: it is refused and disturbs nothing."""
-    first = case.run({"delay": 0.8}, fault=fault)
+    """The same command a second time while the first is at work: it is refused and disturbs nothing. Without locks it waits."""
+    slow = case.out.parent / "slow"
+    first = case.run({"delay": 0.8, "slow": slow}, fault=fault)
     case.until(first, case.dice.uniform(0.1, 0.4))
+    if not fault:
+        slow.touch()
     second = Run(case.out, case.base / "second", case.grid.address, fault=fault)
     status, told = second.wait()
+    slow.unlink(missing_ok=True)
     case.notes.append(f"the second ended with {status}")
     if first.committed() < SHARDS and (status != 2 or "another ppgen is writing" not in told):
         raise AssertionError(f"exit status {status} of the second:\n{told}")

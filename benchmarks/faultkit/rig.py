@@ -129,6 +129,14 @@ class Run:
         found = [int(entry.name) for entry in self._pids.iterdir() if int(entry.name) != self.process.pid]
         return [pid for pid in found if Path("/proc", str(pid)).exists()]
 
+    def until_told(self, text: str, seconds: float = 180.0) -> None:
+        """Wait until this stands on standard error, or the run has ended."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if any(text in line for line in self._told):
+                return
+            time.sleep(0.1)
+
     def wait(self, seconds: float = 180.0) -> tuple[int, str]:
         """Exit status and standard error."""
         status = self.process.wait(timeout=seconds)
