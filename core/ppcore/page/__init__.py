@@ -1,22 +1,27 @@
 """What every HTML report is made of: the page, its plots and its pictures."""
 
 from ppcore.page.by_class import CLASS_STYLE, class_strips
-from ppcore.page.conditioned import PAIR_STYLE, conditioned, pairs
-from ppcore.page.html import page, table
+from ppcore.page.conditioned import PAIR_STYLE, conditioned, conditioned_by, pairs, soft_labels
+from ppcore.page.html import figures, page, table
 from ppcore.page.pictures import sheet, strip
-from ppcore.page.plots import dot_plot, histogram, line_plot
+from ppcore.page.plots import calibration_plot, dot_plot, histogram, line_plot, matrix_plot
 
 __all__ = [
     "CLASS_STYLE",
     "PAIR_STYLE",
+    "calibration_plot",
     "class_strips",
     "conditioned",
+    "conditioned_by",
     "dot_plot",
+    "figures",
     "histogram",
     "line_plot",
+    "matrix_plot",
     "page",
     "pairs",
     "sheet",
+    "soft_labels",
     "strip",
     "table",
 ]

@@ -11,16 +11,16 @@ from ppcore.page.pictures import strip
 from ppcore.shards import ShardSet
 
 CLASS_STYLE = """
-.classes { display: grid; grid-template-columns: repeat(auto-fill, minmax(262px, 1fr)); gap: .5rem 1rem; }
-.classes div { display: flex; align-items: center; gap: .6rem; } .classes b { width: 1.4rem; text-align: right; }
-.classes img { height: 32px; }
+.classes { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 262px), 1fr)); gap: .5rem 1rem; }
+.classes div { display: flex; align-items: center; gap: .6rem; } .classes b { min-width: 1.4rem; max-width: 40%; text-align: right; }
+.classes img { height: 32px; min-width: 0; object-fit: contain; }
 """
 
 
 def class_strips(shards: ShardSet, per_class: int) -> str:
     """The first `per_class` samples of every class that occurs, as HTML in :data:`CLASS_STYLE`."""
     lines = (
-        f'<div><b>{escape(name)}</b><img alt="samples of class {escape(name)}" src="{strip(images)}"></div>'
+        f'<div><b>{escape(name)}</b><img alt="{len(images)} samples of class {escape(name)}" src="{strip(images)}"></div>'
         for name, images in _first_samples(shards, per_class).items()
     )
     return f'<div class="classes">{"".join(lines)}</div>'

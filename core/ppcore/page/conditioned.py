@@ -15,8 +15,11 @@ from ppcore.storage import read_table
 from ppcore.targets import Target
 
 PAIR_STYLE = """
-.pairs { display: grid; grid-template-columns: fit-content(9rem) auto 12.5rem 1fr; align-items: center; gap: .5rem .8rem; }
-.pairs img { height: 48px; }
+.pairs > div { display: flex; flex-wrap: wrap; align-items: center; gap: .3rem .8rem; }
+.pairs > div { padding: .35rem 0; border-bottom: 1px solid var(--line); }
+.pairs b { flex: 0 0 7rem; } .pairs span { flex: 0 0 13rem; } .pairs img { max-height: 48px; min-width: 0; }
+@media (max-width: 640px) {
+  .pairs b { flex: 1 1 5rem; } .pairs span { flex: 1 1 100%; order: 3; } .pairs img:last-child { order: 4; } }
 """
 
 
@@ -40,34 +43,43 @@ def conditioned(
         classes: so many of the target's classes, evenly spread; None is all.
         top: entries of the soft label to show.
     """
-    with shards.store.open(MANIFEST) as handle:
-        ids = read_table(handle, None, columns=["target_id"]).column("target_id").to_pylist()
-    with shards.store.open(CONDITIONS) as handle:
-        soft = {
-            row["target_id"]: np.array(row["soft"])
-            for row in read_table(handle, None, row_bytes=8 * shards.num_classes).to_pylist()
-        }
     position = {name: p for p, name in enumerate(target.train.ids)}
     chosen: dict[int, str] = {}
-    for name in sorted(set(ids) & position.keys()):
+    for name in sorted(soft_labels(shards).keys() & position.keys()):
         chosen.setdefault(int(target.train.labels[position[name]]), name)
     labels = sorted(chosen)
     if classes is not None and len(labels) > classes:
         labels = [labels[i] for i in np.linspace(0, len(labels) - 1, classes).astype(int)]
-    found: dict[str, list[int]] = {chosen[label]: [] for label in labels}
-    for sample, name in enumerate(ids):
+    return conditioned_by(shards, target, [chosen[label] for label in labels], samples, top)
+
+
+def conditioned_by(
+    shards: ShardSet, target: Target, ids: Sequence[str], samples: int, top: int = 3
+) -> list[Conditioned]:
+    """These target images, each with the first `samples` that it conditioned."""
+    with shards.store.open(MANIFEST) as handle:
+        owners = read_table(handle, None, columns=["target_id"]).column("target_id").to_pylist()
+    soft, position = soft_labels(shards), {name: p for p, name in enumerate(target.train.ids)}
+    found: dict[str, list[int]] = {name: [] for name in ids}
+    for sample, name in enumerate(owners):
         if name in found and len(found[name]) < samples:
             found[name].append(sample)
     return [
         Conditioned(
-            target.classes[label],
+            target.classes[int(target.train.labels[position[name]])],
             target.train.image(position[name]),
             _largest(soft[name], shards.class_names, top),
             [decode(shards.fetch(sample).image) for sample in found[name]],
         )
-        for label in labels
-        for name in [chosen[label]]
+        for name in ids
     ]
+
+
+def soft_labels(shards: ShardSet) -> dict[str, np.ndarray]:
+    """Target image -> float (K,), the soft label of every image that a pseudo directory was conditioned on."""
+    with shards.store.open(CONDITIONS) as handle:
+        rows = read_table(handle, None, row_bytes=8 * shards.num_classes).to_pylist()
+    return {row["target_id"]: np.array(row["soft"]) for row in rows}
 
 
 def pairs(items: Sequence[Conditioned]) -> str:
@@ -77,9 +89,15 @@ def pairs(items: Sequence[Conditioned]) -> str:
 
 def _pair(item: Conditioned) -> str:
     soft = " · ".join(f"{escape(name)} {value:.2f}" for name, value in item.soft)
+    name = escape(item.target_class)
+    samples = ""
+    if item.samples:
+        samples = (
+            f'<img alt="{len(item.samples)} pseudo samples conditioned on it" src="{strip(item.samples)}">'
+        )
     return (
-        f'<b>{escape(item.target_class)}</b><img alt="target image" src="{strip([item.image])}">'
-        f'<span>{soft}</span><img alt="pseudo samples" src="{strip(item.samples)}">'
+        f'<div><b>{name}</b><img alt="target image of class {name}" src="{strip([item.image])}">'
+        f"<span>{soft}</span>{samples}</div>"
     )
 
 

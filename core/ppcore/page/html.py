@@ -1,4 +1,4 @@
-"""One self-contained HTML page, in the style that all reports share."""
+"""One self-contained HTML page, in the style that all reports share: light and dark, from telephones to desks."""
 
 from __future__ import annotations
 
@@ -6,16 +6,29 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #1d2126; --paper: #fff; --line: #d8dce1; --soft: #5f6873; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --paper: #15181c; --line: #353b43; --soft: #9aa3ad; } }
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
-body { max-width: 900px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.4rem; }
-p.lead, .small { color: var(--soft); } .small { font-size: .85rem; }
+:root { color-scheme: light dark; --ink: #1d2126; --paper: #fff; --line: #d8dce1; --soft: #59616b; --link: #1f5fa8; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e8eb; --paper: #15181c; --line: #353b43; --soft: #9aa3ad; --link: #7db4f0; } }
+* { box-sizing: border-box; }
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); overflow-wrap: anywhere; }
+body { max-width: 980px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin-bottom: .2rem; } h2 { font-size: 1.2rem; margin-top: 2.6rem; }
+h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; } a { color: var(--link); }
+p.lead, .small, figcaption { color: var(--soft); } .small, figcaption { font-size: .85rem; }
+:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
+nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1rem; list-style: none; padding: 0; margin: 1rem 0; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .35rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-.wide { overflow-x: auto; } svg { width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
-svg .grid { stroke: var(--line); stroke-width: 1; }
+th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
+th { font-weight: 600; } tbody th { font-weight: 500; }
+img { max-width: 100%; height: auto; } figure { margin: 0; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); gap: 1rem 1.5rem; }
+svg { display: block; width: 100%; height: auto; max-width: 560px; } svg text { font-family: system-ui, sans-serif !important; }
+@media (max-width: 640px) {
+  table, tbody, tr, tbody th, td { display: block; width: 100%; } thead { position: absolute; left: -9999px; }
+  tr { padding: .5rem 0; border-bottom: 1px solid var(--line); }
+  tbody th, td { border: 0; padding: .1rem 0; } tbody th { font-weight: 600; }
+  td[data-head]:not([data-head=""])::before { content: attr(data-head) ": "; color: var(--soft); } td:empty { display: none; }
+}
 """
 
 
@@ -30,12 +43,37 @@ def page(title: str, body: Iterable[str], style: str = "") -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head><body>{''.join(body)}</body></html>\n"
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head><body><main>{''.join(body)}</main></body></html>\n"
     )
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of plain texts; wide ones scroll. An empty `head` leaves the header out."""
-    top = f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>" if head else ""
-    lines = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="wide"><table>{top}{lines}</table></div>'
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
+    """A table of plain texts, the first of a line its heading; on narrow screens every line is a card.
+
+    An empty `head` leaves the header out. Roles are spelled out because cards are no table to a browser.
+    """
+    top = "".join(f'<th scope="col" role="columnheader">{escape(cell)}</th>' for cell in head)
+    top = f'<thead role="rowgroup"><tr role="row">{top}</tr></thead>' if head else ""
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    lines = "".join(_line(head, row) for row in rows)
+    return f'<table role="table">{title}{top}<tbody role="rowgroup">{lines}</tbody></table>'
+
+
+def figures(plots: Iterable[tuple[str, str]]) -> str:
+    """(drawing, caption) pairs side by side where there is room."""
+    shown = (
+        f"<figure>{plot}<figcaption>{escape(caption)}</figcaption></figure>"
+        for plot, caption in plots
+        if plot
+    )
+    return f'<div class="plots">{"".join(shown)}</div>'
+
+
+def _line(head: Sequence[str], row: Sequence[str]) -> str:
+    names = head or [""] * len(row)
+    first = f'<th scope="row" role="rowheader">{escape(row[0])}</th>' if row else ""
+    rest = "".join(
+        f'<td role="cell" data-head="{escape(name)}">{escape(cell)}</td>'
+        for name, cell in zip(names[1:], row[1:], strict=False)
+    )
+    return f'<tr role="row">{first}{rest}</tr>'

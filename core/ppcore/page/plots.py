@@ -1,51 +1,41 @@
-"""The plots of the reports, as inline SVG: histograms, dots in rows, lines over steps."""
+"""The plots of the reports: histograms, dots in rows, lines, matrices, calibration."""
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from ppcore.page.svg import (
-    LETTER,
-    WIDTH,
-    Scale,
-    circle,
-    colour,
-    drawing,
-    polyline,
-    rect,
-    text,
-    x_grid,
-    x_labels,
-    y_grid,
-)
+import numpy as np
+
+from ppcore.page.drawing import COLOURS, DASHES, drawing, ink
 
 
 def histogram(series: Mapping[str, Sequence[float]], edges: Sequence[float], x_label: str) -> str:
-    """Bars of the share of each bin, the series side by side in it; half as wide as the page.
+    """Bars of the share of each bin, the series side by side in it.
 
     Args:
         series: label -> counts, one a bin; each is scaled to 100 percent by itself.
         edges: of the bins, ascending, one more than there are bins.
     """
-    width, left, right, top = WIDTH // 2, 44, 10, 24 if len(series) > 1 else 8
-    bottom = top + 150
-    shares = {label: [100 * c / max(1, sum(counts)) for c in counts] for label, counts in series.items()}
-    x = Scale(edges[0], edges[-1], left, width - right)
-    y = Scale(0, max([1.0, *(share for values in shares.values() for share in values)]), bottom, top)
-    marks = y_grid(y, left, width - right, "%")
-    for number, (label, values) in enumerate(shares.items()):
-        fill = colour(number + 1)
-        for first, last, share in zip(edges, edges[1:], values, strict=False):
-            bar = (x(last) - x(first) - 1) / len(shares)
-            title = f"{first:.3g} to {last:.3g}: {share:.1f}%"
-            marks.append(rect(x(first) + bar * number, y(share), (bar, bottom - y(share)), fill, title))
-        if len(shares) > 1:
-            start = left + number * (width - left) / len(shares)
-            marks += [rect(start, 4, (10, 10), fill), text(start + 15, 13, label)]
-    marks += [*x_labels(x, bottom + 16), text(left, bottom + 34, x_label)]
-    return drawing(width, bottom + 42, marks, x_label)
+    left = np.asarray(edges[:-1], float)
+    widths = np.diff(np.asarray(edges, float)) / max(1, len(series))
+    with drawing(2.4, x_label) as drawn:
+        for number, (label, counts) in enumerate(series.items()):
+            shares = 100 * np.asarray(counts, float) / max(1, sum(counts))
+            drawn.axes.bar(
+                left + number * widths,
+                shares,
+                0.94 * widths,
+                align="edge",
+                color=_colour(number),
+                label=label,
+            )
+        drawn.axes.set_xlabel(x_label)
+        drawn.axes.set_ylabel("% of images")
+        drawn.axes.grid(axis="y")
+        if len(series) > 1:
+            drawn.axes.legend()
+    return drawn.svg
 
 
 def dot_plot(rows: Mapping[str, Sequence[float]], title: str) -> str:
@@ -54,41 +44,87 @@ def dot_plot(rows: Mapping[str, Sequence[float]], title: str) -> str:
     Args:
         rows: label -> values in percent.
     """
-    low = math.floor(min(map(min, rows.values())) / 5) * 5
-    high = min(100, math.ceil(max(map(max, rows.values())) / 5) * 5)
-    left = max(240, LETTER * max(map(len, rows)) + 12)
-    line, top = 30, 8
-    bottom = top + line * len(rows) + 4
-    x = Scale(low if low < high else high - 5, high, left, WIDTH - 60)
-    marks = x_grid(x, top, bottom)
-    for number, (label, values) in enumerate(rows.items()):
-        y, mean = top + line * (number + 0.5), statistics.fmean(values)
-        marks.append(text(left - 12, y + 4, label, "end"))
-        marks += [circle(x(value), y, colour(number)) for value in values]
-        marks.append(rect(x(mean) - 1.5, y - 10, (3, 20), colour(number)))
-        marks.append(text(WIDTH - 4, y + 4, f"{mean:.1f}", "end"))
-    return drawing(WIDTH, bottom + 24, marks, title)
+    with drawing(0.6 + 0.42 * len(rows), title) as drawn:
+        axes = drawn.axes
+        for number, (label, values) in enumerate(rows.items()):
+            mean = statistics.fmean(values)
+            axes.plot(values, [number] * len(values), "o", color=_colour(number), alpha=0.45, markersize=6)
+            axes.plot([mean], [number], "|", color=_colour(number), markersize=18, markeredgewidth=3)
+            for x, text, side in ((0, label, "left"), (1, f"{mean:.1f}", "right")):
+                place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+                axes.annotate(text, (x, number), (0, 11), ha=side, va="center", **place)
+        axes.set_ylim(len(rows) - 0.6, -0.8)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.margins(x=0.06)
+        axes.grid(axis="x")
+        axes.set_xlabel("accuracy, %")
+    return drawn.svg
 
 
-def line_plot(series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str) -> str:
-    """Lines from x = 0 on; "" when there is no point.
+def line_plot(
+    series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str, *, marks: bool = False
+) -> str:
+    """Lines; "" when there is no point.
 
     Args:
         series: label -> (x, y) points.
+        marks: a dot at every point, and the points' x as ticks on a logarithmic axis.
     """
-    points = [point for line in series.values() for point in line]
-    if not points:
+    if not any(series.values()):
         return ""
-    left, top, bottom = 56, 12, 272
-    right = WIDTH - max(230, LETTER * max(map(len, series)) + 42)  # of the plot; its legend stands beside it
-    low, high = min(y for _, y in points), max(y for _, y in points)
-    x = Scale(0, max(x for x, _ in points) or 1.0, left, right)
-    y = Scale(low, high if low < high else low + 1.0, bottom, top)
-    marks = [*y_grid(y, left, right), *x_labels(x, bottom + 18)]
-    marks.append(text(left, bottom + 36, f"{x_label}; upwards: {y_label}"))
-    for number, (label, line) in enumerate(series.items()):
-        height = top + 14 + 20 * number
-        marks.append(polyline([(x(a), y(b)) for a, b in line], colour(number)))
-        marks.append(rect(right + 16, height - 9, (14, 4), colour(number)))
-        marks.append(text(right + 38, height - 3, label))
-    return drawing(WIDTH, bottom + 44, marks, f"{y_label} over {x_label}")
+    with drawing(2.6 + 0.19 * len(series), f"{y_label} over {x_label}") as drawn:
+        axes = drawn.axes
+        for number, (label, points) in enumerate(series.items()):
+            x, y = zip(*points, strict=True) if points else ((), ())
+            style = DASHES[number // len(COLOURS) % len(DASHES)]
+            axes.plot(
+                x, y, style, marker="o" if marks else "", color=_colour(number), label=label, linewidth=1.8
+            )
+        if marks:
+            ticks = sorted({x for points in series.values() for x, _ in points})
+            axes.set_xscale("log")
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.minorticks_off()
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.grid()
+        axes.figure.legend(loc="outside lower left", ncols=1, fontsize=9)
+    return drawn.svg
+
+
+def matrix_plot(matrix: np.ndarray, names: Sequence[str], title: str) -> str:
+    """A confusion matrix: rows true, columns guessed, each row scaled to 1; names up to 30 classes."""
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    pixels = np.empty((*shares.shape, 4))
+    pixels[..., :3] = [int(COLOURS[0][i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    pixels[..., 3] = np.sqrt(shares)  # mistakes are few
+    with drawing(4.2, title) as drawn:
+        axes = drawn.axes
+        axes.imshow(pixels, interpolation="nearest")
+        named = range(len(names)) if len(names) <= 30 else []
+        size = 9 if len(names) <= 12 else 6.5
+        axes.set_xticks(named, [names[i] for i in named], rotation=90, fontsize=size)
+        axes.set_yticks(named, [names[i] for i in named], fontsize=size)
+        axes.set_xlabel("guessed")
+        axes.set_ylabel("true")
+    return drawn.svg
+
+
+def calibration_plot(series: Mapping[str, Sequence[tuple[float, float]]], title: str) -> str:
+    """Accuracy over confidence, bin by bin, and the diagonal of a calibrated classifier; shares."""
+    with drawing(3.0 + 0.19 * len(series), title) as drawn:
+        axes = drawn.axes
+        axes.plot([0, 1], [0, 1], ":", color=ink())
+        for number, (label, points) in enumerate(series.items()):
+            x, y = zip(*points, strict=True) if points else ((), ())
+            axes.plot(x, y, "-o", color=_colour(number), label=label, markersize=4, linewidth=1.6)
+        axes.set_xlabel("confidence")
+        axes.set_ylabel("share that is right")
+        axes.grid()
+        axes.figure.legend(loc="outside lower left", fontsize=9)
+    return drawn.svg
+
+
+def _colour(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]

@@ -95,6 +95,22 @@ def show(recipe: Recipe, *, settings: Settings = None, scale: Scale = None) -> N
 
 
 @app.command()
+def new(
+    target: Annotated[
+        str, typer.Argument(help="Your labelled images: a folder, parquet, tars, or a known target.")
+    ],
+    *,
+    arch: Annotated[str, typer.Option(help="Your network: module:callable, or a known one.")] = "mobile",
+    source: Annotated[str, typer.Option(help="Generator to learn from; see ppgen sources.")] = "letters",
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("recipe.yaml"),
+) -> None:
+    """Write a recipe for your own images, to be edited and run."""
+    from ppflow.cli.new import write_new  # loads torch: --help must answer at once
+
+    write_new(target, arch, source, out)
+
+
+@app.command()
 def schema() -> None:
     """The JSON schema of recipes, for editors that complete and check YAML."""
     from ppflow.recipe import recipe_schema  # loads pydantic: --help must answer at once

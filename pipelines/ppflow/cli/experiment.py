@@ -14,9 +14,19 @@ from typing import TYPE_CHECKING, Any
 from ppcore.console import EXIT_FAILED, EXIT_USER_ERROR
 from ppcore.errors import UserError
 from ppcore.storage import HeldError, Store, hold
-from ppflow.jobs import Graph, Outcomes, correct_images, expand, find_done, make_run, read_run, write_run
+from ppflow.jobs import (
+    Graph,
+    Outcomes,
+    StageResult,
+    correct_images,
+    expand,
+    find_done,
+    make_run,
+    read_run,
+    write_run,
+)
 from ppflow.recipe import Choices, Recipe, load_recipe
-from ppflow.statistics import Result, Results, Table, as_text, make_table, results_csv
+from ppflow.statistics import Result, Results, Table, as_text, make_table, results_csv, verdict
 
 if TYPE_CHECKING:
     from ppflow.runner import Engine
@@ -70,7 +80,8 @@ def run_experiment(name: str, options: RunOptions) -> int:
     counted = f"{recipe.title}: {len(graph.jobs)} jobs, {len(outcomes.done)} of them done"
     if len(outcomes.done) == len(graph.jobs) and _is_concluded(recipe, graph, root):
         _log(f"{counted}; nothing is left to do")
-        _show(recipe, make_table(_results(recipe, graph, outcomes), correct_images(root)), root)
+        table = make_table(_results(recipe, graph, outcomes), correct_images(root))
+        _show(recipe, graph, outcomes, table, root)
         return 0
     _require_writable(root)
     with _held(root):
@@ -118,7 +129,7 @@ def _conclude(recipe: Recipe, graph: Graph, outcomes: Outcomes, root: Path, seco
         page = make_report(recipe, graph, table, outcomes, seconds=seconds, command=command)
         store.write_atomic("report.html", page.encode())
         write_run(root, run)
-        _show(recipe, table, root)
+        _show(recipe, graph, outcomes, table, root)
     for failed in outcomes.failed.values():
         _log(f"error: {failed.job.label}: {failed.reason} (see {failed.job.folder}.log)")
     if outcomes.failed:
@@ -134,11 +145,24 @@ def _conclude(recipe: Recipe, graph: Graph, outcomes: Outcomes, root: Path, seco
     return EXIT_USER_ERROR if all(failed.refused for failed in outcomes.failed.values()) else EXIT_FAILED
 
 
-def _show(recipe: Recipe, table: Table, root: Path) -> None:
+def _show(recipe: Recipe, graph: Graph, outcomes: Outcomes, table: Table, root: Path) -> None:
     print(as_text(table))
+    for sentence in verdict(table, recipe.headline):
+        print(sentence)
     for note in recipe.notes:
         print(note)
+    for digest in graph.exports.values():
+        if digest in outcomes.done:
+            print(_exported_text(outcomes.done[digest].result))
     print(f"report: {root / 'report.html'}")
+    _log(f"next: ppflow table {root} --format latex, or ppflow compare {root} ANOTHER_RUN")
+
+
+def _exported_text(result: StageResult) -> str:
+    measured = ""
+    if result.accuracy is not None:
+        measured = f", {100 * result.accuracy:.1f} % on {result.images} test images in onnxruntime"
+    return f"exported: {result.file}{measured}"
 
 
 def _results(recipe: Recipe, graph: Graph, outcomes: Outcomes) -> Results:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,8 @@ class _Builder:
                 tuple(needs),
                 stage.resources,
             )
+        elif self.jobs[digest].group != cell.group:
+            self.jobs[digest] = replace(self.jobs[digest], group="")  # the whole grid's
         return self.jobs[digest]
 
     def _place(self, name: str, seed: int | None, digest: str) -> Path:

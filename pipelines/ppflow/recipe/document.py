@@ -65,6 +65,7 @@ class Document:
         default_factory=dict
     )
     compare: Annotated[tuple[str, ...], Field(description="Rows that the others are compared with.")] = ()
+    headline: Annotated[str, Field(description="The row that the run ends with a sentence about.")] = ""
     notes: Annotated[tuple[str, ...], Field(description="Sentences under the table.")] = ()
     rates: Annotated[Rates, Field(description="What --dry-run reckons with where nothing was measured.")] = (
         field(default_factory=Rates)

@@ -20,7 +20,8 @@ def parse_recipe(content: Mapping[str, Any], name: str, choices: Choices | None 
     """A recipe from its content; `name` is the file's. Raises UserError, which says where it makes no sense."""
     where = f"recipe {name}"
     require_known(content, [f.name for f in fields(Document)], where)
-    _convert(Document, content, where)  # before anything is filled in: the types of the sections
+    sections = {key: value for key, value in content.items() if key != "rates"}
+    _convert(Document, sections, where)  # before anything is filled in
     content = choose(content, choices or Choices(), where)
     parsed, documents = [], []
     for values, parameters in cells(content, where):
@@ -38,6 +39,7 @@ def parse_recipe(content: Mapping[str, Any], name: str, choices: Choices | None 
         rows=first.rows,
         compare=first.compare,
         exports=tuple(first.export),
+        headline=first.headline,
         notes=first.notes,
         parameters=dict(content.get("params") or {})
         | {k: list(v) for k, v in (content.get("grid") or {}).items()},
@@ -52,6 +54,7 @@ def _check_rows(document: Document, stages: Mapping[str, Stage], name: str) -> N
                 f"recipe {name}: row {label!r} names {stage_name!r}, expected a training stage of the recipe"
             )
     require_known(document.compare, document.rows, f"recipe {name}, compare")
+    require_known([document.headline] if document.headline else [], document.rows, f"recipe {name}, headline")
     if not document.rows or not document.seeds:
         raise UserError(f"recipe {name} has no rows or no seeds; give at least one of each")
     if len(set(document.seeds)) != len(document.seeds):

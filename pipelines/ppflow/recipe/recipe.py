@@ -99,6 +99,7 @@ class Recipe:
         rows: label in the table -> training stage; the table has them in every cell.
         compare: labels of the rows that all others are compared with, seed by seed.
         exports: stages of kind `export`, run once at the end.
+        headline: the row that the run ends with a sentence about, "" for none.
         notes: sentences printed under the table.
         parameters: name -> value, as they were chosen.
     """
@@ -110,6 +111,7 @@ class Recipe:
     rows: dict[str, str]
     compare: tuple[str, ...] = ()
     exports: tuple[str, ...] = ()
+    headline: str = ""
     notes: tuple[str, ...] = ()
     parameters: dict[str, Any] = field(default_factory=dict)
     rates: Rates = field(default_factory=Rates)
@@ -132,4 +134,5 @@ class Recipe:
         }
         compare = tuple(label for label in self.compare if label in kept)
         exports = self.exports if len(kept) == len(self.rows) else ()
-        return replace(self, rows=kept, compare=compare, exports=exports)
+        headline = self.headline if self.headline in kept else ""
+        return replace(self, rows=kept, compare=compare, exports=exports, headline=headline)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 Curves = dict[str, list[tuple[float, float]]]
 """Row of the table -> (step, value) points."""
-_LINES = 8  # on one chart
+LINES = 8  # on one chart
 
 
 def mean_curves(runs: Mapping[str, Sequence[Path]], column: str) -> Curves:
@@ -29,11 +29,11 @@ def mean_curves(runs: Mapping[str, Sequence[Path]], column: str) -> Curves:
 
 def legible(curves: Curves, compare: Sequence[str]) -> list[Curves]:
     """The curves on as many charts as it takes, the rows of comparison on each."""
-    if len(curves) <= _LINES:
+    if len(curves) <= LINES:
         return [curves]
     shared = {label: line for label, line in curves.items() if label in compare}
     rest = [label for label in curves if label not in compare]
-    room = max(1, _LINES - len(shared))
+    room = max(1, LINES - len(shared))
     return [
         {**shared, **{label: curves[label] for label in rest[first : first + room]}}
         for first in range(0, len(rest), room)

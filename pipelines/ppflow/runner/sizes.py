@@ -8,10 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from ppcore.kits import KITS, get_kit
-from ppcore.targets import NAMED, load_target
+from ppcore.targets import NAMED, load_target, target_name
 from ppflow.jobs import Graph, Job
 from ppgen.plan import guess_bytes, parse_classes
-from pptrain.config import load_config
+from pptrain.config import (
+    Choice,
+    Situation,
+    TrainConfig,
+    choose_fine_tuning,
+    choose_pre_training,
+    load_config,
+    method_name,
+)
 
 _IMAGENET = 1000  # classes of the kits whose names come with their weights
 _PER_CLASS, _PER_IMAGE = 1300, 10  # ppgen's own
@@ -102,15 +110,24 @@ class Sizes:
     def _train(self, job: Job) -> Size:
         config = load_config(overrides={**job.settings, "out": str(job.folder)})
         labelled, told = self._training_images(job, config.data.labels_per_class)
-        steps = config.optim.steps
-        batch = config.optim.batch_size
-        if not steps and config.optim.epochs and labelled and batch:
-            steps = -(-int(config.optim.epochs * labelled) // batch)
-        if not steps:
-            return Size(f"{told}, as many steps as the rule of defaults gives")
+        if labelled is None:
+            return Size(told)
+        choice = self._choice(config, labelled)
+        batch = config.optim.batch_size or choice.batch_size
+        epochs = config.optim.epochs
+        steps = config.optim.steps or (-(-int(epochs * labelled) // batch) if epochs else choice.steps)
         mu = float(config.method.options.get("mu", 1.0)) if config.data.unlabeled else 0.0
-        seen = int(steps * batch * (1 + mu)) or None
-        return Size(f"{told}, {steps:,} steps of {batch or '?'}", seen, steps)
+        return Size(f"{told}, {steps:,} steps of {batch}", int(steps * batch * (1 + mu)), steps)
+
+    def _choice(self, config: TrainConfig, images: int) -> Choice:
+        """What the rule of defaults says of length and batch."""
+        if config.data.shards:
+            return choose_pre_training(images, config.optim.batch_size)
+        task = self.task(config.data.target)
+        assert task is not None
+        return choose_fine_tuning(
+            Situation(images, task.classes, conditions=method_name(config) == "condition")
+        )
 
     def _refit(self, job: Job) -> Size:
         sizes = [self.of(self._graph.jobs[digest]) for digest in job.needs]
@@ -169,11 +186,11 @@ def _source(settings: Mapping[str, Any]) -> str:
 
 
 def _read_task(target: str) -> Task | None:
-    name, _, place = target.partition("=")
-    known = NAMED.get(name)
-    if known is not None:  # no other sizes are accepted when it is loaded
+    """The official sizes of a target known by name, wherever its images are; else those of local images."""
+    known = NAMED.get(target_name(target))
+    if known is not None:
         return Task(known.classes, known.train, known.test)
-    if not Path(place or target).exists():
+    if "=" not in target and not Path(target).exists():
         return None
     found = load_target(target)
     return Task(len(found.classes), len(found.train), len(found.test))

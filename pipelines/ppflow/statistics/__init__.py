@@ -4,6 +4,7 @@ from ppflow.statistics.bootstrap import Correct, image_interval
 from ppflow.statistics.comparisons import Difference, Row, Table, make_table
 from ppflow.statistics.formats import FORMATS, as_text, cells, explain, header, render
 from ppflow.statistics.results import Result, Results, read_results, results_csv
+from ppflow.statistics.verdict import verdict
 
 __all__ = [
     "FORMATS",
@@ -22,4 +23,5 @@ __all__ = [
     "read_results",
     "render",
     "results_csv",
+    "verdict",
 ]

@@ -1,0 +1,120 @@
+"""The paper's recipes: their real sizes, and every one of them to its end at the scale `tiny`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import inplace
+import pytest
+from PIL import Image
+
+from ppcore.seeds import numpy_rng
+from ppflow.jobs import expand
+from ppflow.recipe import Choices, load_recipe, named_recipes
+from ppflow.runner import Sizes, check_job
+from ppflow.statistics import read_results
+
+PAPER = [name for name in named_recipes() if name.startswith("paper-")]
+TARGETS = {
+    "cars": (196, 8144, 8041),
+    "aircraft": (100, 6667, 3333),
+    "cub": (200, 5994, 5794),
+    "dtd": (47, 3760, 1880),
+    "flowers": (102, 2040, 6149),
+    "pets": (37, 3680, 3669),
+    "dogs": (120, 12000, 8580),
+    "indoor67": (67, 5360, 1340),
+    "caltech256-60": (256, 15360, 14420),
+}
+
+
+def sizes(name: str, root: Path) -> dict[str, set[str]]:
+    """Stage -> the sizes it has at the points of the grid, in words."""
+    graph = expand(load_recipe(name), root)
+    measured = Sizes(graph)
+    found: dict[str, set[str]] = {}
+    for job in graph.jobs.values():
+        check_job(job)
+        found.setdefault(job.stage, set()).add(measured.of(job).text)
+    return found
+
+
+def test_all_are_there() -> None:
+    wanted = ("methods", "architectures", "targets", "ssl", "generators", "ablations")
+    assert set(PAPER) == {f"paper-{name}" for name in wanted}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_real_sizes_are_known_before_anything_is_there(name: str, tmp_path: Path) -> None:
+    found = sizes(name, tmp_path)
+    assert found["classes"] == {"1,000 classes x 1,300 = 1,300,000 images"}
+    assert found["pretrain"] == {"1,300,000 synthetic images, 457,032 steps of 256"}
+    told = " ".join(found["scratch"])
+    for target in TARGETS if name == "paper-targets" else ["cars"]:
+        _, train, test = TARGETS[target]
+        assert f"of {train:,} train, {test:,} test images of {target}," in told
+    if name == "paper-targets":
+        assert "12,000 images of dogs x 10 = 120,000 images" in found["soft"]
+
+
+def test_grids_are_those_of_the_paper() -> None:
+    assert len(load_recipe("paper-architectures").cells) == 6
+    assert {cell.values["target"] for cell in load_recipe("paper-targets").cells} == set(TARGETS)
+    algorithms = {s.settings.get("method.name") for s in load_recipe("paper-ssl").cells[0].stages.values()}
+    assert algorithms >= {"entmin", "pseudo-label", "soft-pseudo-label", "pi-model", "uda"}
+    assert load_recipe("letters-digits", Choices({"labels": 2})).cells[0].group == "labels 2"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A generator and a classifier in their genuine formats, and a target in RGB, all tiny: settings for the recipes."""
+    from tiny_models import save_dit
+
+    from ppcore.classifiers import ClassifierSpec, build, save_classifier
+
+    base = tmp_path_factory.mktemp("models")
+    names = tuple(f"class {n}" for n in range(10))
+    save_dit(base / "dit", names=names)
+    save_classifier(
+        base / "head", build("mobile", 10, 3), ClassifierSpec("mobile", names, channels=3, resolution=16)
+    )
+    for label in range(3):
+        (base / f"birds/c{label}").mkdir(parents=True)
+        for number in range(10):
+            pixels = numpy_rng(0, "birds", label, number).integers(0, 256, (16, 16, 3), dtype="uint8")
+            Image.fromarray(pixels).save(base / f"birds/c{label}/{number}.png")
+    return {
+        "source": str(base / "dit"),
+        "source_classifier": str(base / "head"),
+        "target": str(base / "birds"),
+    }
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One directory of results for all, so that stages alike are run once."""
+    return tmp_path_factory.mktemp("runs") / "out"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAPER)
+def test_every_recipe_runs_to_its_end_on_tiny_models(
+    name: str, models: dict[str, str], shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, object] = {**models, "batch": 4, "steps": 1, "pretrain_steps": 1}
+    if name == "paper-generators":
+        settings["generator"] = {"tiny": {"source": settings.pop("source")}}
+    if name == "paper-ablations":
+        settings["other_classifier"] = settings["source_classifier"]
+    assert inplace.run(monkeypatch, name, shared, settings=settings, scale="tiny", seeds=2) == 0
+    found = read_results(shared / "results.csv")
+    recipe = load_recipe(name, Choices(settings, "tiny"))
+    assert found.rows == list(recipe.rows)
+    assert len(found.entries) == 2 * len(recipe.rows) * len(recipe.cells)
+    assert (shared / "report.html").stat().st_size > 20_000
+
+
+@pytest.mark.slow
+def test_the_grid_of_the_embedded_kit_runs_to_its_end(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert inplace.run(monkeypatch, "letters-digits", shared, scale="tiny", seeds=1) == 0
+    assert "Accuracy against labels a class" in (shared / "report.html").read_text()
