@@ -49,10 +49,10 @@ def dot_plot(rows: Mapping[str, Sequence[float]], title: str) -> str:
         for number, (label, values) in enumerate(rows.items()):
             mean = statistics.fmean(values)
             axes.plot(values, [number] * len(values), "o", color=_colour(number), alpha=0.45, markersize=6)
-            axes.plot([mean], [number], "|", color=_colour(number), markersize=18, markeredgewidth=3)
+            axes.plot([mean], [number], "|", color=_colour(number), markersize=13, markeredgewidth=3)
             for x, text, side in ((0, label, "left"), (1, f"{mean:.1f}", "right")):
                 place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-                axes.annotate(text, (x, number), (0, 11), ha=side, va="center", **place)
+                axes.annotate(text, (x, number), (0, 13), ha=side, va="center", **place)
         axes.set_ylim(len(rows) - 0.6, -0.8)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)

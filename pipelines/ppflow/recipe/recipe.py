@@ -116,6 +116,11 @@ class Recipe:
     parameters: dict[str, Any] = field(default_factory=dict)
     rates: Rates = field(default_factory=Rates)
 
+    @property
+    def shown(self) -> Cell:
+        """The point of the grid that a report shows in detail: the last, where an axis of growing numbers has most."""
+        return self.cells[-1]
+
     def with_seeds(self, count: int) -> Recipe:
         """The same recipe with seeds 0 to `count` - 1."""
         return replace(self, seeds=tuple(range(count)))

@@ -18,8 +18,8 @@ _MISTAKES = 6  # listed
 
 
 def judged(recipe: Recipe, graph: Graph, outcomes: Outcomes, results: Table) -> Iterator[str]:
-    """Confusion of the best row and of the rows of comparison, calibration of all, at the first point of the grid."""
-    group = recipe.cells[0].group
+    """Confusion of the best row and of the rows of comparison, calibration of all, at one point of the grid."""
+    group = recipe.shown.group
     rows = {row.label: row for row in results.groups.get(group, [])}
     found = {label: _of_row(graph, outcomes, group, label) for label in rows}
     found = {label: seeds for label, seeds in found.items() if seeds}
@@ -32,7 +32,10 @@ def judged(recipe: Recipe, graph: Graph, outcomes: Outcomes, results: Table) -> 
     yield '<h2 id="confusion">Confusion</h2>'
     yield figures(
         [
-            (matrix_plot(matrix, names, f"confusion matrix of {label}"), f"{label}; darker is more")
+            (
+                matrix_plot(matrix, names, f"confusion matrix of {label}"),
+                f"{label}; the stronger the colour, the more",
+            )
             for label, matrix in matrices.items()
         ]
     )

@@ -87,15 +87,15 @@ def against_labels(recipe: Recipe, graph: Graph, results: Table) -> Iterator[str
 
 
 def curves(recipe: Recipe, graph: Graph, outcomes: Outcomes) -> Iterator[str]:
-    """Mean over seeds of every measure that the training runs logged, at the first point of the grid."""
-    group = recipe.cells[0].group
+    """Mean over seeds of every measure that the training runs logged, at one point of the grid."""
+    group = recipe.shown.group
     runs: dict[str, list[Path]] = {
         label: [graph.jobs[digest].folder for digest in seeds.values() if digest in outcomes.done]
         for (place, label), seeds in graph.rows.items()
         if place == group
     }
     plots = [
-        (line_plot(chart, _STEPS, title), title.capitalize())
+        (line_plot(chart, _STEPS, "loss" if column == "loss" else "accuracy, %"), title.capitalize())
         for column, title in _MEASURES.items()
         if (found := mean_curves(runs, column))
         for chart in legible(found, recipe.compare)

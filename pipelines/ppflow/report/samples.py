@@ -19,8 +19,8 @@ _CLASSES = 60  # most that are shown
 
 
 def samples(recipe: Recipe, graph: Graph, outcomes: Outcomes) -> Iterator[str]:
-    """The generation stages of the first seed, at the first point of the grid."""
-    cell, seen = recipe.cells[0], set()
+    """The generation stages of the first seed, at one point of the grid."""
+    cell, seen = recipe.shown, set()
     for name in cell.stages:
         digest = next(iter(graph.cells[cell.group].get(name, {}).values()), "")
         job = graph.jobs.get(digest)

@@ -119,15 +119,12 @@ class Sizes:
         mu = float(config.method.options.get("mu", 1.0)) if config.data.unlabeled else 0.0
         return Size(f"{told}, {steps:,} steps of {batch}", int(steps * batch * (1 + mu)), steps)
 
-    def _choice(self, config: TrainConfig, images: int) -> Choice:
+    @staticmethod
+    def _choice(config: TrainConfig, images: int) -> Choice:
         """What the rule of defaults says of length and batch."""
         if config.data.shards:
             return choose_pre_training(images, config.optim.batch_size)
-        task = self.task(config.data.target)
-        assert task is not None
-        return choose_fine_tuning(
-            Situation(images, task.classes, conditions=method_name(config) == "condition")
-        )
+        return choose_fine_tuning(Situation(images, conditions=method_name(config) == "condition"))
 
     def _refit(self, job: Job) -> Size:
         sizes = [self.of(self._graph.jobs[digest]) for digest in job.needs]

@@ -1,7 +1,7 @@
 """Headless Chromium: what a page says of its own layout at a width, and a picture of it.
 
-Also a program: `python tests/pipelines/report/browser.py REPORT.html FOLDER` writes a picture at 390 and at 1440 pixels, light and dark, and fails
-where something sticks out.
+Also a program: `python tests/pipelines/report/browser.py REPORT.html FOLDER` writes a picture at 390 and at 1440 pixels, light
+and dark, and fails where something sticks out.
 """
 
 from __future__ import annotations
