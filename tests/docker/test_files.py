@@ -34,14 +34,15 @@ def test_compose_files_fit_the_published_schema(name: str, tmp_path: Path) -> No
 
 
 def test_compose_services_wait_for_each_other_and_have_no_rights() -> None:
-    found = services({"STORE_PASSWORD": "x"})
+    found = services({"STORE_PASSWORD": "x", "RAY_TOKEN": "y"})
     assert set(found) == {"store", "bucket", "head", "worker", "generate", "train"}
     waited_for = {name for service in found.values() for name in service.get("depends_on", {})}
     assert waited_for == set(found) - {"train"}
     for name in set(found) - {"store"}:
         assert found[name]["cap_drop"] == ["ALL"], name
-    with pytest.raises(KeyError, match="STORE_PASSWORD"):
-        services({})
+    for missing, given in (("STORE_PASSWORD", "RAY_TOKEN"), ("RAY_TOKEN", "STORE_PASSWORD")):
+        with pytest.raises(KeyError, match=missing):
+            services({given: "x"})
 
 
 def test_dockerfile_is_linted(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from ppcore.console import print_table, run_app
 from ppcore.program import new_app
 from ppgen.cli.flatten import flatten
 from ppgen.cli.options import DEFAULT_SOURCE, AllowLicence, EstimateOptions, PseudoOptions, SynthOptions
+from ppgen.cli.sharing import sharing
 from ppgen.cli.tools import tools
 
 app = new_app("ppgen", "Sample a pre-trained conditional generator into shards.")
@@ -95,6 +96,7 @@ def sources(allow_licence: AllowLicence = None) -> None:
 
 
 app.add_typer(tools)
+app.add_typer(sharing)
 app.add_typer(planner, name="plan")
 
 

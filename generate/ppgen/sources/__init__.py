@@ -5,7 +5,7 @@ from ppgen.sources.catalogue import COSTS, source_rows
 from ppgen.sources.classifier import describe_classifier, describe_score, open_classifier
 from ppgen.sources.devices import automatic_batch_size, choose_device, choose_dtype, make_deterministic
 from ppgen.sources.hub import is_commit, is_repository
-from ppgen.sources.licences import require_licence
+from ppgen.sources.licences import redistribution, require_licence
 from ppgen.sources.model_directory import read_config, weights_sha256
 from ppgen.sources.protocol import FAMILIES, Generator, Source, read_options, sample_checked
 from ppgen.sources.resolve import resolve_source
@@ -47,6 +47,7 @@ __all__ = [
     "read_config",
     "read_mapping",
     "read_options",
+    "redistribution",
     "remember_plan",
     "require_defined",
     "require_licence",

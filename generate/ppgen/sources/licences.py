@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Literal
 
 from ppcore.errors import UserError
 from ppcore.kits import KITS, get_kit
@@ -32,6 +34,29 @@ def permits(allowed: Sequence[str], licence: str, commercial: bool) -> bool:
     """Whether a licence is among `allowed`: SPDX identifiers in any case, or the word `commercial`; empty allows all."""
     wanted = [word.lower() for word in allowed]
     return not wanted or licence.lower() in wanted or (COMMERCIAL in wanted and commercial)
+
+
+_SHAREABLE = (
+    *_PERMISSIVE,
+    "cc-by-nc-4.0",
+    "cc-by-nc-sa-4.0",
+    "openrail",
+    "openrail++",
+    "creativeml-openrail-m",
+    "bigscience-openrail-m",
+)
+_KEPT = re.compile(
+    r"(^|-)nd(-|$)|proprietary|all rights reserved|research.only|no.redistribution", re.IGNORECASE
+)
+
+Redistribution = Literal["allowed", "forbidden", "unknown"]
+
+
+def redistribution(licence: str) -> Redistribution:
+    """Whether what was made with weights under this licence may be handed on, under terms no wider than the licence's own."""
+    if _KEPT.search(licence):
+        return "forbidden"
+    return "allowed" if licence.lower() in _SHAREABLE else "unknown"
 
 
 def require_licence(source: str, licence: str, allowed: Sequence[str]) -> None:

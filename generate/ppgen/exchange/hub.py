@@ -1,0 +1,114 @@
+"""A directory as a dataset repository of the hub: a few dozen shards a commit, the card and the index last."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ppcore.errors import UserError
+from ppcore.shards import (
+    CARD,
+    CONDITIONS,
+    INDEX,
+    MANIFEST,
+    PLAN,
+    ShardSet,
+    commit_path,
+    index_pages,
+    meta_path,
+    tar_path,
+)
+from ppcore.storage import Store
+from ppgen.exchange.mirror import checked_shard
+from ppgen.plan import decode_any_plan
+from ppgen.shards import read_any_plan
+
+_SHARDS_A_COMMIT = 50  # the hub counts commits, not files
+_URL = re.compile(r"hf://(?:datasets/)?([\w.-]+/[\w.-]+)")
+
+
+def push_to_hub(
+    source: Store, url: str, *, public: bool = False, on_shard: Callable[[int], None] | None = None
+) -> int:
+    """Make the repository `hf://[datasets/]OWNER/NAME` hold a finished directory; the same call resumes.
+
+    Args:
+        public: of a new repository; private otherwise.
+        on_shard: called with the number of samples of every shard that was pushed.
+
+    Returns:
+        Samples that were pushed.
+
+    Raises:
+        UserError: no such URL, an unfinished or damaged directory, a repository with something else in it, or the hub refuses.
+    """
+    from huggingface_hub import HfApi  # heavy: half a second, only to push to the hub
+
+    repository = _repository(url)
+    ShardSet.open(source.root)
+    plan = read_any_plan(source)
+    api = HfApi()
+    with _asking(repository):
+        api.create_repo(repository, repo_type="dataset", private=not public, exist_ok=True)
+        there = set(api.list_repo_files(repository, repo_type="dataset"))
+        if PLAN in there:
+            path = api.hf_hub_download(repository, PLAN, repo_type="dataset")
+            with open(path, "rb") as handle:
+                stored = decode_any_plan(handle.read(), f"{url}/{PLAN}")
+            if stored.fingerprint != plan.fingerprint:
+                raise UserError(f"{url} holds another directory; give a new repository")
+        else:
+            names = [PLAN, *([CONDITIONS] if plan.kind == "pseudo" else [])]
+            _commit(api, repository, {name: source.read(name) for name in names}, "Plan")
+        pushed = 0
+        for part in _parts([n for n in range(plan.num_shards) if commit_path(n) not in there]):
+            files: dict[str, bytes] = {}
+            for shard in part:
+                record, tar, meta = checked_shard(source, plan, shard)
+                files |= {tar_path(shard): tar, meta_path(shard): meta, commit_path(shard): record.to_json()}
+            _commit(api, repository, files, f"Shards {part[0]} to {part[-1]}")
+            for shard in part:
+                count = plan.locate(shard)[2]
+                pushed += count
+                if on_shard is not None:
+                    on_shard(count)
+        last = [MANIFEST, CARD, *(name for name, _ in index_pages(plan.num_shards)), INDEX]
+        if pushed or INDEX not in there:
+            _commit(api, repository, {name: source.read(name) for name in last}, "Manifest, card and index")
+    return pushed
+
+
+def _repository(url: str) -> str:
+    found = _URL.fullmatch(url.rstrip("/"))
+    if found is None:
+        raise UserError(f"{url} names no repository; write hf://datasets/OWNER/NAME")
+    return found[1]
+
+
+def _parts(shards: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(shards), _SHARDS_A_COMMIT):
+        yield shards[start : start + _SHARDS_A_COMMIT]
+
+
+def _commit(api: Any, repository: str, files: dict[str, bytes], message: str) -> None:
+    from huggingface_hub import CommitOperationAdd  # heavy: see above
+
+    operations = [CommitOperationAdd(name, data) for name, data in files.items()]
+    api.create_commit(repository, operations, commit_message=message, repo_type="dataset")
+
+
+@contextmanager
+def _asking(repository: str) -> Iterator[None]:
+    """The hub's refusals and silences as one sentence."""
+    from huggingface_hub.errors import HfHubHTTPError  # heavy: see above
+
+    try:
+        yield
+    except (HfHubHTTPError, OSError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(
+            f"the hub does not take {repository} ({reason}); log in with a token that may write there (hf auth login, or HF_TOKEN), "
+            f"then repeat the command to go on"
+        ) from error
