@@ -83,6 +83,7 @@ def _themed(svg: str, title: str) -> str:
     svg = re.sub(r' id="[A-Za-z.]*[A-Za-z]+\d*_\d+"', "", svg)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.S)
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
+    svg = svg.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "").replace("xlink:href", "href")
     svg = svg.replace(_INK, "var(--ink)").replace(_LINE, "var(--line)")
     label = escape(title)
     return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).replace(
