@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
-from ppcore.console import print_table, run_app
+from ppcore.console import print_table, printable, run_app
 from ppcore.program import new_app
 from ppgen.cli.flatten import flatten
 from ppgen.cli.options import DEFAULT_SOURCE, AllowLicence, EstimateOptions, PseudoOptions, SynthOptions
@@ -31,6 +33,10 @@ def generate(options: SynthOptions | PseudoOptions) -> int:
     return generation.run(generation.prepare(options))
 
 
+def _say_next(command: str) -> None:
+    print(f"next: {printable(command)}", file=sys.stderr)
+
+
 def print_estimate(options: SynthOptions | PseudoOptions, estimate: EstimateOptions) -> None:
     """Say what :func:`generate` would make and cost; writes nothing."""
     from ppgen.cli import generation  # loads torch: --help must answer at once
@@ -43,6 +49,7 @@ def print_estimate(options: SynthOptions | PseudoOptions, estimate: EstimateOpti
 def synth(options: SynthOptions) -> None:
     """Synthetic images of source classes: the data of pseudo pre-training."""
     _exit(generate(options))
+    _say_next(f"ppgen pseudo --source {options.source} --target TARGET, then pptrain run --target TARGET")
 
 
 @app.command()
@@ -50,6 +57,7 @@ def synth(options: SynthOptions) -> None:
 def pseudo(options: PseudoOptions) -> None:
     """Images conditioned on soft labels of target images: the unlabelled data of P-SSL (10 for every image unless told otherwise)."""
     _exit(generate(options))
+    _say_next(f"pptrain run --target {options.target}")
 
 
 @planner.command("synth", help=synth.__doc__)

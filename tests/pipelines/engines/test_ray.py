@@ -57,7 +57,6 @@ def test_the_table_is_that_of_an_inline_run(
 
 
 def test_a_stage_that_no_machine_has_room_for_is_refused(cluster: Cluster, tmp_path: Path) -> None:
-    from dataclasses import replace
 
     (tmp_path / "small.yaml").write_text(SMALL)
     job = next(iter(expand(load_recipe(str(tmp_path / "small.yaml")), tmp_path).jobs.values()))

@@ -96,6 +96,16 @@ def test_export_with_int8_from_the_command_line(
     assert (out.parent / "m.int8.onnx").stat().st_size < 0.5 * out.stat().st_size
 
 
+def test_an_export_lies_beside_its_model_where_no_place_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_classifier(tmp_path / "run", build("small", 4, 1), ClassifierSpec("small", CLASSES, 1, 16))
+    assert command(monkeypatch, "export", f"{tmp_path}/run/", "--to", "torch-export") == 0
+    assert (tmp_path / "run.pt2").is_file()
+    assert (tmp_path / "run.pt2.json").is_file()
+    assert load_classifier(str(tmp_path / "run")).spec.class_names == CLASSES  # the directory is as it was
+
+
 def test_predictions_are_those_of_the_classifier(target_folder: Path, tmp_path: Path) -> None:
     save_classifier(tmp_path / "m", build("small", 4, 1), ClassifierSpec("small", CLASSES, 1, 16))
     classifier = load_classifier(str(tmp_path / "m"))

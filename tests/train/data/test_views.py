@@ -37,6 +37,13 @@ def test_views_repeat_and_differ_by_step(kind: ViewKind, channels: int, crop: st
         )
 
 
+@pytest.mark.parametrize("kind", ViewKind)
+def test_grey_images_are_seen_in_three_channels_by_a_network_for_colour(kind: ViewKind) -> None:
+    views, grey = Views(ViewsConfig(), 16, 3, seed=5), images(1)
+    x = views.make(grey, kind, KEY)
+    assert torch.equal(x, views.make(grey.expand(-1, 3, -1, -1).contiguous(), kind, KEY))
+
+
 def test_weak_view_only_shifts_and_never_mirrors_grey_images() -> None:
     u = images()
     x = (Views(ViewsConfig(), 16, 1, 0).make(u, ViewKind.WEAK, KEY) * 255).round().to(torch.uint8)

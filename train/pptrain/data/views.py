@@ -81,8 +81,13 @@ class Views:
         )
 
     def make(self, images: Tensor, kind: ViewKind, key: ViewKey) -> Tensor:
-        """One view of every image: uint8 (B, C, H, W) -> float32 (B, C, R, R) in [0, 1]; a function of the arguments alone."""
+        """One view of every image: uint8 (B, C, H, W) -> float32 (B, C, R, R) in [0, 1]; a function of the arguments alone.
+
+        Grey images, of a grey source say, are shown to a network for RGB in three equal channels.
+        """
         batch = images.shape[0]
+        if images.shape[1] == 1 and self.channels == 3:
+            images = images.expand(-1, 3, -1, -1).contiguous()
         if kind is ViewKind.NONE or batch == 0:
             return self.plain(images)
         seed = derive(self.seed, "view", kind.value, key.stream, key.step, key.group)
