@@ -29,7 +29,9 @@ def test_every_table_is_its_file(tables: ModuleType) -> None:
         assert results.with_suffix(".svg").is_file()
 
 
-def test_another_result_makes_another_page(tables: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_result_makes_another_page(
+    tables: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "results").mkdir()
     old = (ROOT / "docs/results/condition-search.csv").read_text()
     (tmp_path / "results/condition-search.csv").write_text(old.replace("91.5556", "41.5556"))
