@@ -12,7 +12,7 @@ from torch import nn
 from ppcore.classifiers import Classifier, ClassifierSpec
 from ppcore.errors import UserError
 from ppcore.seeds import derive
-from ppcore.targets import ImageSet, Target, find_problems, stack
+from ppcore.targets import ImageSet, Target, stack
 from ppcore.trust import NOBODY, Trust
 from pptrain.config import TrainConfig
 from pptrain.data import (
@@ -228,7 +228,9 @@ def _fingerprints(inputs: Inputs, train: ImageSet | None, val: ImageSet | None) 
 
 def _notes(config: TrainConfig, inputs: Inputs, val: ImageSet | None) -> list[str]:
     target, pseudo = inputs.target, inputs.pseudo
-    notes = [f"warning: {problem}" for problem in find_problems(target)] if target is not None else []
+    notes: list[
+        str
+    ] = []  # duplicates are told by ppgen and pptrain eval: nothing looks at test images before the end of training
     if pseudo is not None and target is not None:
         planned = pseudo.planned_target
         if planned.name not in (None, target.name):  # samples of source classes were made for no target
