@@ -22,7 +22,7 @@ class Platform:
         instructions: the CPU's, as torch uses them.
         compile: how the generator's networks ran: `none`, `default` or `graphs`.
         gpu: model, None on a CPU; the rest of the fields belong to it.
-        driver, cuda, cudnn: versions; None where they cannot be answer.
+        driver, cuda, cudnn: versions; None where nothing says them.
         threads: of torch on a CPU; None on a GPU, where they decide nothing.
     """
 

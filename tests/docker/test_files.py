@@ -102,6 +102,8 @@ def test_the_hubs_cache_can_be_claimed() -> None:
     kubernetes = pytest.importorskip("kubernetes_validate")
     claim = yaml.safe_load((DOCKER / "kubernetes/hub-cache.yaml").read_text())
     kubernetes.validate(claim, kubernetes.latest_version(), strict=True)
+    with pytest.raises(kubernetes.ValidationError):
+        kubernetes.validate({**claim, "spec": {"size": "1Gi"}}, kubernetes.latest_version(), strict=True)
 
 
 def test_ray_cluster_fits_the_schema_that_ships_with_ray() -> None:

@@ -9,23 +9,14 @@ import pytest
 from PIL import Image
 
 from ppcore.seeds import numpy_rng
+from ppcore.targets import NAMED
 from ppflow.jobs import expand
 from ppflow.recipe import Choices, load_recipe, named_recipes
 from ppflow.runner import Sizes, check_job
 from ppflow.statistics import read_results
 
 PAPER = [name for name in named_recipes() if name.startswith("paper-")]
-TARGETS = {
-    "cars": (196, 8144, 8041),
-    "aircraft": (100, 6667, 3333),
-    "cub": (200, 5994, 5794),
-    "dtd": (47, 3760, 1880),
-    "flowers": (102, 2040, 6149),
-    "pets": (37, 3680, 3669),
-    "dogs": (120, 12000, 8580),
-    "indoor67": (67, 5360, 1340),
-    "caltech256-60": (256, 15360, 14420),
-}
+TARGETS = ("cars", "aircraft", "cub", "dtd", "flowers", "pets", "dogs", "indoor67", "caltech256-60")
 
 
 def sizes(name: str, root: Path) -> dict[str, set[str]]:
@@ -51,7 +42,10 @@ def test_real_sizes_are_known_before_anything_is_there(name: str, tmp_path: Path
     assert found["pretrain"] == {"1,300,000 synthetic images, 457,032 steps of 256"}
     told = " ".join(found["scratch"])
     for target in TARGETS if name == "paper-targets" else ["cars"]:
-        _, train, test = TARGETS[target]
+        train, test = (
+            NAMED[target].train,
+            NAMED[target].test,
+        )  # the numbers themselves: tests/core/targets/test_named.py
         assert f"of {train:,} train, {test:,} test images of {target}," in told
     if name == "paper-targets":
         assert "12,000 images of dogs x 10 = 120,000 images" in found["soft"]

@@ -25,8 +25,3 @@ class Finding:
     state: State = "ok"
     lost: str = ""
     remedy: str = ""
-
-
-def gigabytes(count: float) -> str:
-    """`3221225472` -> `3.2 GB`."""
-    return f"{count / 1e9:.1f} GB"

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
-from ppgen.doctor.finding import Finding, State, gigabytes
+from ppgen.doctor.finding import Finding, State
 from ppgen.engines import cores
+from ppgen.plan import format_bytes
 from ppgen.sources import COSTS
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -33,7 +34,7 @@ def check_processor() -> Finding:
 def check_memory() -> Finding:
     """What fits beside the weights of the known sources."""
     total = memory_limit(_CGROUP)
-    return judge_memory("memory", total, gigabytes(total), bytes_a_value=4)
+    return judge_memory("memory", total, format_bytes(total), bytes_a_value=4)
 
 
 def judge_memory(check: str, total: float, facts: str, *, bytes_a_value: int) -> Finding:
@@ -42,7 +43,7 @@ def judge_memory(check: str, total: float, facts: str, *, bytes_a_value: int) ->
     too_large = {name: size for name, size in needed.items() if size > total}
     if not too_large:
         return Finding(check, facts)
-    lost = ", ".join(f"{name} (about {gigabytes(size)})" for name, size in too_large.items())
+    lost = ", ".join(f"{name} (about {format_bytes(size)})" for name, size in too_large.items())
     state: State = "broken" if "letters" in too_large else "limited"
     return Finding(
         check, facts, state, f"these sources do not fit: {lost}", "use a smaller source or a larger machine"
@@ -55,10 +56,10 @@ def check_shared_memory() -> Finding:
         return Finding("shared-memory", "no /dev/shm")
     size = shutil.disk_usage(_SHARED).total
     if size >= _LEAST_SHARED:
-        return Finding("shared-memory", gigabytes(size))
+        return Finding("shared-memory", format_bytes(size))
     lost = "decoding processes (pptrain --workers) and Ray pass their data through it and would die of it"
     return Finding(
-        "shared-memory", gigabytes(size), "limited", lost, "start the container with --shm-size=2g"
+        "shared-memory", format_bytes(size), "limited", lost, "start the container with --shm-size=2g"
     )
 
 
@@ -69,7 +70,7 @@ def check_gpus() -> list[Finding]:
     found = []
     for number in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(number)
-        said = f"{facts.name}, {gigabytes(facts.total_memory)}, CUDA {torch.version.cuda}"
+        said = f"{facts.name}, {format_bytes(facts.total_memory)}, CUDA {torch.version.cuda}"
         found.append(judge_memory(f"gpu-{number}", facts.total_memory, said, bytes_a_value=2))
     return found
 

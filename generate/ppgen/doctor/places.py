@@ -13,8 +13,9 @@ import torch
 from ppcore.errors import UserError
 from ppcore.kits import list_kits
 from ppcore.storage import Store
-from ppgen.doctor.finding import Finding, gigabytes
+from ppgen.doctor.finding import Finding
 from ppgen.generators import open_generator
+from ppgen.plan import format_bytes
 from ppgen.sources import SourceSpec, is_repository, sample_checked
 
 _PROBE = ".tmp-doctor"
@@ -39,7 +40,7 @@ def check_out(out: str) -> Finding:
         probe.delete(name)
     except (OSError, UserError) as error:
         return Finding("out", out, "broken", f"it cannot be written: {error}", "choose another --out")
-    free = "" if folder is None else f", {gigabytes(shutil.disk_usage(folder).free)} free"
+    free = "" if folder is None else f", {format_bytes(shutil.disk_usage(folder).free)} free"
     facts = f"{folder or out}: {rate / 1e6:.0f} MB/s written{free}"
     if not same:
         return Finding("out", facts, "broken", "what is read is not what was written", "choose another --out")
@@ -62,7 +63,7 @@ def check_hub(timeout_s: float = _ANSWER_S) -> Finding:
     cache = Path(constants.HF_HUB_CACHE)
     kits = {kit.name: kit.generator for kit in list_kits() if is_repository(kit.generator)}
     there = [n for n, repository in kits.items() if try_to_load_from_cache(repository, "model_index.json")]
-    facts = f"cache {cache}, {gigabytes(shutil.disk_usage(_existing(cache)).free)} free, it holds {', '.join(there) or 'no kit'}"
+    facts = f"cache {cache}, {format_bytes(shutil.disk_usage(_existing(cache)).free)} free, it holds {', '.join(there) or 'no kit'}"
     missing = [name for name in kits if name not in there]
     if not os.access(_existing(cache), os.W_OK):
         lost = f"no weights can be put there, so of the hub's kits {', '.join(missing)} will not work"

@@ -116,12 +116,9 @@ def train_flow(
         checkpoint: written every `keep_every` steps, and gone on from where it is there, as if there had been no stop.
         length: of the whole schedule, where `steps` is only the part to do now.
     """
-    torch.manual_seed(derive(seed, "flow") % 2**32)
-    rng = torch.Generator().manual_seed(derive(seed, "flow-data") % 2**32)
-    average = Averaged(net, 0.999)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-2)
+    average, optimizer = _prepare(net, "flow", seed, lr=lr, decay=0.999)
     x_all, y_all = torch.from_numpy(pictures), torch.from_numpy(labels).long()
-    positions = batches(len(x_all), batch, rng)
+    positions = _positions(len(x_all), "flow", seed, batch)
     first = _resume(checkpoint, net, average, optimizer)
     for _ in range(first):
         next(positions)
@@ -148,6 +145,20 @@ def train_flow(
         if checkpoint is not None and (step + 1) % keep_every == 0:
             _keep(checkpoint, step + 1, net, average, optimizer)
     return average.net
+
+
+def _prepare(
+    net: nn.Module, name: str, seed: int, *, lr: float, decay: float
+) -> tuple[Averaged, torch.optim.Optimizer]:
+    """The average and the optimiser of a training, its random numbers seeded."""
+    torch.manual_seed(derive(seed, name) % 2**32)
+    return Averaged(net, decay), torch.optim.AdamW(
+        net.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-2
+    )
+
+
+def _positions(count: int, name: str, seed: int, batch: int) -> Iterator[torch.Tensor]:
+    return batches(count, batch, torch.Generator().manual_seed(derive(seed, f"{name}-data") % 2**32))
 
 
 def mirrored(x: torch.Tensor) -> torch.Tensor:
@@ -202,20 +213,17 @@ def bake_guidance(
     Half of the noise levels are those that a four-step sampler visits. Guidance is taught at 0.4 < s < 0.9 only: nearer to
     noise it costs variety, nearer to the picture it changes nothing (Kynkäänniemi et al. 2024).
     """
-    torch.manual_seed(derive(seed, "bake") % 2**32)
-    rng = torch.Generator().manual_seed(derive(seed, "bake-data") % 2**32)
     net = copy.deepcopy(base).train().requires_grad_(True)
-    average = Averaged(net, 0.99)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-2)
+    average, optimizer = _prepare(net, "bake", seed, lr=lr, decay=0.99)
     x_all, y_all = torch.from_numpy(pictures), torch.from_numpy(labels).long()
-    positions = batches(len(x_all), batch, rng)
+    positions = _positions(len(x_all), "bake", seed, batch)
     running = 0.0
     for step in range(steps):
         set_rate(optimizer, lr, step, steps, warmup=30)
         rows = next(positions)
         x, y = to_flow(x_all[rows]), y_all[rows]
-        visited = torch.randint(1, 5, (batch,)) / 4
-        s = torch.where(torch.rand(batch) < 0.5, visited, torch.sigmoid(torch.randn(batch)))
+        visited = torch.randint(1, 5, (len(x),)) / 4
+        s = torch.where(torch.rand(len(x)) < 0.5, visited, torch.sigmoid(torch.randn(len(x))))
         level = s.view(-1, 1, 1, 1)
         noisy = (1 - level) * x + level * torch.randn_like(x)
         strength = weight * ((s > 0.4) & (s < 0.9))

@@ -91,7 +91,7 @@ def test_limits_of_containers(tmp_path: Path) -> None:
 def test_small_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware.shutil, "disk_usage", lambda _: SimpleNamespace(total=64 * 2**20))
     found = hardware.check_shared_memory()
-    assert (found.state, found.facts) == ("limited", "0.1 GB")
+    assert (found.state, found.facts) == ("limited", "67.1 MB")
     assert "--shm-size" in found.remedy
 
 

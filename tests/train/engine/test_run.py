@@ -24,7 +24,7 @@ class SpyTarget:
 
     def __init__(self, target: Target) -> None:
         self._target, self.open, self.looks = target, False, 0
-        self.name, self.classes, self.train = target.name, target.classes, target.train
+        self.name, self.classes, self.train, self.notes = target.name, target.classes, target.train, ()
 
     @property
     def test(self) -> Any:

@@ -228,9 +228,8 @@ def _fingerprints(inputs: Inputs, train: ImageSet | None, val: ImageSet | None) 
 
 def _notes(config: TrainConfig, inputs: Inputs, val: ImageSet | None) -> list[str]:
     target, pseudo = inputs.target, inputs.pseudo
-    notes: list[
-        str
-    ] = []  # duplicates are told by ppgen and pptrain eval: nothing looks at test images before the end of training
+    # Of duplicates ppgen and pptrain eval tell: here no test image is looked at before training ends.
+    notes = [] if target is None else [f"warning: target {target.name}: {note}" for note in target.notes]
     if pseudo is not None and target is not None:
         planned = pseudo.planned_target
         if planned.name not in (None, target.name):  # samples of source classes were made for no target
