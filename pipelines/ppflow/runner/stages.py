@@ -83,9 +83,8 @@ def _export(job: Job) -> None:
     settings = dict(job.settings)
     model, file = str(settings.pop("model")), job.folder / "model.onnx"
     job.folder.mkdir(parents=True, exist_ok=True)
-    made_here = bool(
-        job.needs
-    )  # by a stage of the recipe, and not a directory that somebody else may have made
+    # What a stage of the recipe made may name code; what somebody else may have made may not.
+    made_here = bool(job.needs)
     done = export_model(model, str(file), trust=Trust(code=made_here), **settings)
     test = done.judged.get("onnx")
     result = StageResult(
