@@ -1,16 +1,20 @@
 # Two commands do everything on a fresh machine with Python 3.11 to 3.13:
 #   make demo    the main job on the embedded kit: a table and runs/demo/report.html
 #   make test    the tests
+# for the impatient: make demo-quick (one seed, shorter runs, under a minute after the set-up)
 # and while working: make test-fast (under 90 seconds), make lint; make release builds, checks and tags
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-fast lint clean release
+.PHONY: demo demo-quick test test-fast lint clean release
 
 demo: $(VENV)/.demo
 	$(BIN)/ppflow run demo
+
+demo-quick: $(VENV)/.demo
+	$(BIN)/ppflow run demo --scale quick
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile

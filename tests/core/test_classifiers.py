@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from ppcore.classifiers import (
     Classifier,
@@ -121,3 +122,20 @@ def test_published_weights_out_of_reach_name_the_way_out(monkeypatch, tmp_path):
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
     with pytest.raises(UserError, match="resnet18@FILE"):
         load_classifier("resnet18")
+
+
+def test_tiny_maps_padded_by_hand_train_as_the_plain_convolution_does() -> None:
+    """16 pixels end in maps of 1x1 in `mobile`, 32 in 2x2: below the kernel both go through the padded branch."""
+    torch.manual_seed(0)
+    net = build("mobile", 5, 1)
+    layers = [m for m in net.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    for side in (1, 2):
+        for layer in layers:
+            x = torch.randn(2, layer.in_channels, side, side)
+            out = layer.train()(x)
+            plain = F.conv2d(x, layer.weight, None, layer.stride, layer.padding, 1, layer.groups)
+            torch.testing.assert_close(out, plain)
+            weights = torch.randn_like(out)
+            (ours,) = torch.autograd.grad((out * weights).sum(), layer.weight)
+            (theirs,) = torch.autograd.grad((plain * weights).sum(), layer.weight)
+            torch.testing.assert_close(ours, theirs)

@@ -61,14 +61,15 @@ class SmallNet(nn.Module):
 
 
 class _Depthwise(nn.Conv2d):
-    """Of images smaller than its kernel, oneDNN computes the weight gradient seven times as slowly as of padded ones."""
+    """3x3 by channel. Of images below 3x3, oneDNN computes its weight gradient seven times as slowly as of padded ones."""
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if not (self.training and input.device.type == "cpu" and input.shape[-1] < self.kernel_size[0]):
-            return super().forward(input)
-        (side, _) = self.padding
-        padded = F.pad(input, (side,) * 4)
-        return F.conv2d(padded, self.weight, None, self.stride, 0, self.dilation, self.groups)
+    def __init__(self, width: int, stride: int) -> None:
+        super().__init__(width, width, 3, stride, 1, groups=width, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, C, H, W) -> (N, C, H/stride, W/stride)
+        if self.training and x.device.type == "cpu" and x.shape[-1] < 3:
+            return F.conv2d(F.pad(x, (1, 1, 1, 1)), self.weight, None, self.stride, groups=self.groups)
+        return super().forward(x)
 
 
 class _Inverted(nn.Module):
@@ -82,7 +83,7 @@ class _Inverted(nn.Module):
             nn.Conv2d(in_width, wide, 1, bias=False),
             nn.BatchNorm2d(wide),
             nn.ReLU(inplace=True),
-            _Depthwise(wide, wide, 3, stride, 1, groups=wide, bias=False),
+            _Depthwise(wide, stride),
             nn.BatchNorm2d(wide),
             nn.ReLU(inplace=True),
             nn.Conv2d(wide, width, 1, bias=False),
@@ -111,7 +112,9 @@ class MobileNet(nn.Module):
         )
         plan = ((16, 24, 2), (24, 24, 1), (24, 40, 2), (40, 40, 1), (40, 64, 2), (64, 64, 1))
         self.blocks = nn.Sequential(*(_Inverted(*block) for block in plan))
-        self.top = nn.Sequential(nn.Conv2d(64, 128, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU(inplace=True))
+        self.top = nn.Sequential(
+            nn.Conv2d(64, 128, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU(inplace=True)
+        )
         self.fc = nn.Linear(128, num_classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, C, H, W) -> (N, num_classes)

@@ -102,13 +102,14 @@ def _is_concluded(recipe: Recipe, graph: Graph, root: Path) -> bool:
 
 
 def _run(graph: Graph, outcomes: Outcomes, options: RunOptions, root: Path) -> Outcomes:
-    from ppflow.runner import check_job, run_jobs  # loads torch, which a run that is done does without
+    from ppflow.cli.live import LiveTable  # loads rich, which a run that is done does without
+    from ppflow.runner import check_job, run_jobs  # loads torch, likewise
 
     for job in graph.jobs.values():
         check_job(job)
     try:
-        with _engine(options) as engine:
-            return run_jobs(graph, outcomes.done, engine, _log)
+        with _engine(options) as engine, LiveTable(graph) as live:
+            return run_jobs(graph, outcomes.done, engine, live.show)
     except KeyboardInterrupt:
         _log(f"stopped; run the same command again to resume from {root}")
         raise

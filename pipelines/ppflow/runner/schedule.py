@@ -1,4 +1,4 @@
-"""Work off a graph of jobs: those that most others wait for first; a failure stops only what depends on it."""
+"""Work off a graph of jobs: seed by seed, those that most others wait for first; a failure stops only what depends on it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ from ppcore.console import format_duration
 from ppflow.jobs import FailedJob, FinishedJob, Graph, Outcomes
 from ppflow.runner.engines import Engine, Outcome
 
-Log = Callable[[str], None]
+Watch = Callable[[Outcomes, str], None]
+"""Told after every job: what there is by now, and a line about that job."""
 
 
-def run_jobs(graph: Graph, done: Mapping[str, FinishedJob], engine: Engine, log: Log) -> Outcomes:
+def run_jobs(graph: Graph, done: Mapping[str, FinishedJob], engine: Engine, watch: Watch) -> Outcomes:
     """Run every job that is not done once those it needs are.
 
     Each job writes what it prints to `<folder>.log`. Ctrl-C stops the running jobs; they resume.
     """
     outcomes = Outcomes(dict(done))
     dependents = graph.dependents()
-    waiting = sorted((d for d in graph.jobs if d not in done), key=lambda digest: -len(dependents[digest]))
+
+    def urgency(digest: str) -> tuple[int, int]:
+        """What all seeds share, then a seed after the other: whoever watches has a figure of every row early."""
+        seed = graph.jobs[digest].seed
+        return -1 if seed is None else seed, -len(dependents[digest])
+
+    waiting = sorted((digest for digest in graph.jobs if digest not in done), key=urgency)
     total, running, start = len(waiting), 0, time.monotonic()
     try:
         while waiting or running:
@@ -37,7 +44,8 @@ def run_jobs(graph: Graph, done: Mapping[str, FinishedJob], engine: Engine, log:
                 else:
                     outcomes.done[outcome.job.digest] = outcome
                 left = len(waiting) + running
-                log(f"[{total - left}/{total}] {_told(outcome, time.monotonic() - start, total, left)}")
+                told = _told(outcome, time.monotonic() - start, total, left)
+                watch(outcomes, f"[{total - left}/{total}] {told}")
     finally:
         engine.close()
     return outcomes

@@ -47,7 +47,7 @@ def run(
 ) -> tuple[Instant, Outcomes]:
     graph = expand(parse_recipe(content(), "r"), tmp_path)
     engine = Instant(room, outcome)
-    return engine, run_jobs(graph, {}, engine, lambda line: None)
+    return engine, run_jobs(graph, {}, engine, lambda outcomes, line: None)
 
 
 def test_what_most_wait_for_comes_first_and_nothing_before_what_it_needs(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_what_most_wait_for_comes_first_and_nothing_before_what_it_needs(tmp_pat
     assert len(outcomes.done) == 9
     assert engine.closed
     assert engine.order.index("pretrain (seed 0)") < engine.order.index("both (seed 0)")
-    assert engine.order.index("pretrain (seed 1)") < engine.order.index("scratch (seed 0)")
+    assert engine.order.index("both (seed 0)") < engine.order.index("pretrain (seed 1)")  # seed by seed
 
 
 def test_a_failure_leaves_out_what_needs_it_and_nothing_else(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_killed_process_is_the_failure_of_its_own_job_alone(
     monkeypatch.setattr(engines_module, "work", _die)
     monkeypatch.setattr(engines_module, "_CONTEXT", "fork")  # so that the children have the patch
     graph = expand(parse_recipe(content(), "r"), tmp_path)
-    outcomes = run_jobs(graph, {}, LocalEngine(2, 0), lambda line: None)
+    outcomes = run_jobs(graph, {}, LocalEngine(2, 0), lambda outcomes, line: None)
     assert [f.job.stage for f in outcomes.failed.values()] == ["letters"]
     assert "killed" in next(iter(outcomes.failed.values())).reason
     assert len(outcomes.done) == 4
