@@ -14,9 +14,10 @@ import pytest
 # Ctrl-C need it back.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What this machine remembers having been told is the user's: tests, and the programs they start, have a place of their own.
-os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="pptransfer-state-")
-atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
+# What this machine remembers having been told or measured is the user's: tests, and the programs they start, have a place of their own.
+for _name in ("XDG_STATE_HOME", "XDG_CACHE_HOME"):
+    os.environ[_name] = tempfile.mkdtemp(prefix="pptransfer-")
+    atexit.register(shutil.rmtree, os.environ[_name], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

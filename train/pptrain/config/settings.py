@@ -169,9 +169,11 @@ class LoopConfig:
         eval_every, checkpoint_every: steps; 0 is a tenth of the length, and the end.
         log_every: steps between rows of metrics.csv.
         patience: evaluations without improvement before an early stop; 0 is off.
-        amp: `no`, `bf16`, `fp16`, or `auto`: bf16 where the processor computes in it. Losses are in float32 always.
-        channels_last: memory layout of images and weights; faster for convolutions. On a CPU, networks with strided 1x1
+        amp: `no`, `bf16`, `fp16`, or `auto`: bf16 on CUDA, and on a CPU that computes in it where a trial of a few steps shows it to
+            be faster. Losses are in float32 always.
+        channels_last: memory layout of images and weights; null is what the trial shows. On a CPU, networks with strided 1x1
             convolutions of fewer than 16 channels do without it.
+        compile: `torch.compile`; null is what a trial shows on CUDA in runs of half an hour and more, and false elsewhere.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads of torch; 0 is one for images up to 64 pixels, else torch's own choice.
         trackers: names for accelerate's trackers (wandb, mlflow, trackio ...).
@@ -183,8 +185,8 @@ class LoopConfig:
     log_every: PositiveCount = 10
     patience: Count = 0
     amp: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    channels_last: bool = True
-    compile: bool = False
+    channels_last: Automatic[bool] = None
+    compile: Automatic[bool] = None
     device: str = "auto"
     threads: Count = 0
     tensorboard: bool = True

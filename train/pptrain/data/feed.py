@@ -67,6 +67,11 @@ class Feed(Protocol):
     """An endless, exactly repeatable sequence of batches."""
 
     samples: int
+    share: BatchShare
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of an image as it is stored."""
 
     def batches(self, start: int) -> Generator[RawBatch, None, None]:
         """Batches number `start`, `start + 1`, ..."""

@@ -44,6 +44,10 @@ class ResidentFeed:
         self.bases = np.cumsum([0, *sizes])[:-1]
         self.orders = [Permuted(n, seed, f"{name}-{i}") for i, n in enumerate(sizes)]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.images.shape[1:])
+
     def batches(self, start: int) -> Generator[RawBatch, None, None]:
         share = self.share
         drawn = self.mixture.drawn(start * share.batch)

@@ -143,6 +143,11 @@ class StreamFeed:
             window=self.window,
         )
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        first = self.pools[0]
+        return first.channels, first.resolution, first.resolution
+
     def batches(self, start: int) -> Generator[RawBatch, None, None]:
         loader = DataLoader(
             _Decoder(self, start),

@@ -11,6 +11,7 @@ from typing import Any
 from ppcore.errors import UserError
 from ppcore.trust import NOBODY, Trust, remember_code
 from pptrain.config import TrainConfig
+from pptrain.engine.choice import with_stored
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.result import Result, find_result, has_result, read_result
 from pptrain.engine.run import train
@@ -43,7 +44,7 @@ def train_on_ray(
 
     config = replace(config, data=replace(config.data, groups=config.data.groups or workers))
     task = open_task(
-        config, ProcessGroup("cpu"), trust
+        with_stored(config), ProcessGroup("cpu"), trust
     )  # mistakes are refused here, in one sentence, and not by a worker
     done = find_result(Path(config.out), task.config)
     if done is not None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import torch
-
 from ppcore.classifiers import usual_input
 from ppcore.errors import UserError
 from ppcore.targets import ImageSet, Target
@@ -21,11 +19,11 @@ from pptrain.config import (
 from pptrain.data import ShardPool, choose_labeled, split_validation, val_share
 from pptrain.engine.inputs import Inputs
 from pptrain.engine.process_group import ProcessGroup
-from pptrain.models import has_bf16
 
 
 def resolve_config(config: TrainConfig, inputs: Inputs, group: ProcessGroup) -> tuple[TrainConfig, list[str]]:
-    """(`config` with nothing left to be chosen, lines for the user on what the rule of default settings chose).
+    """(`config` with nothing left to be chosen but what :mod:`pptrain.engine.choice` measures, lines for the user on what the rule of
+    default settings chose).
 
     Raises:
         UserError: a choice of the user's that its inputs or the machine contradict.
@@ -54,10 +52,11 @@ def resolve_config(config: TrainConfig, inputs: Inputs, group: ProcessGroup) -> 
         config = replace(config, data=replace(data, val_fraction=0.0))
         images, classes = inputs.shards.samples, len(inputs.shards.classes)
         config, line = _adapted(config, choose_pre_training(images, config.optim.batch_size), images, classes)
+    if config.loop.amp == "fp16" and group.device.type == "cpu":
+        raise UserError("fp16 training needs a CUDA device; use --amp bf16 or no")
     loop = replace(
         config.loop,
         eval_every=config.loop.eval_every or max(1, config.optim.steps // 10),
-        amp=_amp(config, group.device),  # type: ignore[arg-type]
     )
     return replace(config, loop=loop), line
 
@@ -166,12 +165,3 @@ def _label_seed(config: TrainConfig, pseudo: ShardPool | None) -> int:
         return config.data.label_seed
     planned = pseudo.planned_target.label_seed if pseudo is not None else None
     return config.seed if planned is None else planned
-
-
-def _amp(config: TrainConfig, device: torch.device) -> str:
-    amp = config.loop.amp
-    if amp == "fp16" and device.type == "cpu":
-        raise UserError("fp16 training needs a CUDA device; use --amp bf16 or no")
-    if amp == "auto":
-        return "bf16" if has_bf16(device) else "no"
-    return amp

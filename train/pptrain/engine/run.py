@@ -15,6 +15,7 @@ from ppcore.errors import UserError
 from ppcore.memory import keep_freed_memory
 from ppcore.trust import NOBODY, Trust, remember_code
 from pptrain.config import TrainConfig, save_config
+from pptrain.engine.choice import settle, with_stored
 from pptrain.engine.loop import fit
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.result import MODEL_FOLDER, Result, find_result, make_result, write_result
@@ -47,16 +48,17 @@ def train(config: TrainConfig, *, quiet: bool = False, trust: Trust = NOBODY) ->
 def _train(config: TrainConfig, group: ProcessGroup, trust: Trust, *, quiet: bool) -> Result:
     if config.loop.threads:
         torch.set_num_threads(config.loop.threads)
-    task = open_task(config, group, trust)
+    task = open_task(with_stored(config), group, trust)
     if group.device.type == "cpu" and not config.loop.threads and task.spec.resolution <= SMALL_SIDE:
         torch.set_num_threads(1)  # small tensors: a second thread costs more than it brings
     run = Path(config.out)
     check_trackers(config.loop.trackers)
+    if group.device.type == "cpu":
+        keep_freed_memory()
+    task = settle(task, group)
     done = find_result(run, task.config)
     if done is not None:
         return done
-    if group.device.type == "cpu":
-        keep_freed_memory()
     state = make_state(task, group.device)
     resumed = load_checkpoint(run, state)
     group.barrier()  # all have read the directory before the first writes to it

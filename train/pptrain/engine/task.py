@@ -40,7 +40,8 @@ class Task:
     """A run ready to start.
 
     Attributes:
-        config: resolved: nothing in it is "automatic" any more, except what does not change the result.
+        config: resolved: nothing in it is "automatic" any more, except what :mod:`pptrain.engine.choice` measures and what does not
+            change the result.
         spec: of the classifier to be.
         net: the network, at its start; `started` says how.
         labeled, unlabeled: feeds of training images; images an epoch is counted in come from `labeled`.

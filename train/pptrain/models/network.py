@@ -58,8 +58,8 @@ class Network(nn.Module):
 _CHANNEL_BLOCK = 16  # the largest block of channels in oneDNN's convolutions
 
 
-def choose_layout(net: nn.Module, device: torch.device, channels_last: bool) -> torch.memory_format:
-    """Memory layout of images and weights.
+def choose_layout(net: nn.Module, device: torch.device, channels_last: bool | None) -> torch.memory_format:
+    """Memory layout of images and weights; null, which nobody has measured yet, is contiguous.
 
     On a CPU, oneDNN computes the weight gradient of a strided 1x1 convolution of few channels in channels_last by writing past
     its workspace (github.com/uxlfoundation/oneDNN issue 6035; seen here with torch 2.15 on AVX2: crashes and wrong gradients).

@@ -1,0 +1,128 @@
+"""Is a run that chooses its precision and memory layout as fast as the better of amp on and off? `python benchmarks/choice.py`.
+
+Three runs of every network take their steps in turns: `--amp no` and `--amp bf16`, both channels last, and `auto`, which measured before
+(into a cache of its own). A rate is that of the fastest of some rounds of steps. Bar: auto is never slower than the better by 5 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+
+import torch
+from gpu.random_tasks import random_task
+
+from pptrain.engine.choice import settle
+from pptrain.engine.process_group import ProcessGroup
+from pptrain.engine.state import make_state
+from pptrain.engine.step import StepRunner
+from pptrain.evaluation import LossAverages
+
+BAR = 0.95
+LEAST_S = 0.3  # of the steps of a round
+
+
+@dataclass(frozen=True)
+class Case:
+    arch: str
+    side: int
+    batch: int
+    kind: str = "PP"
+
+
+CASES = [
+    Case("mobile", 32, 128),
+    Case("mobile", 32, 50, "P-SSL"),
+    Case("small", 32, 128),
+    Case("small", 32, 50, "P-SSL"),
+    Case("resnet18", 32, 64),
+    Case("mobilenet_v3_small", 224, 32),
+    Case("timm/vit_tiny_patch16_224", 224, 16),
+]
+
+
+class Run:
+    """A run that takes its steps when it is told to."""
+
+    def __init__(self, case: Case, amp: str, group: ProcessGroup) -> None:
+        settings = {"loop.amp": amp} | ({} if amp == "auto" else {"loop.channels_last": True})
+        task = random_task(
+            case.arch, case.side, case.batch, 4 * case.batch, group, kind=case.kind, settings=settings
+        )
+        begun = time.perf_counter()
+        task = settle(task, group)
+        self.settling, self.note, self.loop = time.perf_counter() - begun, task.notes[-1], task.config.loop
+        self.runner = StepRunner(task, make_state(task, group.device), group, LossAverages(group.device))
+        self.labeled = task.labeled.batches(0)
+        self.unlabeled = task.unlabeled.batches(0) if task.unlabeled else None
+        self.best = float("inf")
+
+    def steps(self, count: int) -> float:
+        """Seconds a step."""
+        begun = time.perf_counter()
+        for _ in range(count):
+            unlabeled = next(self.unlabeled) if self.unlabeled else None
+            self.runner.run(iter([(next(self.labeled), unlabeled)]))
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return (time.perf_counter() - begun) / count
+
+
+def compare(case: Case, rounds: int) -> dict[str, Run]:
+    """The three runs of a case, timed in turns."""
+    torch.set_num_threads(1 if case.side <= 64 else os.cpu_count() or 1)  # as pptrain run does
+    group = ProcessGroup()
+    runs = {amp: Run(case, amp, group) for amp in ("no", "bf16", "auto")}
+    print(f"{case.arch} {case.kind}: {runs['auto'].note}", file=sys.stderr)
+    runs["no"].steps(1)
+    count = max(1, round(LEAST_S / runs["no"].steps(1)))
+    for number in range(rounds + 1):
+        for run in runs.values():
+            seconds = run.steps(count)
+            if number:
+                run.best = min(run.best, seconds)
+    return runs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="auto beside amp on and off, in turns.")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", default="", help="networks with this in their names")
+    parser.add_argument("--smoke", action="store_true", help="tiny batches, one round: whether it works")
+    args = parser.parse_args()
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="choice-")
+    cpu = torch.cpu.get_capabilities().get("cpu_name")
+    print(
+        f"{torch.cuda.get_device_name() if torch.cuda.is_available() else cpu}, torch {torch.__version__}, "
+        f"{torch.backends.cpu.get_cpu_capability()}\n"
+    )
+    print(
+        "| network | pixels | batch | | float32, steps/s | bf16 | auto | auto took | auto / better | settled in s |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    ratios = []
+    for case in CASES:
+        if args.only not in case.arch:
+            continue
+        if args.smoke:
+            case = Case(case.arch, case.side, 4, case.kind)
+        runs = compare(case, 1 if args.smoke else args.rounds)
+        better = min(runs["no"].best, runs["bf16"].best)
+        auto = runs["auto"]
+        ratios.append(better / auto.best)
+        rates = " | ".join(f"{1 / run.best:.2f}" for run in runs.values())
+        took = f"{auto.loop.amp}, {'channels last' if auto.loop.channels_last else 'contiguous'}"
+        print(
+            f"| `{case.arch}` | {case.side} | {case.batch} | {case.kind} | {rates} | {took} | {ratios[-1]:.2f} | {auto.settling:.1f} |"
+        )
+    missed = sum(ratio < BAR for ratio in ratios)
+    print(f"\nauto / better: smallest {min(ratios):.2f}, bar {BAR}: {'met' if not missed else 'MISSED'}")
+    sys.exit(bool(missed) and not args.smoke)
+
+
+if __name__ == "__main__":
+    main()
