@@ -1,4 +1,5 @@
-"""Images a second of supervised pre-training through pptrain's own step: `python benchmarks/gpu/train_gpu.py`.
+"""Images a second of supervised pre-training through pptrain's own step: `PYTHONPATH=benchmarks python
+benchmarks/gpu/train_gpu.py`.
 
 Random images of an image folder stand for the task and are replaced by random uint8 images on the device, so that neither disk nor
 decoding is measured: views, network, gradients, optimiser and averaged weights are. The ceiling is the arithmetic of the step, three
@@ -8,25 +9,19 @@ forward passes, over the rate of matrix products measured here.
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
-import numpy as np
 import torch
-from PIL import Image
+from gpu.random_tasks import random_task
 from torch.utils.flop_counter import FlopCounterMode
 
-from pptrain.config import load_config
-from pptrain.data import BatchShare, ResidentFeed
+from pptrain.engine.choice import settle
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.state import make_state
 from pptrain.engine.step import StepRunner, open_batches
-from pptrain.engine.task import Task, open_task
+from pptrain.engine.task import Task
 from pptrain.evaluation import LossAverages
-
-CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -38,49 +33,13 @@ class Rate:
     peak_gb: float
 
 
-def write_target(folder: Path, side: int) -> None:
-    """An image folder that gives the task its classes and its size."""
-    rng = np.random.default_rng(0)
-    for label in range(CLASSES):
-        (folder / f"class{label}").mkdir(parents=True)
-        for number in range(4):
-            pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / f"class{label}" / f"{number}.png")
-
-
-def prepare(arch: str, side: int, batch: int, images: int, group: ProcessGroup, compiled: bool) -> Task:
-    """A supervised task on random resident images."""
-    with tempfile.TemporaryDirectory() as folder:
-        write_target(Path(folder, "target"), side)
-        settings = {
-            "data.target": str(Path(folder, "target")),
-            "data.resolution": side,
-            "data.val_fraction": 0.0,
-            "model.arch": arch,
-            "optim.batch_size": batch,
-            "optim.steps": 10**6,
-            "loop.device": str(group.device),
-            "loop.compile": compiled,
-            "out": str(Path(folder, "run")),
-        }
-        task = open_task(load_config(overrides=settings), group)
-    # The views cut the network's size out of a somewhat larger stored image.
-    stored = task.spec.resize or task.spec.resolution
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (images, 3, stored, stored), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(0, CLASSES, (images,), generator=generator)
-    names = [str(i) for i in range(images)]
-    return replace(
-        task, labeled=ResidentFeed(pixels, labels, names, BatchShare(batch), seed=0, name="random")
-    )
-
-
 def measure(
     arch: str, *, side: int, batch: int, images: int, steps: int, device: str, compiled: bool
 ) -> Rate:
     """Seconds of `steps` steps after a quarter as many that warm up."""
     group = ProcessGroup(device)
-    task = prepare(arch, side, batch, images, group, compiled)
+    settings = {"loop.compile": compiled}
+    task = settle(random_task(arch, side, batch, images, group, settings=settings), group)
     forward = count_flops(task)
     state = make_state(task, group.device)
     runner = StepRunner(task, state, group, LossAverages(group.device))

@@ -43,7 +43,9 @@ def measure(task: Task, group: ProcessGroup, tried: Sequence[Numerics]) -> Measu
     with _undisturbed(group.device):
         batch, clock = _batch(task), _clock(group.device)
         whole = len(batch[0].images)
-        first = _Rig(task, group, tried[0])  # the first optimiser of a process loads modules for a second or two
+        first = _Rig(
+            task, group, tried[0]
+        )  # the first optimiser of a process loads modules for a second or two
         begun = clock()
         cost = _look(first, batch)
         left = begun + BUDGET_S - clock()
