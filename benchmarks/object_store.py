@@ -150,13 +150,14 @@ def main() -> int:
         before.synth(folder, shards)
         print(f"{shards} shards of one sample; {args.latency_ms:g} ms latency a request", flush=True)
         with server(Path(folder), args.latency_ms) as environment:
-            for what in (args.only,) if args.only else ("resume", "verify"):
-                (new, said), (old, said_before) = (
-                    timed(tree, what, shards, environment) for tree in (now, before)
-                )
-                if said != said_before:
-                    raise SystemExit(f"{what} says {said!r}, before {said_before!r}")
-                ratios[what] = old / new
+            wanted = (args.only,) if args.only else ("resume", "verify")
+            found = {
+                tree: [timed(tree, what, shards, environment) for what in wanted] for tree in (now, before)
+            }
+        for what, (new, said), (old, said_before) in zip(wanted, found[now], found[before], strict=True):
+            if said != said_before:
+                raise SystemExit(f"{what} says {said!r}, before {said_before!r}")
+            ratios[what] = old / new
     for what, ratio in ratios.items():
         print(
             f"{'ok  ' if ratio >= _BAR else 'MISS'} {what}: {ratio:.1f} times as fast as before, at least {_BAR:g}"
