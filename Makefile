@@ -2,13 +2,13 @@
 #   make demo    the main job on the embedded kit: a table and runs/demo/report.html
 #   make test    the tests
 # for the impatient: make demo-quick (one seed, shorter runs, under a minute after the set-up)
-# and while working: make test-fast (under 90 seconds), make lint; make release builds, checks and tags
+# and while working: make test-fast (under 90 seconds), make lint, make docs; make release builds, checks and tags
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo demo-quick test test-fast lint clean release
+.PHONY: demo demo-quick test test-fast lint docs clean release
 
 demo: $(VENV)/.demo
 	$(BIN)/ppflow run demo
@@ -27,6 +27,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 release: $(VENV)/.dev
 	$(BIN)/python scripts/release.py

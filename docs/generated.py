@@ -1,0 +1,237 @@
+"""Pages of the documentation that nobody writes twice: from the code, and from files elsewhere in the repository. A hook of mkdocs."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import griffe
+import typer
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from pydantic import TypeAdapter
+from typer.cli import get_docs_for_click
+from typer.main import get_command
+
+from ppcore.targets import NAMED
+from ppflow.cli import app as ppflow
+from ppflow.recipe import recipe_schema
+from ppgen.cli import app as ppgen
+from ppgen.sources import source_rows
+from pptrain.cli import app as pptrain
+from pptrain.config import TrainConfig
+from pptrain.methods import METHODS
+
+ROOT = Path(__file__).parents[1]
+COPIES = {
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
+    "explanation/architecture.md": "ARCHITECTURE.md",
+    "howto/machines.md": "docker/README.md",
+}
+"""Page -> the file it shows."""
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Called by mkdocs when it has found the files of docs/."""
+    for page, text in {**generated(), **copied()}.items():
+        files.append(File.generated(config, page, content=text))
+    return files
+
+
+def generated() -> dict[str, str]:
+    """Page -> Markdown, for the pages made from the code."""
+    return {
+        **{f"reference/{name}.md": commands(name, app) for name, app in PROGRAMS.items()},
+        "reference/settings.md": settings(),
+        "reference/methods.md": methods(),
+        "reference/recipes.md": recipes(),
+        "reference/catalogue.md": catalogue(),
+    }
+
+
+def copied() -> dict[str, str]:
+    """Page -> Markdown, for the pages that lie elsewhere; links between them lead to the pages."""
+    pages = {file: page for page, file in COPIES.items()}
+
+    def link(match: re.Match[str], page: str) -> str:
+        up = "../" * page.count("/")
+        target = pages.get(match[1], match[1].removeprefix("docs/"))
+        return f"]({up}{target})"
+
+    return {
+        page: re.sub(r"\]\(((?!\w+:)[^)#]+)\)", lambda m, page=page: link(m, page), (ROOT / file).read_text())
+        for page, file in COPIES.items()
+    }
+
+
+# ---- commands
+
+PROGRAMS = {"ppgen": ppgen, "pptrain": pptrain, "ppflow": ppflow}
+
+
+def commands(name: str, app: typer.Typer) -> str:
+    """Every command of a program with its arguments and options, as typer describes them."""
+    command = get_command(app)
+    text = get_docs_for_click(obj=command, ctx=typer.Context(command), name=name)
+    return re.sub(r"`[^`\n]*`|<", lambda match: "&lt;" if match[0] == "<" else match[0], text)
+
+
+# ---- settings
+
+
+def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    """A Markdown table."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    text = re.sub(r":\w+:`(?:[\w.]*\.)?(\w+)`", r"`\1`", " ".join(str(value).split()))  # Sphinx' references
+    return text.replace("|", "\\|")
+
+
+def described(kind: type, section: str) -> dict[str, str]:
+    """Field -> description, from that section of a class's docstring and of those it inherits from."""
+    found: dict[str, str] = {}
+    for parent in reversed(kind.__mro__):
+        text = inspect.cleandoc(parent.__doc__ or "").replace(f"{section}:\n", "Attributes:\n")
+        for part in griffe.Docstring(text, parser="google").parse(warnings=False):
+            if part.kind is griffe.DocstringSectionKind.attributes:
+                for item in part.value:
+                    names = item.name.split(", ")
+                    found.update(dict.fromkeys(names, item.description))
+    return found
+
+
+def _values(field: dict[str, Any]) -> str:
+    """What a value may be, from its JSON schema."""
+    if "anyOf" in field:
+        return " or ".join(_values(kind) for kind in field["anyOf"])
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if field.get("type") == "array":
+        return f"list of {_values(field['items'])}"
+    bounds = {"minimum": ">=", "exclusiveMinimum": ">", "exclusiveMaximum": "<", "maximum": "<="}
+    limits = [f"{sign} {field[name]:g}" for name, sign in bounds.items() if name in field]
+    return " ".join([field.get("type", "anything"), ", ".join(limits)]).strip()
+
+
+def _default(field: dict[str, Any]) -> str:
+    return f"`{json.dumps(field['default'])}`" if "default" in field else ""
+
+
+def settings() -> str:
+    """Every setting of `pptrain`."""
+    whole = TypeAdapter(TrainConfig).json_schema()
+    types = {field.name: field.default_factory for field in fields(TrainConfig)}
+    parts = [
+        "# Settings of a training run\n\n`pptrain run --config FILE` reads them from YAML, `--set section.name=value` changes one, a run's "
+        "`config.yaml` holds them all; `ppflow` recipes name them with the dot. What is left out follows the rule of "
+        "[defaults](../howto/trainer.md#what-pptrain-does-by-itself).\n",
+        table(
+            ("setting", "values", "default"),
+            [("`out`", "string", "below `runs/`"), ("`seed`", "integer >= 0", "`0`")],
+        ),
+    ]
+    for name, field in whole["properties"].items():
+        section = whole["$defs"].get(str(field.get("$ref", "")).rpartition("/")[2])
+        if section is None:
+            continue
+        kind: Any = types[name]
+        about = described(kind, "Attributes")
+        rows = [
+            (f"`{name}.{inner}`", _values(f), _default(f), about.get(inner, ""))
+            for inner, f in section["properties"].items()
+        ]
+        title = (kind.__doc__ or "").split("\n")[0]
+        parts += [f"## {name}\n\n{title}\n", table(("setting", "values", "default", "what it is"), rows)]
+    return "\n".join(parts)
+
+
+def methods() -> str:
+    """Every training method with its options."""
+    parts = [
+        "# Training methods\n\n`--method NAME`, options with `--set method.options.NAME=VALUE`. A method that is named runs with these "
+        "defaults, those it was published with. [What they are worth](../methods.md) on the demo's task.\n"
+    ]
+    for name, kind in METHODS.items():
+        text = inspect.cleandoc(kind.__doc__ or "").split("Options:")[0].strip()
+        schema, about = TypeAdapter(kind).json_schema()["properties"], described(kind, "Options")
+        rows = [(f"`{o}`", _values(f), _default(f), about.get(o, "")) for o, f in schema.items()]
+        parts += [
+            f"## {name}\n\n{text}\n",
+            table(("option", "values", "default", "what it is"), rows) if rows else "",
+        ]
+    return "\n".join(parts)
+
+
+def recipes() -> str:
+    """The fields of a recipe, and the schema whole."""
+    schema = json.loads(recipe_schema())
+    rows = [(f"`{name}`", field.get("description", "")) for name, field in schema["properties"].items()]
+    shipped = (ROOT / "pipelines/ppflow/recipes/demo.yaml").read_text()
+    return (
+        f"# Recipes\n\n{schema['description']}\n\n{table(('field', 'what it is'), rows)}\n"
+        "Settings of a stage of `generate` are the options of [ppgen synth](ppgen.md#ppgen-synth) or [ppgen pseudo](ppgen.md#ppgen-pseudo) "
+        "with underscores, its `kind` and `per_seed`; those of `train` are the [settings of a training run](settings.md). `ppflow "
+        "schema` prints the JSON schema that editors complete and check YAML by, `ppflow list` the recipes that come with the "
+        "package. The demo's:\n\n"
+        f"```yaml\n{shipped}```\n\n"
+        f'??? note "The JSON schema"\n\n    ```json\n{_indented(json.dumps(schema, indent=1))}\n    ```\n'
+    )
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+# ---- catalogue
+
+SOURCES = """`--source` takes a name of the table, a directory in the diffusers layout, a hub id, `package.module:callable`, or `bank:DIR`
+([more](../howto/generator.md)). Weights come from the hub's cache; `HF_HUB_OFFLINE=1` is respected and `--revision` pins a commit.
+`ppgen sources` also says what an image costs.
+"""
+
+
+def catalogue() -> str:
+    """What has a name: sources and targets."""
+    sources = [
+        (
+            f"`{row.name}`", row.family, f"{row.resolution} x {row.resolution} x {row.channels}", row.classes, row.licence,
+            "yes" if row.commercial else "no", row.description,
+        )
+        for row in source_rows()
+    ]  # fmt: skip
+    targets = [
+        (
+            f"`{t.name}`",
+            f"[{t.title}]({t.page})",
+            t.classes,
+            f"{t.train:,}",
+            f"{t.test:,}",
+            t.split,
+            t.licence,
+        )
+        for t in NAMED.values()
+    ]
+    heads = (
+        ("name", "family", "pixels", "classes", "licence", "commercial use", "what it is"),
+        (
+            "name",
+            "what it is",
+            "classes",
+            "training images",
+            "test images",
+            "split",
+            "licence, as its makers state it",
+        ),
+    )
+    return (
+        f"# Sources and targets\n\n## Sources\n\n{SOURCES}\n{table(heads[0], sources)}\n"
+        f"## Targets\n\n`--target NAME`; `ppgen targets` also says which are here.\n\n{table(heads[1], targets)}"
+    )

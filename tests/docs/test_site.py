@@ -1,0 +1,64 @@
+"""The documentation as a site: it builds strictly, every page of the repository is in it, and links between pages lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def _build(tree: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    pytest.importorskip("material")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly(tmp_path: Path) -> None:
+    done = _build(ROOT, tmp_path / "site")
+    assert done.returncode == 0, done.stderr
+    site = tmp_path / "site"
+    commands = (site / "reference/ppgen/index.html").read_text()
+    assert 'id="ppgen-plan-synth"' in commands
+    assert "--price-per-hour" in commands
+    assert "runs/&lt;recipe&gt;" in (site / "reference/ppflow/index.html").read_text()
+    settings = (site / "reference/settings/index.html").read_text()
+    assert "optim.batch_size" in settings
+    assert "averaged weights" in settings
+    assert "labelled_soft" in (site / "reference/methods/index.html").read_text()
+    assert "dit-xl-2-256" in (site / "reference/catalogue/index.html").read_text()
+    assert "state_after" in (site / "reference/python/index.html").read_text()
+    assert "KubeRay" in (site / "howto/machines/index.html").read_text()
+    for page in site.rglob("*.html"):
+        assert not re.search(r'"https?://[^"]+\.(?:js|css)', page.read_text()), f"{page} fetches something"
+    assert not list(site.rglob("*.py"))
+
+
+@pytest.mark.slow
+def test_a_link_into_nothing_is_no_site(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "docs").mkdir(parents=True)
+    (tree / "docs/index.md").write_text("# One\n\n[to nowhere](index.md#nothing)\n")
+    validation = (ROOT / "mkdocs.yml").read_text().split("validation:")[1].split("nav:")[0]
+    (tree / "mkdocs.yml").write_text(f"site_name: x\nvalidation:{validation}")
+    done = _build(tree, tmp_path / "site")
+    assert done.returncode != 0
+    assert "nothing" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docker/README.md", "ARCHITECTURE.md"])
+def test_links_of_pages_outside_docs_lead_to_files(name: str) -> None:
+    page = ROOT / name
+    for link in re.findall(r"\]\((?!\w+:)([^)#\s]+)", page.read_text()):
+        assert (page.parent / link).exists(), link
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 160
