@@ -100,10 +100,13 @@ def described(kind: type, section: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for parent in reversed(kind.__mro__):
         text = inspect.cleandoc(parent.__doc__ or "").replace(f"{section}:\n", "Attributes:\n")
+        text = re.sub(
+            r"^( +\w+(?:, \w+)+):", lambda match: match[0].replace(", ", "+"), text, flags=re.MULTILINE
+        )
         for part in griffe.Docstring(text, parser="google").parse(warnings=False):
             if part.kind is griffe.DocstringSectionKind.attributes:
                 for item in part.value:
-                    names = item.name.split(", ")
+                    names = item.name.split("+")
                     found.update(dict.fromkeys(names, item.description))
     return found
 
@@ -121,8 +124,9 @@ def _values(field: dict[str, Any]) -> str:
     return " ".join([field.get("type", "anything"), ", ".join(limits)]).strip()
 
 
-def _default(field: dict[str, Any]) -> str:
-    return f"`{json.dumps(field['default'])}`" if "default" in field else ""
+def _defaults(kind: Any) -> dict[str, str]:
+    made = kind()
+    return {field.name: f"`{json.dumps(getattr(made, field.name))}`" for field in fields(kind)}
 
 
 def settings() -> str:
@@ -143,9 +147,9 @@ def settings() -> str:
         if section is None:
             continue
         kind: Any = types[name]
-        about = described(kind, "Attributes")
+        about, default = described(kind, "Attributes"), _defaults(kind)
         rows = [
-            (f"`{name}.{inner}`", _values(f), _default(f), about.get(inner, ""))
+            (f"`{name}.{inner}`", _values(f), default[inner], about.get(inner, ""))
             for inner, f in section["properties"].items()
         ]
         title = (kind.__doc__ or "").split("\n")[0]
@@ -162,7 +166,8 @@ def methods() -> str:
     for name, kind in METHODS.items():
         text = inspect.cleandoc(kind.__doc__ or "").split("Options:")[0].strip()
         schema, about = TypeAdapter(kind).json_schema()["properties"], described(kind, "Options")
-        rows = [(f"`{o}`", _values(f), _default(f), about.get(o, "")) for o, f in schema.items()]
+        default = _defaults(kind)
+        rows = [(f"`{o}`", _values(f), default[o], about.get(o, "")) for o, f in schema.items()]
         parts += [
             f"## {name}\n\n{text}\n",
             table(("option", "values", "default", "what it is"), rows) if rows else "",
