@@ -41,7 +41,7 @@ def program(unpacked: Path, tmp_path: Path) -> Program:
     ) -> subprocess.CompletedProcess[str]:
         name, *arguments = command.split()
         script = tmp_path / name  # as an installer writes it
-        script.write_text(f"from {name}.cli import main\nmain()\n")
+        script.write_text(f"from {name}.cli import main\nif __name__ == '__main__':\n    main()\n")
         paths = os.pathsep.join(str(path) for path in (*extra, unpacked))
         (tmp_path / "empty").mkdir(exist_ok=True)
         done = subprocess.run(

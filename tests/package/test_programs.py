@@ -74,6 +74,13 @@ def test_shards_and_a_classifier_from_an_empty_directory(program: Program, tmp_p
 
 
 @pytest.mark.slow
+def test_the_demo_from_an_empty_directory(program: Program, tmp_path: Path) -> None:
+    shown = program("ppflow run demo --scale tiny --seeds 1")
+    assert "| PP + P-SSL" in shown.stdout
+    assert (tmp_path / "empty/runs/demo-tiny/report.html").exists()
+
+
+@pytest.mark.slow
 def test_a_generation_machine_without_diffusers_is_told_what_to_install(
     program: Program, tmp_path: Path
 ) -> None:

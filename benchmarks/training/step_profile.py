@@ -1,7 +1,7 @@
 """Where a training step's time goes on this processor, and how near that is to what its arithmetic and its memory traffic take.
 
-    python benchmarks/step_profile.py                # mobile and small: PP at batch 128, UDA and condition prediction at 50 + 2 x 100
-    python benchmarks/step_profile.py --steps 5
+    python benchmarks/training/step_profile.py                # mobile and small: PP at batch 128, UDA and condition prediction at 50 + 2 x 100
+    python benchmarks/training/step_profile.py --steps 5
 
 The floor is that of the operations as they are, one after another: each takes at least its floating-point operations at the measured
 rate of a matrix product, and at least the bytes of its inputs and outputs at the measured rate of a copy that stays in the cache.
