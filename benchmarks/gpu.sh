@@ -45,8 +45,8 @@ if [ "$size" = full ]; then
         --size full --device "$device" --only biggan --batch 128 --rounds 3
     part 150 "consistency model of ImageNet-64 in two steps, batch 256: noise from the CPU and on the device" \
         "$python" benchmarks/gpu/few_steps.py --compile default --size full --device "$device" --batch 256 --rounds 6
-    part 150 "ResNet-50 at 224" "$python" benchmarks/gpu/train_gpu.py --device "$device" --batch 256 --steps 40
-    part 150 "ResNet-50 at 224, compiled" "$python" benchmarks/gpu/train_gpu.py --device "$device" --batch 256 --steps 40 --compile
+    part 240 "trainer's step beside timm's parts" "$python" benchmarks/gpu/train_gpu.py --device "$device"
+    part 240 "the same, ours compiled" "$python" benchmarks/gpu/train_gpu.py --device "$device" --compile
     part 150 "what --reproducible costs" "$python" benchmarks/gpu/reproducible.py --device "$device" --size full
 else
     part 300 "DiT beside DiTPipeline" "$python" benchmarks/generators.py \
@@ -54,7 +54,7 @@ else
     part 150 "BigGAN-deep" "$python" benchmarks/generators.py \
         --size small --device "$device" --only biggan --batch 1 --rounds 1
     part 150 "consistency model in two steps" "$python" benchmarks/gpu/few_steps.py --size small --device "$device" --batch 4 --rounds 2
-    part 150 "trainer" "$python" benchmarks/gpu/train_gpu.py --arch small --side 32 --batch 16 --images 64 --steps 4 --device "$device"
+    part 150 "trainer" "$python" benchmarks/gpu/train_gpu.py --smoke --device "$device"
     part 150 "what --reproducible costs" "$python" benchmarks/gpu/reproducible.py --device "$device" --size small
 fi
 echo

@@ -14,7 +14,7 @@ from pptrain.data import ConditionTable
 from pptrain.methods import METHODS, SemiSupervised, SourceSide, make_method
 from pptrain.methods.base import OTHER, STRONG, WEAK, Batch, Context
 from pptrain.methods.supervised import cutmix, mixup
-from pptrain.models.network import Network, untracked
+from pptrain.models import Network, untracked
 
 K = 4
 SEMI = [name for name, method in METHODS.items() if issubclass(method, SemiSupervised)]

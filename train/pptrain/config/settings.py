@@ -74,11 +74,13 @@ class ModelConfig:
         arch: name for :func:`ppcore.classifiers.build`; empty takes the initial model's, or `small`.
         init: model directory, kit name or classifier spec whose weights are the start; empty or `none` starts from scratch.
         teacher: the same, for distillation.
+        sync_batch_norm: whether batch norm's batch is that of all processes together.
     """
 
     arch: str = ""
     init: Unnamed = ""
     teacher: str = ""
+    sync_batch_norm: bool = False
 
 
 @dataclass(frozen=True)

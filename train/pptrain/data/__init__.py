@@ -5,6 +5,7 @@ from pptrain.data.decoding import decode_into
 from pptrain.data.feed import BatchShare, Feed, RawBatch
 from pptrain.data.labeled import choose_labeled, choose_monitored, fingerprint, split_validation, val_share
 from pptrain.data.order import LaneOrder
+from pptrain.data.prefetch import RawPair, prefetched
 from pptrain.data.resident import ResidentFeed, load_resident
 from pptrain.data.shard_pool import ShardPool, open_shard_pool
 from pptrain.data.stream import StreamFeed
@@ -16,6 +17,7 @@ __all__ = [
     "Feed",
     "LaneOrder",
     "RawBatch",
+    "RawPair",
     "ResidentFeed",
     "ShardPool",
     "StreamFeed",
@@ -29,6 +31,7 @@ __all__ = [
     "load_resident",
     "open_conditions",
     "open_shard_pool",
+    "prefetched",
     "split_validation",
     "val_share",
 ]

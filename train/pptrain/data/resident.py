@@ -54,7 +54,7 @@ class ResidentFeed:
         while True:
             index = torch.from_numpy(self._positions(start * share.batch, drawn))
             index = index[share.rank * share.local : (share.rank + 1) * share.local]
-            where = index.to(self.images.device)
+            where = index.to(self.images.device, non_blocking=True)
             yield RawBatch(self.images[where], self.labels[where], index)
             start += 1
 

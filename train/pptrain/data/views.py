@@ -106,7 +106,7 @@ class Views:
     def _in_parts(self, render: Callable[..., Tensor], images: Tensor, *choices: Tensor) -> Tensor:
         """`render` the batch: at once on a GPU, on the CPU in parts that stay in the cache, by `threads` threads."""
         if images.device.type != "cpu":
-            return render(images, *(c.to(images.device) for c in choices))
+            return render(images, *(c.to(images.device, non_blocking=True) for c in choices))
         size = max(1, _PART_PIXELS // self.resolution**2)
         if images.shape[0] <= size:
             return render(images, *choices)
@@ -150,15 +150,16 @@ class Views:
         """Weak view of small images: whole-pixel shift with a zero border and a flip, by one gather and no interpolation."""
         batch = images.shape[0]
         reach = round(self.config.shift * self.resolution)
-        offset = torch.randint(0, 2 * reach + 1, (2, batch), generator=generator).to(images.device)
-        flip = torch.rand(batch, generator=generator).to(images.device) < 0.5
+        offset = torch.randint(0, 2 * reach + 1, (2, batch), generator=generator)
+        flip = torch.rand(batch, generator=generator)
+        offset, flip = (choice.to(images.device, non_blocking=True) for choice in (offset, flip))
         if images.shape[-1] != self.resolution or images.shape[-2] != self.resolution:
             images = self.plain(images).mul_(255.0).round_().to(torch.uint8)
         padded = F.pad(images, (reach,) * 4)
         windows = padded.unfold(2, self.resolution, 1).unfold(3, self.resolution, 1)
         x = windows[torch.arange(batch, device=images.device), :, offset[0], offset[1]]  # (B, C, R, R)
         x = x.float().div_(255.0)
-        return torch.where(flip.view(-1, 1, 1, 1), x.flip(3), x) if self.flip else x
+        return torch.where(flip.view(-1, 1, 1, 1) < 0.5, x.flip(3), x) if self.flip else x
 
     def _shift(self, batch: int, generator: torch.Generator) -> Tensor:
         """(B, 2, 3) sampling matrices: shift and flip."""

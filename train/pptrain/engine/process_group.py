@@ -1,7 +1,6 @@
 """Data parallelism: who this process is, and averages over all processes.
 
-Gradients are averaged after the backward pass in a few flat buckets and not by DistributedDataParallel, because a semi-supervised step
-runs the network several times with batch norm in different modes, which its hooks do not allow. Any launcher that sets RANK,
+Any launcher that sets RANK,
 WORLD_SIZE and MASTER_ADDR works: torchrun, accelerate launch, Ray Train.
 """
 
@@ -13,8 +12,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
+from pptrain.engine.parallel import Gradients
 from pptrain.models import choose_device
 
 _BUCKET_BYTES = 64 << 20
@@ -73,6 +73,16 @@ class ProcessGroup:
         flat /= self.world_size
         for tensor, mean in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
             tensor.copy_(mean.view_as(tensor))
+
+    def gradients(self, model: nn.Module) -> Gradients:
+        """What averages the gradients of `model` during its backward passes."""
+        return Gradients(model, self.world_size)
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Replace every tensor, on this process's device, by the first process's."""
+        if self.world_size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
 
     def broadcast(self, value: Any) -> Any:
         """The first process's value, everywhere."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ppcore.classifiers import save_classifier
 from ppcore.errors import UserError
@@ -22,7 +23,7 @@ from pptrain.engine.result import MODEL_FOLDER, Result, find_result, make_result
 from pptrain.engine.state import TrainState, checkpoint_path, drop_checkpoint, load_checkpoint, make_state
 from pptrain.engine.task import Task, open_task
 from pptrain.evaluation import MetricsWriter, check_trackers, evaluate, write_judged
-from pptrain.models import SMALL_SIDE
+from pptrain.models import SMALL_SIDE, synced
 
 
 def train(config: TrainConfig, *, quiet: bool = False, trust: Trust = NOBODY) -> Result:
@@ -59,6 +60,7 @@ def _train(config: TrainConfig, group: ProcessGroup, trust: Trust, *, quiet: boo
     done = find_result(run, task.config)
     if done is not None:
         return done
+    _start_together(task, group)
     state = make_state(task, group.device)
     resumed = load_checkpoint(run, state)
     group.barrier()  # all have read the directory before the first writes to it
@@ -77,6 +79,16 @@ def _train(config: TrainConfig, group: ProcessGroup, trust: Trust, *, quiet: boo
     result = _finish(task, state, group, run)
     group.barrier()  # nobody leaves before the files are written
     return result
+
+
+def _start_together(task: Task, group: ProcessGroup) -> None:
+    """All processes train the first one's network, and normalise together where that was asked for."""
+    if group.world_size == 1:
+        return
+    if task.config.model.sync_batch_norm:
+        synced(task.net)
+    start = nn.ModuleList([task.net, *([task.source.head] if task.source else [])]).to(group.device)
+    group.share(start.state_dict().values())
 
 
 def _start_files(task: Task, state: TrainState, run: Path) -> MetricsWriter:

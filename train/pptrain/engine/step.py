@@ -9,10 +9,10 @@ from itertools import repeat
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ppcore.seeds import derive
-from pptrain.data import RawBatch, ResidentFeed, ViewKey, ViewKind, Views
+from pptrain.data import RawBatch, RawPair, ResidentFeed, ViewKey, ViewKind, Views, prefetched
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.state import TrainState
 from pptrain.engine.task import Task
@@ -22,19 +22,19 @@ from pptrain.models import choose_layout, learning_rate, set_rate
 
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-Batches = Iterator[tuple[RawBatch, RawBatch | None]]
+Batches = Iterator[RawPair]
 
 
 @contextmanager
-def open_batches(task: Task, first: int) -> Iterator[Batches]:
-    """Pairs of labelled and unlabelled batches from number `first` on; the decoding processes end whatever happens."""
+def open_batches(task: Task, first: int, device: torch.device) -> Iterator[Batches]:
+    """Pairs of labelled and unlabelled batches from number `first` on, for `device`; the decoding processes end whatever happens."""
     with ExitStack() as feeds:
         labeled = feeds.enter_context(closing(task.labeled.batches(first)))
         if task.unlabeled is None:
-            yield zip(labeled, repeat(None), strict=False)
+            yield prefetched(zip(labeled, repeat(None), strict=False), device)
         else:
             unlabeled = feeds.enter_context(closing(task.unlabeled.batches(first)))
-            yield zip(labeled, unlabeled, strict=False)
+            yield prefetched(zip(labeled, unlabeled, strict=False), device)
 
 
 class StepRunner:
@@ -50,9 +50,9 @@ class StepRunner:
         self.config, self.device = task.config, group.device
         self.layout = choose_layout(task.net, self.device, self.config.loop.channels_last)
         self.views = Views(self.config.views, task.spec.resolution, task.spec.channels, self.config.seed)
-        self.model: nn.Module = state.network
+        self.gradients = group.gradients(state.network)
         if self.config.loop.compile:
-            self.model = torch.compile(state.network)  # type: ignore[assignment]
+            state.network.net.compile()  # in place: every way to the network is compiled, its copies are not
         for feed in (task.labeled, task.unlabeled):
             if isinstance(feed, ResidentFeed):
                 feed.to(self.device)
@@ -68,6 +68,8 @@ class StepRunner:
             begun = time.monotonic()
             labeled, unlabeled = next(batches)
             waited += time.monotonic() - begun
+            if part == self.config.optim.accumulate - 1:
+                self.gradients.expect()
             self._backward(self._batch(labeled, unlabeled, state.step * self.config.optim.accumulate + part))
         self._update()
         state.ema.update(state.network)
@@ -80,18 +82,17 @@ class StepRunner:
         """Add the gradients of one batch."""
         state, optim = self.state, self.config.optim
         with self._autocast():
-            losses = state.method.step(self.model, batch, state.step / optim.steps)
+            losses = state.method.step(state.network, batch, state.step / optim.steps)
         state.scaler.scale(losses["loss"] / optim.accumulate).backward()
         self.averages.add(losses, state.step)
 
     def _update(self) -> None:
         """Move the weights along the gradients' mean over all processes."""
         state, optim = self.state, self.config.optim
-        parameters = [p for p in state.network.parameters() if p.grad is not None]
-        self.group.average(p.grad for p in parameters if p.grad is not None)
+        self.gradients.finish()
         if optim.clip > 0:
             state.scaler.unscale_(state.optimizer)
-            torch.nn.utils.clip_grad_norm_(parameters, optim.clip)
+            torch.nn.utils.clip_grad_norm_(state.network.parameters(), optim.clip)
         set_rate(state.optimizer, learning_rate(optim, state.step))
         state.scaler.step(state.optimizer)
         state.scaler.update()

@@ -39,7 +39,7 @@ class Supervised(Method):
 def mixup(x: Tensor, y: Tensor, alpha: float, num_classes: int) -> tuple[Tensor, Tensor]:
     """Convex combinations of pairs; y becomes probabilities (B, K)."""
     share = _beta(alpha)
-    order = torch.randperm(x.shape[0]).to(x.device)
+    order = torch.randperm(x.shape[0]).to(x.device, non_blocking=True)
     target = torch.nn.functional.one_hot(y, num_classes).float()
     return x * share + x[order] * (1 - share), target * share + target[order] * (1 - share)
 
@@ -51,7 +51,7 @@ def cutmix(x: Tensor, y: Tensor, alpha: float, num_classes: int) -> tuple[Tensor
     centre = torch.rand(2)
     top, bottom = _span(float(centre[0]), side, height)
     left, right = _span(float(centre[1]), side, width)
-    order = torch.randperm(x.shape[0]).to(x.device)
+    order = torch.randperm(x.shape[0]).to(x.device, non_blocking=True)
     mixed = x.clone()
     mixed[..., top:bottom, left:right] = x[order, :, top:bottom, left:right]
     share = 1.0 - (bottom - top) * (right - left) / (height * width)

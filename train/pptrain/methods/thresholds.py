@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pptrain.config import Amount
 from pptrain.methods import losses
@@ -96,7 +95,8 @@ class FreeMatch(SemiSupervised):
             return
         p = z_w.detach().float().softmax(1)
         best, label = p.max(1)
-        hist = F.one_hot(label, p.shape[1]).float().mean(0)
+        classes = torch.arange(p.shape[1], device=p.device)
+        hist = (label[:, None] == classes).float().mean(0)  # F.one_hot looks at the labels
         for name, value in (("threshold", best.mean()), ("class_mean", p.mean(0)), ("class_hist", hist)):
             self.state[name] = torch.lerp(value, self.state[name], self.momentum)
 

@@ -2,7 +2,8 @@
 
 from pptrain.models.device import choose_device, has_bf16
 from pptrain.models.ema import Ema, average_into
-from pptrain.models.network import Network, Teacher, by_first, choose_layout, untracked
+from pptrain.models.network import Network, Teacher, choose_layout
+from pptrain.models.norms import by_first, synced, untracked
 from pptrain.models.optimiser import learning_rate, make_optimizer, set_rate
 from pptrain.models.start import SMALL_SIDE, make_network, make_source_head, make_spec
 
@@ -22,5 +23,6 @@ __all__ = [
     "make_source_head",
     "make_spec",
     "set_rate",
+    "synced",
     "untracked",
 ]

@@ -1,14 +1,9 @@
-"""The network as methods see it: images in [0, 1] in, float32 logits out; and batch norm's three ways."""
+"""The network as methods see it: images in [0, 1] in, float32 logits out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ppcore.classifiers import Classifier, ClassifierSpec, find_head
 
@@ -38,12 +33,16 @@ class Network(nn.Module):
         return self.net((x - self._mean) / self._std)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """float (B, C, R, R) -> (features (B, D), the input of the last linear layer; logits (B, K))."""
+        """float (B, C, R, R) -> (features (B, D), the input of the last linear layer; logits (B, K)).
+
+        A compiled network would not see the hook: here it runs as it was written.
+        """
         _, head = find_head(self.net)
         caught: list[Tensor] = []
         handle = head.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
         try:
-            logits = self(x)
+            with torch.compiler.set_stance("force_eager"):
+                logits = self(x)
         finally:
             handle.remove()
         return caught[-1].flatten(1), logits
@@ -93,62 +92,3 @@ class Teacher(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """float (B, C, R, R) in [0, 1] -> float32 logits (B, K)."""
         return self.classifier(x * 255.0)
-
-
-@contextmanager
-def untracked(model: nn.Module) -> Iterator[None]:
-    """Batch norm normalises by the batch at hand and leaves its running statistics alone."""
-    layers = [
-        m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
-    ]
-    for layer in layers:
-        layer.track_running_stats = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.track_running_stats = True
-
-
-@contextmanager
-def by_first(model: nn.Module, count: int) -> Iterator[None]:
-    """Batch norm normalises a whole batch by the statistics of its first `count` images, which alone enter the running ones.
-
-    Running averages in their place lag behind the weights, and weights that learn through them come to rely on the lag: when the
-    learning rate falls, the averages catch up and the network breaks. So does leaving the statistics out of the gradient.
-    """
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
-    for layer in layers:
-        layer.forward = partial(_normalize, layer, count)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.forward
-
-
-def _normalize(layer: _BatchNorm, count: int, x: Tensor) -> Tensor:
-    """(B, C, ...) -> (B, C, ...)."""
-    shape = (1, -1, *(1,) * (x.ndim - 2))
-    first = x[:count].float()
-    var, mean = torch.var_mean(first, dim=[0, *range(2, x.ndim)], correction=0)
-    if layer.track_running_stats:
-        _follow(layer, mean.detach(), var.detach(), first.numel() // first.shape[1])
-    scale = torch.rsqrt(var + layer.eps)
-    if layer.affine:
-        scale = scale * layer.weight
-    shift = -mean * scale
-    if layer.affine:
-        shift = shift + layer.bias
-    return (x * scale.view(shape) + shift.view(shape)).to(x.dtype)
-
-
-def _follow(layer: _BatchNorm, mean: Tensor, var: Tensor, count: int) -> None:
-    """Update the running statistics as a training pass over `count` values a channel does."""
-    assert layer.running_mean is not None
-    assert layer.running_var is not None
-    assert layer.num_batches_tracked is not None
-    layer.num_batches_tracked += 1
-    share = 1.0 / int(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
-    layer.running_mean.lerp_(mean, share)
-    layer.running_var.lerp_(var * (count / max(count - 1, 1)), share)

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from pptrain.data import Feed, RawBatch
 from pptrain.engine.choice.cache import Measured
 from pptrain.engine.choice.numerics import Numerics
+from pptrain.engine.parallel import Gradients
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.state import make_state
 from pptrain.engine.step import StepRunner
@@ -141,6 +143,9 @@ class _Alone(ProcessGroup):
 
     def average(self, tensors: object) -> None:
         """Leave them as they are."""
+
+    def gradients(self, model: nn.Module) -> Gradients:
+        return Gradients(model, 1)
 
 
 def _batch(task: Task) -> Raw:

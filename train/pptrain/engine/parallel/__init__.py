@@ -1,0 +1,5 @@
+"""What several processes do inside a step: gradients averaged while the backward pass is still running."""
+
+from pptrain.engine.parallel.gradients import Gradients
+
+__all__ = ["Gradients"]
