@@ -20,13 +20,13 @@ from dataclasses import dataclass
 
 import timm
 import torch
-from gpu.random_tasks import CLASSES, random_task
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
+from training.random_tasks import CLASSES, random_task
 
 from ppcore.classifiers import build
 from pptrain.engine.choice import settle

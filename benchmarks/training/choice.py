@@ -1,4 +1,4 @@
-"""Is a run that chooses its precision and memory layout as fast as the better of amp on and off? `python benchmarks/choice.py`.
+"""Is a run that chooses its precision and memory layout as fast as the better of amp on and off? `python benchmarks/training/choice.py`.
 
 Three runs of every network take their steps in turns: `--amp no` and `--amp bf16`, both channels last, and `auto`, which measured before
 (into a cache of its own). A rate is that of the fastest of some rounds of steps. Bar: auto is never slower than the better by 5 %.
@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 
 import torch
-from gpu.random_tasks import random_task
+from random_tasks import random_task
 
 from pptrain.engine.choice import settle
 from pptrain.engine.process_group import ProcessGroup
