@@ -21,12 +21,12 @@ def strip(images: Sequence[np.ndarray], side: int = SIDE) -> str:
 def sheet(images: Sequence[np.ndarray], columns: int, side: int = SIDE) -> str:
     """uint8 (H, W, C) images in rows of `columns`, as a data URI.
 
-    Pictures of a few pixels, letters say, are kept exact in a PNG; larger ones shrink to thumbnails, for which a JPEG is a
-    tenth of the page.
+    Pictures of a few pixels, letters say, are kept exact in a PNG; larger ones shrink to thumbnails in a lossy WebP, a tenth of
+    the page. The gaps are transparent, since pages are light or dark.
     """
     rows = -(-len(images) // columns)
-    mode = "L" if all(image.shape[2] == 1 for image in images) else "RGB"
-    paper = Image.new(mode, (columns * (side + _GAP) - _GAP, rows * (side + _GAP) - _GAP), "white")
+    mode = "LA" if all(image.shape[2] == 1 for image in images) else "RGBA"
+    paper = Image.new(mode, (columns * (side + _GAP) - _GAP, rows * (side + _GAP) - _GAP))
     for position, image in enumerate(images):
         picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).convert(mode)
         row, column = divmod(position, columns)
@@ -37,6 +37,6 @@ def sheet(images: Sequence[np.ndarray], columns: int, side: int = SIDE) -> str:
     if exact:
         paper.save(buffer, "PNG")
     else:
-        paper.save(buffer, "JPEG", quality=85)
-    kind = "png" if exact else "jpeg"
+        paper.save(buffer, "WEBP", quality=85)
+    kind = "png" if exact else "webp"
     return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
