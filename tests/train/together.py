@@ -9,8 +9,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from pptrain.config import load_config
+from pptrain.engine.choice import Numerics, settling
+from pptrain.engine.choice.cache import Measured
 from pptrain.engine.parallel import Gradients
 from pptrain.engine.process_group import ProcessGroup
+from pptrain.engine.task import open_task
 from pptrain.models import by_first, synced, untracked
 
 
@@ -110,3 +114,21 @@ def one_start(group: ProcessGroup) -> None:
     tensors = [torch.full((3,), float(group.rank)), torch.tensor(group.rank)]
     group.share(tensors)
     assert [t.sum().item() for t in tensors] == [0.0, 0]
+
+
+def one_choice(group: ProcessGroup) -> None:
+    """The first process measures and decides; the second, which finds another, takes it."""
+    found = {0: Numerics("no", False), 1: Numerics("bf16", True)}[group.rank]
+    settling.measure = lambda *_: Measured(found, 0.01, {str(found): 100.0}, 8)  # type: ignore[assignment]
+    wanted = {
+        "data.target": "digits",
+        "optim.steps": 100,
+        "optim.batch_size": 8,
+        "data.groups": 2,
+        "out": "none",
+    }
+    task = settling.settle(
+        open_task(load_config(overrides={**wanted, "data.val_fraction": 0.0}), group), group
+    )
+    assert (task.config.loop.amp, task.config.loop.channels_last) == ("no", False)
+    assert any(note.startswith("measured, ") for note in task.notes) == group.is_main

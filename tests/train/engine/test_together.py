@@ -28,9 +28,13 @@ from pptrain.models import Network, by_first, untracked
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "work", [together.same_as_averaging_afterwards, together.one_batch_norm, together.one_start]
+    "work",
+    [together.same_as_averaging_afterwards, together.one_batch_norm, together.one_start, together.one_choice],
 )
-def test_two_processes(work: Callable[[ProcessGroup], None]) -> None:
+def test_two_processes(
+    work: Callable[[ProcessGroup], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     together.in_two_processes(work)
 
 
