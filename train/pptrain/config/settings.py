@@ -106,11 +106,15 @@ class OptimConfig:
 
     Attributes:
         name: `sgd` (Nesterov) or `adamw`.
+        lr: highest learning rate.
+        weight_decay: of weights; biases and parameters of norms are not decayed.
+        momentum: of SGD; AdamW's first beta.
         batch_size: labelled images a step, over all ranks; 0 follows the rule in :mod:`pptrain.config.adaptive`.
         steps: length; 0 derives it from `epochs`.
         epochs: passes over the shards, or over the labelled images; 0 follows the rule.
         schedule: `cosine`, `steps` or `constant`.
-        milestones: for `steps`, as shares of the length; the rate is multiplied by `gamma` at each.
+        milestones: for `steps`, as shares of the length.
+        gamma: what the learning rate is multiplied by at each milestone.
         warmup: steps of linear warm-up.
         clip: largest gradient norm; 0 is off.
         accumulate: micro-batches a step.
@@ -178,6 +182,7 @@ class LoopConfig:
         compile: `torch.compile`; null is what a trial shows on CUDA in runs of half an hour and more, and false elsewhere.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads of torch; 0 is one for images up to 64 pixels, else torch's own choice.
+        tensorboard: event files beside metrics.csv.
         trackers: names for accelerate's trackers (wandb, mlflow, trackio ...).
     """
 
