@@ -1,6 +1,6 @@
 """Where a training step's time goes on this processor, and how near that is to what its arithmetic and its memory traffic take.
 
-    python benchmarks/training/step_profile.py                # mobile and small: PP at batch 128, UDA and condition prediction at 50 + 2 x 100
+    python benchmarks/training/step_profile.py          # mobile and small, in PP, UDA and condition prediction
     python benchmarks/training/step_profile.py --steps 5
 
 The floor is that of the operations as they are, one after another: each takes at least its floating-point operations at the measured
