@@ -2,13 +2,14 @@
 #   make demo    the main job on the embedded kit: a table and runs/demo/report.html
 #   make test    the tests
 # for the impatient: make demo-quick (one seed, shorter runs, under a minute after the set-up)
-# and while working: make test-fast (under 90 seconds), make lint, make docs; make release builds, checks and tags
+# and while working: make test-fast (under 90 seconds), make lint, make docs; make bench (ten minutes
+# of ratios, compared with the last committed ones); make release builds, checks and tags
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo demo-quick test test-fast lint docs clean release
+.PHONY: demo demo-quick test test-fast lint bench docs clean release
 
 demo: $(VENV)/.demo
 	$(BIN)/ppflow run demo
@@ -30,6 +31,9 @@ lint: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/quick.py
 
 release: $(VENV)/.dev
 	$(BIN)/python scripts/release.py
