@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python 3.11 to 3.13:
 #   make demo    the main job on the embedded kit: a table and runs/demo/report.html
 #   make test    the tests
-# for the impatient: make demo-quick (one seed, shorter runs, under a minute after the set-up)
+# for the impatient: make demo-quick (one seed, shorter runs, about a minute after the set-up)
 # and while working: make test-fast (under 90 seconds), make lint, make docs; make bench (ten minutes
 # of ratios, compared with the last committed ones); make release builds, checks and tags
 PYTHON ?= python3

@@ -110,7 +110,7 @@ def profile(task: Task, steps: int, rates: tuple[float, float]) -> tuple[dict[st
     ):
         setattr(owner, name, clocked(getattr(owner, name), clock, part))
     found: dict[str, list[float]] = defaultdict(list)
-    with open_batches(task, 0) as batches:
+    with open_batches(task, 0, group.device) as batches:
         for number in range(steps + 2):
             clock.clear()
             start = time.perf_counter()
@@ -169,7 +169,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, settings in cases(Path(folder)).items():
             for arch in ("mobile", "small"):
-                fixed = {"model.arch": arch, "optim.steps": 1000, "loop.amp": "no", "loop.device": "cpu"}
+                given = {"loop.amp": "no", "loop.channels_last": True, "loop.device": "cpu"}
+                fixed = {"model.arch": arch, "optim.steps": 1000, **given}
                 task = open_task(load_config(None, {**settings, **fixed}), ProcessGroup("cpu"))
                 spent, floor = profile(task, steps, rates)
                 parts = [f"{spent[part]:.1f}" for part in PARTS]
