@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,10 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     assert "labelled_soft" in (site / "reference/methods/index.html").read_text()
     assert "dit-xl-2-256" in (site / "reference/catalogue/index.html").read_text()
     assert "state_after" in (site / "reference/python/index.html").read_text()
+    trainer = re.sub(r"<[^>]+>", "", (site / "howto/trainer/index.html").read_text())
+    for example in (ROOT / "docs/examples").glob("*.py"):
+        last = example.read_text().splitlines()[-1].strip()
+        assert last in unescape(trainer), f"{example.name} is not shown"
     assert "KubeRay" in (site / "howto/machines/index.html").read_text()
     for page in site.rglob("*.html"):
         assert not re.search(r'"https?://[^"]+\.(?:js|css)', page.read_text()), f"{page} fetches something"
