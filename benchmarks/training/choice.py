@@ -21,6 +21,7 @@ from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.state import make_state
 from pptrain.engine.step import StepRunner
 from pptrain.evaluation import LossAverages
+from pptrain.models import SMALL_SIDE
 
 BAR = 0.95
 LEAST_S = 0.3  # of the steps of a round
@@ -74,7 +75,7 @@ class Run:
 
 def compare(case: Case, rounds: int) -> dict[str, Run]:
     """The three runs of a case, timed in turns."""
-    torch.set_num_threads(1 if case.side <= 64 else os.cpu_count() or 1)  # as pptrain run does
+    torch.set_num_threads(1 if case.side <= SMALL_SIDE else os.cpu_count() or 1)  # as pptrain run does
     group = ProcessGroup()
     runs = {amp: Run(case, amp, group) for amp in ("no", "bf16", "auto")}
     print(f"{case.arch} {case.kind}: {runs['auto'].note}", file=sys.stderr)

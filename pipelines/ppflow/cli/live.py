@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from ppflow.jobs import Graph, Outcomes
+from ppflow.statistics import Row
 
 
 class LiveTable:
@@ -39,35 +40,38 @@ class LiveTable:
             self._live.update(self._table(outcomes), refresh=True)
             return
         print(line, file=sys.stderr, flush=True)
-        for row in self._rows:
-            found = self._found(outcomes, row)
-            if row not in self._full and None not in found:
-                self._full.add(row)
-                print(f"    {' '.join(filter(None, row))}: {_cell(found)}", file=sys.stderr, flush=True)
-
-    def _found(self, outcomes: Outcomes, row: tuple[str, str]) -> list[float | None]:
-        """Accuracies in percent, seed by seed; None where there is none yet."""
-        done = [outcomes.done.get(digest) for digest in self._rows[row].values()]
-        return [
-            None if job is None or job.result.accuracy is None else 100 * job.result.accuracy for job in done
-        ]
+        for (group, label), seeds in self._rows.items():
+            known = _known(outcomes, seeds)
+            if len(known) == len(seeds) and (group, label) not in self._full:
+                self._full.add((group, label))
+                print(f"    {f'{group} {label}'.strip()}: {_cell(known)}", file=sys.stderr, flush=True)
 
     def _table(self, outcomes: Outcomes) -> Table:
         table = Table("so far, accuracy %", box=None, pad_edge=False)
         for seed in next(iter(self._rows.values()), {}):
             table.add_column(f"seed {seed}", justify="right")
         table.add_column("mean", justify="right")
-        for row in self._rows:
-            found = self._found(outcomes, row)
-            cells = ["" if accuracy is None else f"{accuracy:.1f}" for accuracy in found]
-            table.add_row(" ".join(filter(None, row)), *cells, _cell(found))
+        for (group, label), seeds in self._rows.items():
+            known = _known(outcomes, seeds)
+            cells = [f"{known[seed]:.1f}" if seed in known else "" for seed in seeds]
+            table.add_row(f"{group} {label}".strip(), *cells, _cell(known))
         return table
 
 
-def _cell(found: list[float | None]) -> str:
+def _known(outcomes: Outcomes, seeds: Mapping[int, str]) -> dict[int, float]:
+    """Seed -> accuracy in percent, of the jobs of a row that have one by now."""
+    done = {
+        seed: outcomes.done[digest].result.accuracy
+        for seed, digest in seeds.items()
+        if digest in outcomes.done
+    }
+    return {seed: 100 * accuracy for seed, accuracy in done.items() if accuracy is not None}
+
+
+def _cell(known: dict[int, float]) -> str:
     """`83.3 ± 1.5 (5 seeds)`."""
-    known = [accuracy for accuracy in found if accuracy is not None]
     if not known:
         return ""
-    spread = f" ± {statistics.stdev(known):.1f}" if len(known) > 1 else ""
-    return f"{statistics.fmean(known):.1f}{spread} ({len(known)} seed{'s' * (len(known) > 1)})"
+    row = Row("", known)
+    spread = f" ± {row.std:.1f}" if len(known) > 1 else ""
+    return f"{row.mean:.1f}{spread} ({len(known)} seed{'s' * (len(known) > 1)})"

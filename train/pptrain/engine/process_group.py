@@ -1,7 +1,6 @@
 """Data parallelism: who this process is, and averages over all processes.
 
-Any launcher that sets RANK,
-WORLD_SIZE and MASTER_ADDR works: torchrun, accelerate launch, Ray Train.
+Any launcher that sets RANK, WORLD_SIZE and MASTER_ADDR works: torchrun, accelerate launch, Ray Train.
 """
 
 from __future__ import annotations
@@ -14,10 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pptrain.engine.parallel import Gradients
+from pptrain.engine.parallel import Gradients, Mean, cut
 from pptrain.models import choose_device
-
-_BUCKET_BYTES = 64 << 20
 
 
 class ProcessGroup:
@@ -51,28 +48,9 @@ class ProcessGroup:
 
     def average(self, tensors: Iterable[Tensor]) -> None:
         """Replace every floating-point tensor by its mean over the processes."""
-        if self.world_size == 1:
-            return
-        bucket: list[Tensor] = []
-        size = 0
-        for tensor in tensors:
-            if not tensor.is_floating_point():
-                continue
-            bucket.append(tensor)
-            size += tensor.numel() * tensor.element_size()
-            if size >= _BUCKET_BYTES:
-                self._average_bucket(bucket)
-                bucket, size = [], 0
-        self._average_bucket(bucket)
-
-    def _average_bucket(self, bucket: list[Tensor]) -> None:
-        if not bucket:
-            return
-        flat = torch.cat([tensor.flatten() for tensor in bucket])
-        dist.all_reduce(flat)
-        flat /= self.world_size
-        for tensor, mean in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
-            tensor.copy_(mean.view_as(tensor))
+        if self.world_size > 1:
+            for bucket in cut(tensor for tensor in tensors if tensor.is_floating_point()):
+                Mean(bucket).finish()
 
     def gradients(self, model: nn.Module) -> Gradients:
         """What averages the gradients of `model` during its backward passes."""

@@ -1,5 +1,5 @@
 """What several processes do inside a step: gradients averaged while the backward pass is still running."""
 
-from pptrain.engine.parallel.gradients import Gradients
+from pptrain.engine.parallel.gradients import Gradients, Mean, cut
 
-__all__ = ["Gradients"]
+__all__ = ["Gradients", "Mean", "cut"]

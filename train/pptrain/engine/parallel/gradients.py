@@ -7,14 +7,32 @@ however many forward passes it was part of.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 _BUCKET_BYTES = 25 << 20  # as DistributedDataParallel
+
+
+class Mean:
+    """Tensors of one type on the way to their mean over all processes, in one flat buffer."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._tensors = tensors
+        self._flat = torch.cat([tensor.flatten() for tensor in tensors])
+        self._work = dist.all_reduce(self._flat, async_op=True)
+
+    def finish(self) -> None:
+        """Returns when the tensors are the mean."""
+        self._work.wait()
+        self._flat /= dist.get_world_size()
+        parts = self._flat.split([tensor.numel() for tensor in self._tensors])
+        for tensor, mean in zip(self._tensors, parts, strict=True):
+            tensor.copy_(mean.view_as(tensor))
 
 
 class Gradients:
@@ -31,13 +49,12 @@ class Gradients:
     def __init__(self, model: nn.Module, processes: int, bucket_bytes: int = _BUCKET_BYTES) -> None:
         self.processes = processes
         parameters = [p for p in model.parameters() if p.requires_grad] if processes > 1 else []
-        self._buckets = _cut(parameters[::-1], bucket_bytes)
-        self._absent: set[tuple[int, int]] = (
-            set()
-        )  # (bucket, position) of what got no gradient in the step before
+        self._buckets = cut(parameters[::-1], bucket_bytes)
+        # (bucket, position) of what got no gradient in the step before
+        self._absent: set[tuple[int, int]] = set()
         self._missing: list[set[int]] = []
         self._late: list[Tensor] = []
-        self._sent: list[tuple[list[Tensor], Tensor, dist.Work | None]] = []
+        self._sent: list[Mean | None] = []  # None of a bucket without gradients
         self._armed = False
         for number, bucket in enumerate(self._buckets):
             for position, parameter in enumerate(bucket):
@@ -59,13 +76,9 @@ class Gradients:
             self._send(bucket)
         if self._late:
             self._send(self._late)
-        for gradients, flat, work in self._sent:
-            if work is not None:
-                work.wait()
-            flat /= self.processes
-            parts = flat.split([g.numel() for g in gradients])
-            for gradient, mean in zip(gradients, parts, strict=True):
-                gradient.copy_(mean.view_as(gradient))
+        for mean in self._sent:
+            if mean is not None:
+                mean.finish()
         self._absent = {
             (number, position)
             for number, bucket in enumerate(self._buckets)
@@ -90,20 +103,21 @@ class Gradients:
 
     def _send(self, parameters: Sequence[Tensor]) -> None:
         gradients = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in gradients]) if gradients else torch.empty(0)
-        work = dist.all_reduce(flat, async_op=True) if gradients else None
-        self._sent.append((gradients, flat, work))
+        self._sent.append(Mean(gradients) if gradients else None)
 
 
-def _cut(parameters: list[nn.Parameter], most: int) -> list[list[nn.Parameter]]:
+_AnyTensor = TypeVar("_AnyTensor", bound=Tensor)
+
+
+def cut(tensors: Iterable[_AnyTensor], most: int = _BUCKET_BYTES) -> list[list[_AnyTensor]]:
     """Neighbours of one type, up to `most` bytes together."""
-    buckets: list[list[nn.Parameter]] = []
+    buckets: list[list[_AnyTensor]] = []
     size = 0
-    for parameter in parameters:
-        count = parameter.numel() * parameter.element_size()
-        if not buckets or size + count > most or buckets[-1][0].dtype is not parameter.dtype:
+    for tensor in tensors:
+        count = tensor.numel() * tensor.element_size()
+        if not buckets or size + count > most or buckets[-1][0].dtype is not tensor.dtype:
             buckets.append([])
             size = 0
-        buckets[-1].append(parameter)
+        buckets[-1].append(tensor)
         size += count
     return buckets
