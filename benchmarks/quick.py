@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -32,51 +32,69 @@ HERE = Path(__file__).parent
 FIGURES = HERE / "figures"
 LEAST_CHANGE = 0.03
 
-SCRIPTS: dict[str, list[str]] = {
-    "synth_efficiency.py": ["--source", "letters", "--images", "1500", "--rounds", "1"],
-    "stream.py": ["--rounds", "1", "--seconds", "3"],
-    "training/step_profile.py": ["--steps", "10"],
-}
-# What a script prints -> the figure's name, from the groups before the last, which is its value.
-PATTERNS: dict[str, str] = {
-    "synth_efficiency.py": r"(ratio) ([\d.]+)",
-    "stream.py": r"(?:^(\d+-pixel)[^\n]*\n(?:  (?!ours )[^\n]*\n)*  ours )[^\n]*?([\d.]+)x the best peer",
-    "training/step_profile.py": r"^(mobile|small) +(\S.*?\d)  .* ([\d.]+)$",
-}
-MEANING = {
-    "synth_efficiency.py": "images/s of ppgen synth / bare sampler",
-    "stream.py": "images/s of pptrain's stream / webdataset's",
-    "training/step_profile.py": "floor of a step / its time",
-}
+
+@dataclass(frozen=True)
+class Script:
+    """A benchmark whose ratios are read from what it prints.
+
+    Attributes:
+        figure: what its ratios are.
+        pattern: of a ratio; the last group is its value, those before are added to its name.
+    """
+
+    path: str
+    arguments: list[str]
+    figure: str
+    pattern: str
+
+    def figures_in(self, printed: str) -> dict[str, float]:
+        """Name -> value of every ratio that was printed."""
+        found = {}
+        for match in re.finditer(self.pattern, printed, re.MULTILINE):
+            *names, value = match.groups()
+            found[": ".join([self.figure, *names])] = float(value)
+        return found
 
 
-def figures_in(script: str, printed: str) -> dict[str, float]:
-    """Name -> value of every figure that a script printed."""
-    found = {}
-    for match in re.finditer(PATTERNS[script], printed, re.MULTILINE):
-        *names, value = match.groups()
-        found[f"{MEANING[script]}: {' '.join(names)}".removesuffix(": ratio")] = float(value)
-    return found
+SCRIPTS = [
+    Script(
+        "synth_efficiency.py",
+        ["--source", "letters", "--images", "1500", "--rounds", "1"],
+        "images/s of ppgen synth / bare sampler",
+        r"ratio ([\d.]+)",
+    ),
+    Script(
+        "stream.py",
+        ["--rounds", "1", "--seconds", "3"],
+        "images/s of pptrain's stream / best peer's that is installed",
+        r"^(\d+-pixel)[^\n]*\n(?:  (?!ours )[^\n]*\n)*  ours [^\n]*?([\d.]+)x the best peer",
+    ),
+    Script(
+        "training/step_profile.py",
+        ["--steps", "10"],
+        "floor of a training step / its time",
+        r"^((?:mobile|small) +\S.*?\d)  .* ([\d.]+)$",
+    ),
+]
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
     """Name -> a value a round."""
     values: dict[str, list[float]] = defaultdict(list)
     for number in range(rounds):
-        for script, arguments in SCRIPTS.items():
+        for script in SCRIPTS:
             start = time.monotonic()
-            command = [sys.executable, str(HERE / script), *arguments]
+            command = [sys.executable, str(HERE / script.path), *script.arguments]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
-            found = figures_in(script, done.stdout)
+            found = script.figures_in(done.stdout)
             if done.returncode or not found:
                 raise SystemExit(
-                    f"{script} ended with {done.returncode}:\n{done.stdout}{done.stderr[-3000:]}"
+                    f"{script.path} ended with {done.returncode}:\n{done.stdout}{done.stderr[-3000:]}"
                 )
             for name, value in found.items():
-                values[name].append(value)
-            print(
-                f"round {number + 1} of {rounds}: {script}, {time.monotonic() - start:.0f} s", file=sys.stderr
-            )
+                values[" ".join(name.split())].append(value)
+            spent = time.monotonic() - start
+            print(f"round {number + 1} of {rounds}: {script.path}, {spent:.0f} s", file=sys.stderr)
     return dict(values)
 
 
