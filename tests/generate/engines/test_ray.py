@@ -125,7 +125,8 @@ def test_one_worker_on_nodes_that_come_and_go(
     joined: list[Any] = []
 
     def mischief(event: Event) -> None:
-        first = isinstance(event, Notice) and not joined  # a slow cluster gives notice of waiting for room again
+        # a slow cluster gives notice of waiting for room more than once
+        first = isinstance(event, Notice) and not joined
         if first or (isinstance(event, Retried) and len(joined) == 1):
             joined.append(cluster.add_node(num_cpus=5, object_store_memory=STORE))
         if isinstance(event, Committed) and joined[0] in cluster.worker_nodes and len(joined) == 1:
