@@ -18,7 +18,7 @@ demo-quick: $(VENV)/.demo
 	$(BIN)/ppflow run demo --scale quick
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 -m 'not slow'

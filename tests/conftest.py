@@ -19,6 +19,29 @@ for _name in ("XDG_STATE_HOME", "XDG_CACHE_HOME"):
     os.environ[_name] = tempfile.mkdtemp(prefix="pptransfer-")
     atexit.register(shutil.rmtree, os.environ[_name], ignore_errors=True)
 
+# These mostly wait for other programs: begun last, each would keep one of pytest's processes waiting alone for minutes.
+LONGEST = (
+    "test_topology",
+    "test_ray_train",
+    "test_interrupted",
+    "engines/test_ray",
+    "test_slurm_runs",
+    "test_ray_places",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first; pytest-xdist is told to keep the order."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+
+    def rank(item: pytest.Item) -> int:
+        return next(
+            (ranks[name] for name in LONGEST if item.path.with_suffix("").as_posix().endswith(name)),
+            len(ranks),
+        )
+
+    items.sort(key=rank)
+
 
 @pytest.fixture(autouse=True)
 def _no_client_outlives_its_test() -> Iterator[None]:

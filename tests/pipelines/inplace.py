@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ppflow.cli import experiment
+from ppflow.cli import experiment, main
 from ppflow.jobs import FailedJob, FinishedJob, Job
 from ppflow.runner.worker import work
 
@@ -35,12 +39,30 @@ class Here:
         pass
 
 
+@contextmanager
+def _here(_: object) -> Iterator[Here]:
+    yield Here()
+
+
+def ppflow(*arguments: object, folder: str | Path = ".") -> subprocess.CompletedProcess[str]:
+    """The program with these arguments, as `subprocess.run` would tell of it."""
+    words = ["ppflow", *map(str, arguments)]
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch, chdir(folder), redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(experiment, "_engine", _here)
+        patch.setattr(sys, "argv", words)
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
+
 def run(patch: pytest.MonkeyPatch, recipe: str, out: Path, **options: Any) -> int:
     """`ppflow run`; returns the exit status."""
 
-    @contextmanager
-    def here(_: object) -> Iterator[Here]:
-        yield Here()
-
-    patch.setattr(experiment, "_engine", here)
+    patch.setattr(experiment, "_engine", _here)
     return experiment.run_experiment(recipe, experiment.RunOptions(out, **options))

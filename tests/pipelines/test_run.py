@@ -7,14 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from inplace import ppflow
 from recipes import SMALL
 
 pytestmark = pytest.mark.slow
-
-
-def ppflow(*arguments, cwd=None):
-    command = [sys.executable, "-m", "ppflow", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
 
 
 def stages(out):
@@ -27,7 +23,18 @@ def stages(out):
 def finished(tmp_path_factory):
     root = tmp_path_factory.mktemp("flow")
     (root / "small.yaml").write_text(SMALL)
-    done = ppflow("run", root / "small.yaml", "--out", root / "out", "--jobs", 2)
+    command = [
+        sys.executable,
+        "-m",
+        "ppflow",
+        "run",
+        root / "small.yaml",
+        "--out",
+        root / "out",
+        "--jobs",
+        "2",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return root, done
 

@@ -15,6 +15,8 @@ from recipes import SMALL
 
 pytestmark = pytest.mark.slow
 _KILLS = 5
+# Without pseudo samples: to load what samples them takes most of the time of a process.
+RECIPE = SMALL.replace("method.name: uda, method.options: {mu: $mu}, data.unlabeled: [similar], ", "")
 
 
 def records(out: Path) -> dict[str, int]:
@@ -24,7 +26,7 @@ def records(out: Path) -> dict[str, int]:
 
 @pytest.mark.timeout(1500)
 def test_killed_five_times(tmp_path: Path) -> None:
-    (tmp_path / "small.yaml").write_text(SMALL)
+    (tmp_path / "small.yaml").write_text(RECIPE)
     out, rng = tmp_path / "out", random.Random(0)
     command = [
         sys.executable,
@@ -62,10 +64,9 @@ def test_killed_five_times(tmp_path: Path) -> None:
         path.parent.name for name in ("index.json", "result.json") for path in out.glob(f"stages/*/{name}")
     }
     assert {Path(name).stem for name in found} <= finished
-    assert len(finished) == 9
+    assert len(finished) == 7
     assert {name.partition("-")[0] for name in finished} == {
         "letters",
-        "similar",
         "pretrain",
         "scratch",
         "both",
