@@ -9,8 +9,8 @@ import pytest
 import torch
 from tiny_models import FEW_STEPS, one_hot, save_families
 
+from ppcore.noise import PerSampleNoise
 from ppcore.philox import PhiloxNoise
-from ppcore.seeds import PerSampleNoise
 from ppgen.generators import compile_mode, load_generator, settle_as_planned, settle_for_plan
 from ppgen.generators.parts.pixels import is_bad
 from ppgen.sources import automatic_batch_size

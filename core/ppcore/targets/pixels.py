@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ppcore.errors import UserError
 from ppcore.images import decode
 from ppcore.targets.target import Encoded, ImageSet
+
+if TYPE_CHECKING:
+    import torch
 
 _SMALL_SIDE = 2  # smaller than this is no picture
 
@@ -58,6 +61,8 @@ def stack(images: ImageSet, resolution: int, channels: int) -> torch.Tensor:
     Raises:
         UserError: a damaged image.
     """
+    import torch  # heavy: two seconds that commands which only look at targets do not need
+
     batch = torch.empty(len(images), channels, resolution, resolution, dtype=torch.uint8)
     for position in range(len(images)):
         batch[position] = fit(images.image(position), resolution, channels)
@@ -66,6 +71,8 @@ def stack(images: ImageSet, resolution: int, channels: int) -> torch.Tensor:
 
 def fit(image: np.ndarray, resolution: int, channels: int) -> torch.Tensor:
     """uint8 (H, W, C) -> uint8 (C', R, R): converted to `channels`, shorter side to R (bicubic, antialiased), centre crop."""
+    import torch  # heavy: see stack
+
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     picture = picture.convert("L" if channels == 1 else "RGB")
     width, height = picture.size

@@ -18,6 +18,7 @@ from ppcore.trust import code_digest
 _READING = (
     "ppcore.images",
     "ppcore.seeds",
+    "ppcore.noise",
     "ppcore.philox",
     "ppcore.targets",
     "ppcore.classifiers",

@@ -123,8 +123,11 @@ def read_judged(folder: Path) -> Judged | None:
         return None
     with path.open("rb") as handle:
         found = open_table(handle).read(use_threads=False)
-    numbers = (found[name].to_numpy() for name in ("label", "guess", "confidence"))
-    return Judged(found["id"].to_pylist(), *numbers)
+    ids, *numbers = (found[name].to_pylist() for name in ("id", "label", "guess", "confidence"))
+    labels, guesses, confidences = map(
+        np.array, numbers
+    )  # by way of lists: Arrow's own way loads pandas where there is one
+    return Judged(ids, labels, guesses, confidences.astype(np.float32))
 
 
 def _trained(path: Path) -> StageResult:

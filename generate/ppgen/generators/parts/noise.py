@@ -7,8 +7,8 @@ from typing import Literal, get_args
 import torch
 
 from ppcore.errors import UserError
+from ppcore.noise import PerSampleNoise
 from ppcore.philox import PhiloxNoise
-from ppcore.seeds import PerSampleNoise
 
 Noise = Literal["cpu", "philox"]
 """`cpu`: torch's own stream of each seed, drawn on the CPU. `philox`: counters (:mod:`ppcore.philox`), made where the network runs, without
