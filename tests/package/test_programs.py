@@ -52,7 +52,15 @@ def test_shells_complete_commands(program: Program, name: str, word: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "command", ["ppgen --version", "ppgen synth --help", "pptrain --help", "ppflow --help"]
+    "command",
+    [
+        "ppgen --version",
+        "ppgen synth --help",
+        "pptrain --help",
+        "ppflow --help",
+        "ppflow list",
+        "ppflow show demo",
+    ],
 )
 def test_what_must_be_quick_loads_nothing_heavy(program: Program, tmp_path: Path, command: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(

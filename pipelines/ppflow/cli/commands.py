@@ -64,7 +64,7 @@ def run(
         raise UserError("--address is an option of Ray; add --engine ray or leave it out")
     chosen = parse_settings(settings or [], "labels=5")
     chosen |= {name: value for name, value in (("target", target), ("arch", arch)) if value is not None}
-    from ppflow.cli import experiment  # loads numpy and torch: --help must answer at once
+    from ppflow.cli import experiment  # loads numpy and scipy: --help must answer at once
 
     options = experiment.RunOptions(out, jobs, seeds, rows or [], chosen, scale, engine, address)
     if dry_run:
