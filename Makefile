@@ -17,6 +17,7 @@ demo: $(VENV)/.demo
 demo-quick: $(VENV)/.demo
 	$(BIN)/ppflow run demo --scale quick
 
+# three at a time also on two cores: many tests wait for other programs
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
