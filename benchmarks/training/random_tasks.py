@@ -13,6 +13,7 @@ from PIL import Image
 
 from pptrain.config import load_config
 from pptrain.data import ResidentFeed
+from pptrain.engine.choice import Numerics
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.task import Task, open_task
 
@@ -31,6 +32,13 @@ def write_target(folder: Path, side: int) -> None:
         for number in range(4):
             pixels = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"class{label}" / f"{number}.png")
+
+
+def taken(task: Task) -> str:
+    """What a settled task computes with."""
+    loop = task.config.loop
+    assert loop.amp != "auto"
+    return str(Numerics(loop.amp, bool(loop.channels_last), bool(loop.compile), bool(loop.graphs)))
 
 
 def random_task(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from ppcore.classifiers import ClassifierSpec, build, find_head
 from pptrain.config import load_config
 from pptrain.data import RawBatch, prefetched
 from pptrain.engine.choice import settle
@@ -18,6 +19,7 @@ from pptrain.engine.state import make_state
 from pptrain.engine.step import StepRunner, open_batches
 from pptrain.engine.task import open_task
 from pptrain.evaluation import LossAverages
+from pptrain.models import Graphs, Network
 
 ROOT = Path(__file__).parents[2]
 KINDS: dict[str, dict[str, Any]] = {
@@ -31,16 +33,24 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
-def test_a_step_does_not_wait_for_the_device(kind: str, cuda: torch.device) -> None:
+def runner_of(kind: str, cuda: torch.device, **more: Any) -> StepRunner:
     settings: dict[str, Any] = {"data.target": "digits", "data.labels_per_class": 4, "out": "none"}
     settings |= {"optim.steps": 20, "optim.batch_size": 8, "method.name": "supervised", **KINDS[kind]}
     if settings["method.name"] != "supervised":
         settings |= {"data.unlabeled": "target:digits", "method.options": {"mu": 2.0}}
     group = ProcessGroup(str(cuda))
-    task = settle(open_task(load_config(overrides=settings), group), group)
-    runner = StepRunner(task, make_state(task, group.device), group, LossAverages(group.device))
-    with open_batches(task, 0, group.device) as batches:
+    task = settle(open_task(load_config(overrides={**settings, **more}), group), group)
+    return StepRunner(task, make_state(task, group.device), group, LossAverages(group.device))
+
+
+GRAPHED = [kind for kind in KINDS if "optim.accumulate" not in KINDS[kind]]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *(f"{kind}, graphs" for kind in GRAPHED)])
+def test_a_step_does_not_wait_for_the_device(kind: str, cuda: torch.device) -> None:
+    kind, graphs, _ = kind.partition(", graphs")
+    runner = runner_of(kind, cuda, **{"loop.graphs": bool(graphs)})
+    with open_batches(runner.task, 0, cuda) as batches:
         for _ in range(3):
             runner.run(batches)
         torch.cuda.set_sync_debug_mode("error")
@@ -50,6 +60,44 @@ def test_a_step_does_not_wait_for_the_device(kind: str, cuda: torch.device) -> N
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert runner.averages.first_bad_step() is None
+
+
+@pytest.mark.parametrize("kind", GRAPHED)
+def test_graphs_change_no_weight(kind: str, cuda: torch.device) -> None:
+    """The same kernels in the same order; batch norm's running statistics and random numbers are those of plain steps too."""
+    ends = []
+    for graphs in (False, True):
+        more = {"loop.amp": "bf16", "loop.channels_last": True, "optim.name": "sgd", "optim.lr": 0.03}
+        runner = runner_of(kind, cuda, **more, **{"loop.graphs": graphs})
+        with open_batches(runner.task, 0, cuda) as batches:
+            for _ in range(6):
+                runner.run(batches)
+        assert (runner.state.network.graphs is not None) == graphs
+        ends.append(runner.state.network.state_dict())
+    for name, plain in ends[0].items():
+        torch.testing.assert_close(
+            ends[1][name], plain, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def test_the_source_head_learns_through_graphs_as_without(cuda: torch.device) -> None:
+    spec = ClassifierSpec("mobile", ("a", "b"), channels=1, resolution=32)
+    x, grads = torch.rand(16, 1, 32, 32, device=cuda), []
+    for graphs in (None, Graphs()):
+        torch.manual_seed(0)
+        network = Network(build("mobile", 2, 1), spec)
+        network.source_head = torch.nn.Linear(find_head(network.net)[1].in_features, 5)
+        network.to(cuda).train().graphs = graphs
+        for _ in range(3):
+            if graphs is not None:
+                graphs.next_batch()
+            network.zero_grad(set_to_none=True)
+            target, source = network.with_source(x)
+            again = network(x)  # a second pass of the batch runs as it is
+            (target.square().mean() + source.square().mean() + again.square().mean()).backward()
+        grads.append([p.grad for p in network.parameters()])
+    for plain, graphed in zip(*grads, strict=True):
+        torch.testing.assert_close(graphed, plain, rtol=1e-3, atol=1e-5)
 
 
 def test_batches_come_through_the_stream_as_they_were(cuda: torch.device) -> None:

@@ -25,8 +25,8 @@ def build(arch: str, num_classes: int, channels: int = 3) -> nn.Module:
     """An untrained network with `num_classes` outputs and `channels` input channels.
 
     Args:
-        arch: `small` or `mobile` (ours, for about 32x32), a torchvision classification model, `timm/NAME`, or `module:callable`, which is
-            called with those of num_classes, in_channels it accepts.
+        arch: `small`, `mobile`, `small-gn` or `resnet18-32` (for about 32x32), a torchvision classification model, `timm/NAME`, or
+            `module:callable`, which is called with those of num_classes, in_channels it accepts.
 
     Raises:
         UserError: unknown architecture, or one that does not take this number of channels.

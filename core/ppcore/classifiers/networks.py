@@ -12,16 +12,16 @@ from torch.nn import functional as F
 class _Block(nn.Module):
     """Basic residual block (He et al. 2016), average-pooled shortcut (He et al. 2019, "bag of tricks", ResNet-D)."""
 
-    def __init__(self, in_width: int, width: int, stride: int) -> None:
+    def __init__(self, in_width: int, width: int, stride: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_width, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.bn1 = norm(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.bn2 = norm(width)
         self.pool: nn.Module = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
         self.skip: nn.Module = nn.Identity()
         if in_width != width:
-            self.skip = nn.Sequential(nn.Conv2d(in_width, width, 1, bias=False), nn.BatchNorm2d(width))
+            self.skip = nn.Sequential(nn.Conv2d(in_width, width, 1, bias=False), norm(width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, C, H, W) -> (N, width, H/stride, W/stride)
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)), inplace=True)))
@@ -37,20 +37,25 @@ class SmallNet(nn.Module):
         num_classes: width of the output.
         in_channels: 1 (grey) or 3 (RGB).
         widths: channels of the stem and of the three residual stages.
+        norm: of so many channels.
     """
 
     def __init__(
-        self, num_classes: int, in_channels: int = 3, widths: tuple[int, int, int, int] = (16, 32, 64, 128)
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        widths: tuple[int, int, int, int] = (16, 32, 64, 128),
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
         stem, *stages = widths
         self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, stem, 3, 1, 1, bias=False), nn.BatchNorm2d(stem), nn.ReLU(inplace=True)
+            nn.Conv2d(in_channels, stem, 3, 1, 1, bias=False), norm(stem), nn.ReLU(inplace=True)
         )
         blocks: list[nn.Module] = []
         width = stem
         for stage in stages:
-            blocks.append(_Block(width, stage, stride=2))
+            blocks.append(_Block(width, stage, 2, norm))
             width = stage
         self.blocks = nn.Sequential(*blocks)
         self.fc = nn.Linear(width, num_classes)
@@ -122,5 +127,26 @@ class MobileNet(nn.Module):
         return self.fc(x.mean(dim=(2, 3)))
 
 
-BUILT_IN_NETWORKS: dict[str, Callable[..., nn.Module]] = {"small": SmallNet, "mobile": MobileNet}
+def _small_gn(num_classes: int, in_channels: int) -> nn.Module:
+    """`small` without batch norm: groups of eight channels (Wu & He 2018)."""
+    return SmallNet(num_classes, in_channels, norm=lambda width: nn.GroupNorm(width // 8, width))
+
+
+def _resnet18_32(num_classes: int, in_channels: int) -> nn.Module:
+    """torchvision's ResNet-18 with the stem for 32x32 images: 3x3 convolution, stride 1, no max pooling (11 M parameters)."""
+    from torchvision.models import resnet18  # heavy
+
+    net: nn.Module = resnet18(num_classes=num_classes)
+    net.conv1 = nn.Conv2d(in_channels, 64, 3, 1, 1, bias=False)
+    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+    net.maxpool = nn.Identity()
+    return net
+
+
+BUILT_IN_NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "small": SmallNet,
+    "mobile": MobileNet,
+    "small-gn": _small_gn,
+    "resnet18-32": _resnet18_32,
+}
 """By the name that `--arch` gives them; for 32x32 images normalised to [-1, 1]."""

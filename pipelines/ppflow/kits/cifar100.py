@@ -33,14 +33,26 @@ def pictures(images: ImageSet) -> np.ndarray:
     return np.stack([images.image(position) for position in range(len(images))])
 
 
-def build(data: str, classifier: Path, out: Path, steps: int, guidance_steps: int) -> None:
-    """Train the flow, teach it its guidance, write the kit. Raises UserError when the data cannot be read."""
+def build(
+    data: str,
+    classifier: Path,
+    out: Path,
+    steps: int,
+    guidance_steps: int,
+    *,
+    batch: int = 128,
+    device: str = "cpu",
+) -> None:
+    """Train the flow, teach it its guidance, write the kit. Raises UserError when the data cannot be read or the device is not there."""
     target = load_target(data)
     x, y = pictures(target.train), target.train.labels
     out.mkdir(parents=True, exist_ok=True)
     net = flow.build_unet(len(target.classes), 3, WIDTHS)
-    base = flow.train_flow(x, y, steps, net=net, flip=True, checkpoint=out / "checkpoint.pt")
-    write_generator(out / "generator", flow.bake_guidance(base, x, y, guidance_steps, weight=GUIDANCE))
+    base = flow.train_flow(
+        x, y, steps, net=net, batch=batch, flip=True, checkpoint=out / "checkpoint.pt", device=device
+    )
+    baked = flow.bake_guidance(base, x, y, guidance_steps, batch=batch, weight=GUIDANCE)
+    write_generator(out / "generator", baked.cpu())
     shutil.copytree(classifier, out / "classifier", dirs_exist_ok=True)
     (out / "kit.json").write_text(
         json.dumps(description(list(target.classes)), indent=1) + "\n", encoding="utf-8"
@@ -76,13 +88,23 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="target spec of the images, as for pptrain's --target")
     parser.add_argument("--classifier", type=Path, required=True, help="run or model directory of pptrain")
     parser.add_argument("--out", type=Path, default=Path("runs/cifar100-kit"), help="the kit's directory")
-    parser.add_argument("--steps", type=int, default=20_000, help="of the flow, 128 images each")
+    parser.add_argument("--steps", type=int, default=20_000, help="of the flow")
+    parser.add_argument("--batch", type=int, default=128, help="images a step; 512 on a GPU")
     parser.add_argument("--guidance-steps", type=int, default=500)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     model = options.classifier / "model" if (options.classifier / "model").is_dir() else options.classifier
-    build(options.data, model, options.out, options.steps, options.guidance_steps)
+    build(
+        options.data,
+        model,
+        options.out,
+        options.steps,
+        options.guidance_steps,
+        batch=options.batch,
+        device=options.device,
+    )
 
 
 if __name__ == "__main__":

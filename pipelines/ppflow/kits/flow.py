@@ -19,11 +19,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from ppcore.seeds import derive
-from pptrain.models import has_bf16
+from pptrain.models import choose_device, has_bf16
 
 PATCH = 2
 TIME_SCALE = 1000.0  # the scheduler's num_train_timesteps: the network is given s * 1000
-FAST_BF16 = has_bf16(torch.device("cpu"))
 
 
 def build_unet(num_classes: int, channels: int = 1, widths: tuple[int, ...] = (32, 64, 128)) -> Any:
@@ -107,8 +106,9 @@ def train_flow(
     checkpoint: Path | None = None,
     keep_every: int = 500,
     length: int | None = None,
+    device: str = "cpu",
 ) -> nn.Module:
-    """Train the base flow on uint8 (N, 32, 32) or (N, 32, 32, C) and labels (N,); returns the averaged network.
+    """Train the base flow on uint8 (N, 32, 32) or (N, 32, 32, C) and labels (N,); returns the averaged network, on the device.
 
     Args:
         drop: share of labels replaced by the null label.
@@ -116,32 +116,36 @@ def train_flow(
         checkpoint: written every `keep_every` steps, and gone on from where it is there, as if there had been no stop.
         length: of the whole schedule, where `steps` is only the part to do now.
     """
+    on = choose_device(device)
+    net = net.to(on)
     average, optimizer = _prepare(net, "flow", seed, lr=lr, decay=0.999)
-    x_all, y_all = torch.from_numpy(pictures), torch.from_numpy(labels).long()
+    x_all, y_all = torch.from_numpy(pictures).to(on), torch.from_numpy(labels).long().to(on)
     positions = _positions(len(x_all), "flow", seed, batch)
     first = _resume(checkpoint, net, average, optimizer)
     for _ in range(first):
         next(positions)
-    start, running = time.perf_counter(), 0.0
+    start, running = time.perf_counter(), torch.zeros((), device=on)
     for step in range(first, steps):
         set_rate(optimizer, lr, step, length or steps)
-        rows = next(positions)
+        rows = next(positions).to(on, non_blocking=True)
         x, y = to_flow(x_all[rows]), y_all[rows]
         if flip:
-            x = torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, mirrored(x), x)
-        y = torch.where(torch.rand(len(y)) < drop, null_label(net), y)
-        noise, s = torch.randn_like(x), torch.sigmoid(torch.randn(len(x)))  # logit-normal (Esser et al. 2024)
+            x = torch.where(torch.rand(len(x), 1, 1, 1, device=on) < 0.5, mirrored(x), x)
+        y = torch.where(torch.rand(len(y), device=on) < drop, null_label(net), y)
+        noise = torch.randn_like(x)
+        s = torch.sigmoid(torch.randn(len(x), device=on))  # logit-normal (Esser et al. 2024)
         level = s.view(-1, 1, 1, 1)
-        with torch.autocast("cpu", torch.bfloat16, enabled=FAST_BF16):
+        with torch.autocast(on.type, torch.bfloat16, enabled=has_bf16(on)):
             predicted = velocity(net, (1 - level) * x + level * noise, s, y)
         loss = F.mse_loss(predicted.float(), noise - x)
         apply(optimizer, net, loss)
         average.update(net)
-        running += loss.item()
+        running += loss.detach()
         if (step + 1) % 100 == 0:
+            mean = running.item() / 100  # waits for the device
             rate = (step + 1 - first) * batch / (time.perf_counter() - start)
-            print(f"flow step {step + 1}/{steps} loss {running / 100:.4f} {rate:.0f} images/s", flush=True)
-            running = 0.0
+            print(f"flow step {step + 1}/{steps} loss {mean:.4f} {rate:.0f} images/s", flush=True)
+            running.zero_()
         if checkpoint is not None and (step + 1) % keep_every == 0:
             _keep(checkpoint, step + 1, net, average, optimizer)
     return average.net
@@ -176,6 +180,7 @@ def _keep(
         "updates": average.updates,
         "optimizer": optimizer.state_dict(),
         "random": torch.get_rng_state(),
+        "device_random": torch.cuda.get_rng_state_all(),
     }
     temporary = checkpoint.with_suffix(".tmp")
     torch.save(state, temporary)
@@ -188,12 +193,13 @@ def _resume(
     """Steps that are done."""
     if checkpoint is None or not checkpoint.exists():
         return 0
-    state = torch.load(checkpoint, weights_only=True)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     net.load_state_dict(state["net"])
     average.net.load_state_dict(state["average"])
     average.updates = state["updates"]
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random"])
+    torch.cuda.set_rng_state_all(state["device_random"])
     return int(state["step"])
 
 
@@ -213,31 +219,33 @@ def bake_guidance(
     Half of the noise levels are those that a four-step sampler visits. Guidance is taught at 0.4 < s < 0.9 only: nearer to
     noise it costs variety, nearer to the picture it changes nothing (Kynkäänniemi et al. 2024).
     """
+    on = next(base.parameters()).device
     net = copy.deepcopy(base).train().requires_grad_(True)
     average, optimizer = _prepare(net, "bake", seed, lr=lr, decay=0.99)
-    x_all, y_all = torch.from_numpy(pictures), torch.from_numpy(labels).long()
+    x_all, y_all = torch.from_numpy(pictures).to(on), torch.from_numpy(labels).long().to(on)
     positions = _positions(len(x_all), "bake", seed, batch)
-    running = 0.0
+    running = torch.zeros((), device=on)
     for step in range(steps):
         set_rate(optimizer, lr, step, steps, warmup=30)
-        rows = next(positions)
+        rows = next(positions).to(on, non_blocking=True)
         x, y = to_flow(x_all[rows]), y_all[rows]
-        visited = torch.randint(1, 5, (len(x),)) / 4
-        s = torch.where(torch.rand(len(x)) < 0.5, visited, torch.sigmoid(torch.randn(len(x))))
+        visited = torch.randint(1, 5, (len(x),), device=on) / 4
+        drawn = torch.sigmoid(torch.randn(len(x), device=on))
+        s = torch.where(torch.rand(len(x), device=on) < 0.5, visited, drawn)
         level = s.view(-1, 1, 1, 1)
         noisy = (1 - level) * x + level * torch.randn_like(x)
         strength = weight * ((s > 0.4) & (s < 0.9))
-        with torch.autocast("cpu", torch.bfloat16, enabled=FAST_BF16):
+        with torch.autocast(on.type, torch.bfloat16, enabled=has_bf16(on)):
             with torch.no_grad():
                 target = guided(base, noisy, s, y, strength)
             predicted = velocity(net, noisy, s, y)
         loss = F.mse_loss(predicted.float(), target.float())
         apply(optimizer, net, loss)
         average.update(net)
-        running += loss.item()
+        running += loss.detach()
         if (step + 1) % 100 == 0:
-            print(f"guidance step {step + 1}/{steps} loss {running / 100:.4f}", flush=True)
-            running = 0.0
+            print(f"guidance step {step + 1}/{steps} loss {running.item() / 100:.4f}", flush=True)
+            running.zero_()
     return average.net
 
 

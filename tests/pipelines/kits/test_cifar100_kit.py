@@ -27,16 +27,8 @@ def test_a_handful_of_images_becomes_a_kit_that_samples(
     )
     save_classifier(tmp_path / "classifier", build("small", 2, 3), spec)
     monkeypatch.setattr(cifar100, "WIDTHS", (8, 16, 16))
-    monkeypatch.setattr(
-        cifar100.flow.train_flow, "__kwdefaults__", cifar100.flow.train_flow.__kwdefaults__ | {"batch": 4}
-    )
-    monkeypatch.setattr(
-        cifar100.flow.bake_guidance,
-        "__kwdefaults__",
-        cifar100.flow.bake_guidance.__kwdefaults__ | {"batch": 4},
-    )
     cifar100.build(
-        str(tmp_path / "data"), tmp_path / "classifier", tmp_path / "kit", steps=2, guidance_steps=1
+        str(tmp_path / "data"), tmp_path / "classifier", tmp_path / "kit", steps=2, guidance_steps=1, batch=4
     )
     generator = load_generator(str(tmp_path / "kit"), device="cpu")
     images = generator.sample(torch.eye(2), torch.tensor([1, 2]))

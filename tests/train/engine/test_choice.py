@@ -14,6 +14,7 @@ import torch
 import yaml
 from trainruns import Settings, run, run_until_killed, same_weights
 
+from ppcore.errors import UserError
 from pptrain.config import load_config
 from pptrain.engine.choice import Numerics, settle
 from pptrain.engine.choice.cache import Measured, address, keep, read
@@ -30,6 +31,9 @@ PLAIN = Numerics("no", False)
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        "pptrain.engine.choice.numerics.has_bf16", lambda device: False
+    )  # as many choices everywhere
 
 
 def opened(settings: Settings, **more: object) -> Task:
@@ -176,6 +180,30 @@ def test_settings_that_are_given_are_not_measured(uda: Settings, monkeypatch: py
     assert (short.config.loop.amp, short.config.loop.channels_last) == ("no", True)
     assert short.notes[-1] == "too short a run to measure what is faster: float32, channels last"
     assert made == []
+
+
+def test_graphs_are_tried_on_cuda_alone(supervised: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, group = opened(supervised, **LONG), ProcessGroup("cpu")
+    assert settle(task, group).config.loop.graphs is False
+    with pytest.raises(UserError, match=r"loop\.graphs needs one process on a CUDA device"):
+        settle(opened(supervised, **LONG, **{"loop.graphs": True}), group)
+    tried: list[list[Numerics]] = []
+
+    def measured(task: Task, group: ProcessGroup, candidates: list[Numerics]) -> Measured:
+        tried.append(candidates)
+        return Measured(candidates[-1], 0.01, {str(one): 100.0 for one in candidates}, 8)
+
+    monkeypatch.setattr("pptrain.engine.choice.settling.measure", measured)
+    monkeypatch.setattr("pptrain.engine.choice.settling.address", lambda *things: str(len(tried)))
+    monkeypatch.setattr(group, "device", torch.device("cuda"))
+    settled = settle(task, group)
+    assert settled.config.loop.graphs is True
+    assert tried[-1] == [PLAIN, replace(PLAIN, graphs=True)]
+    assert settled.notes[-1].count("CUDA graphs") == 2
+    assert settle(settled, group) is settled
+    count = len(tried)
+    assert settle(opened(supervised, **LONG, **{"optim.accumulate": 2}), group).config.loop.graphs is False
+    assert len(tried) == count + 1
 
 
 def test_candidates_are_what_is_open_and_what_the_machine_can_do(

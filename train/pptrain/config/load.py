@@ -40,6 +40,7 @@ _FREE = (
     "loop.checkpoint_every",
     "loop.compile",
     "loop.device",
+    "loop.graphs",
     "loop.log_every",
     "loop.tensorboard",
     "loop.threads",

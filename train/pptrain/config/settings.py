@@ -38,7 +38,7 @@ class DataConfig:
         unlabeled: pseudo directories, or `target:SPEC` for the real training images of a target.
         weights: share of each of several directories in every batch; empty shares by their sizes.
         resolution: side in pixels the network is fed at; 0 takes the first of: the initial model's, the shards', 32 for
-            `small` and `mobile`, 224.
+            the built-in networks, 224.
         channels: 1 or 3; 0 takes the first of: the initial model's, the shards', the target's.
         workers: decoding processes; 0 decodes in this one.
         lanes: independent parts a rank's stream is cut into, a multiple of `workers`; 0 is one a worker. The order of the
@@ -180,6 +180,8 @@ class LoopConfig:
         channels_last: memory layout of images and weights; null is what the trial shows. On a CPU, networks with strided 1x1
             convolutions of fewer than 16 channels do without it.
         compile: `torch.compile`; null is what a trial shows on CUDA in runs of half an hour and more, and false elsewhere.
+        graphs: CUDA graphs of the network's passes, for one process and `optim.accumulate` 1; null is what a trial shows on CUDA, and
+            false elsewhere.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: CPU threads of torch; 0 is one for images up to 64 pixels, else torch's own choice.
         tensorboard: event files beside metrics.csv.
@@ -194,6 +196,7 @@ class LoopConfig:
     amp: Literal["auto", "no", "bf16", "fp16"] = "auto"
     channels_last: Automatic[bool] = None
     compile: Automatic[bool] = None
+    graphs: Automatic[bool] = None
     device: str = "auto"
     threads: Count = 0
     tensorboard: bool = True

@@ -18,7 +18,7 @@ from pptrain.engine.state import TrainState
 from pptrain.engine.task import Task
 from pptrain.evaluation import LossAverages
 from pptrain.methods import Batch
-from pptrain.models import choose_layout, learning_rate, set_rate
+from pptrain.models import Graphs, choose_layout, learning_rate, set_rate
 
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -53,6 +53,8 @@ class StepRunner:
         self.gradients = group.gradients(state.network)
         if self.config.loop.compile:
             state.network.net.compile()  # in place: every way to the network is compiled, its copies are not
+        if self.config.loop.graphs:
+            state.network.graphs = Graphs()
         for feed in (task.labeled, task.unlabeled):
             if isinstance(feed, ResidentFeed):
                 feed.to(self.device)
@@ -81,6 +83,8 @@ class StepRunner:
     def _backward(self, batch: Batch) -> None:
         """Add the gradients of one batch."""
         state, optim = self.state, self.config.optim
+        if state.network.graphs is not None:
+            state.network.graphs.next_batch()
         with self._autocast():
             losses = state.method.step(state.network, batch, state.step / optim.steps)
         state.scaler.scale(losses["loss"] / optim.accumulate).backward()

@@ -2,6 +2,7 @@
 
 from pptrain.models.device import choose_device, has_bf16
 from pptrain.models.ema import Ema, average_into
+from pptrain.models.graphs import Graphs
 from pptrain.models.network import Network, Teacher, choose_layout
 from pptrain.models.norms import by_first, synced, untracked
 from pptrain.models.optimiser import learning_rate, make_optimizer, set_rate
@@ -10,6 +11,7 @@ from pptrain.models.start import SMALL_SIDE, make_network, make_source_head, mak
 __all__ = [
     "SMALL_SIDE",
     "Ema",
+    "Graphs",
     "Network",
     "Teacher",
     "average_into",

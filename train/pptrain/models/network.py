@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ppcore.classifiers import Classifier, ClassifierSpec, find_head
+from pptrain.models.graphs import Graphs
 
 
 class Network(nn.Module):
@@ -14,6 +15,10 @@ class Network(nn.Module):
     Args:
         net: normalised images -> logits.
         spec: mean and standard deviation come from here.
+
+    Attributes:
+        source_head: over the source classes, for methods that predict conditions.
+        graphs: of its passes on CUDA; None is without.
     """
 
     _mean: Tensor
@@ -22,14 +27,19 @@ class Network(nn.Module):
     def __init__(self, net: nn.Module, spec: ClassifierSpec) -> None:
         super().__init__()
         self.net = net
-        self.source_head: nn.Linear | None = (
-            None  # over the source classes, for methods that predict conditions
-        )
+        self.source_head: nn.Linear | None = None
+        self.graphs: Graphs | None = None
         self.register_buffer("_mean", torch.tensor(spec.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(spec.std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """float (B, C, R, R) in [0, 1] -> logits (B, K)."""
+        if self.graphs is not None and self.graphs.take_first(self):
+            logits: Tensor = self.graphs.run("logits", self._logits, self, x)
+            return logits
+        return self._logits(x)
+
+    def _logits(self, x: Tensor) -> Tensor:
         return self.net((x - self._mean) / self._std)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,13 +52,19 @@ class Network(nn.Module):
         handle = head.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
         try:
             with torch.compiler.set_stance("force_eager"):
-                logits = self(x)
+                logits = self._logits(x)
         finally:
             handle.remove()
         return caught[-1].flatten(1), logits
 
     def with_source(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """float (B, C, R, R) -> (logits (B, K) of the target, logits (B, K_s) of the source head on the same features)."""
+        if self.graphs is not None and self.graphs.take_first(self):
+            both: tuple[Tensor, Tensor] = self.graphs.run("with source", self._with_source, self, x)
+            return both
+        return self._with_source(x)
+
+    def _with_source(self, x: Tensor) -> tuple[Tensor, Tensor]:
         assert self.source_head is not None
         features, logits = self.features(x)
         return logits, self.source_head(features)

@@ -20,10 +20,12 @@ class Numerics:
     amp: Literal["no", "bf16", "fp16"]
     channels_last: bool
     compile: bool = False
+    graphs: bool = False
 
     def __str__(self) -> str:
         layout = "channels last" if self.channels_last else "contiguous"
-        return ", ".join([{"no": "float32"}.get(self.amp, self.amp), layout, *["compiled"] * self.compile])
+        more = ["compiled"] * self.compile + ["CUDA graphs"] * self.graphs
+        return ", ".join([{"no": "float32"}.get(self.amp, self.amp), layout, *more])
 
     def into(self, config: TrainConfig) -> TrainConfig:
         """`config` with this choice."""
@@ -31,7 +33,7 @@ class Numerics:
 
 
 def candidates(config: TrainConfig, net: nn.Module, device: torch.device) -> list[Numerics]:
-    """What the settings leave open, not compiled unless they say so; the first is what a run takes that measures nothing.
+    """What the settings leave open, compiled or with graphs only if they say so; the first is what a run takes that measures nothing.
 
     On CUDA bf16 needs no trial. A network that :func:`pptrain.models.choose_layout` keeps contiguous has one layout.
     """
@@ -46,12 +48,15 @@ def candidates(config: TrainConfig, net: nn.Module, device: torch.device) -> lis
     layouts = [True, False] if loop.channels_last is None else [loop.channels_last]
     if choose_layout(net, device, True) is torch.contiguous_format:
         layouts = layouts[:1]
-    return [Numerics(amp, layout, bool(loop.compile)) for amp in amps for layout in layouts]
+    return [
+        Numerics(amp, layout, bool(loop.compile), bool(loop.graphs)) for amp in amps for layout in layouts
+    ]
 
 
 def is_open(config: TrainConfig) -> bool:
     """Whether any of it is left to the program."""
-    return config.loop.amp == "auto" or config.loop.channels_last is None or config.loop.compile is None
+    loop = config.loop
+    return loop.amp == "auto" or None in (loop.channels_last, loop.compile, loop.graphs)
 
 
 def with_stored(config: TrainConfig) -> TrainConfig:
@@ -71,5 +76,6 @@ def with_stored(config: TrainConfig) -> TrainConfig:
             amp=stored.amp if loop.amp == "auto" else loop.amp,
             channels_last=stored.channels_last if loop.channels_last is None else loop.channels_last,
             compile=stored.compile if loop.compile is None else loop.compile,
+            graphs=stored.graphs if loop.graphs is None else loop.graphs,
         ),
     )

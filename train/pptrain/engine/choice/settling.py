@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ppcore.errors import UserError
+from pptrain.config import TrainConfig
 from pptrain.engine.choice.cache import Measured, address, keep, read
 from pptrain.engine.choice.numerics import Numerics, candidates, is_open
 from pptrain.engine.choice.trial import ROUNDS, measure
@@ -19,15 +21,19 @@ def settle(task: Task, group: ProcessGroup) -> Task:
 
     What is open is measured in under 5 s, on copies; what was measured before on this machine for the same network, shapes, method and
     versions is taken from the user's cache. The first process decides for all. A run that takes less than ten times the steps of
-    the trial measures nothing and takes float32 (bf16 on CUDA), channels last. Compilation is tried on CUDA only, in runs of half an hour
-    and more, and then takes the minutes that it takes.
+    the trial measures nothing and takes float32 (bf16 on CUDA), channels last. On CUDA, graphs are tried where they can be, and
+    compilation in runs of half an hour and more, where it takes the minutes that it takes.
+
+    Raises:
+        UserError: graphs are asked for where there can be none.
     """
+    may_graph = _can_graph(task.config, group)
     if not is_open(task.config):
         return task
     tried = candidates(task.config, task.net, group.device)
     steps, first = task.config.optim.steps, tried[0]
     may_compile = task.config.loop.compile is None and group.device.type == "cuda"
-    if len(tried) == 1 and not may_compile:
+    if len(tried) == 1 and not may_compile and not may_graph:
         return _settled(task, group, first, [])
     if steps < _WORTH * len(tried) * (ROUNDS + 1):
         return _settled(task, group, first, [f"too short a run to measure what is faster: {first}"])
@@ -35,11 +41,25 @@ def settle(task: Task, group: ProcessGroup) -> Task:
     if found is None:
         return _settled(task, group, first, [f"steps take too long to measure what is faster: {first}"])
     numerics = found.numerics
+    if may_graph:
+        graphed, more = _find(task, group, [numerics, replace(numerics, graphs=True)])
+        numerics = graphed.numerics if graphed is not None else numerics
+        lines += more
     if may_compile and steps * found.seconds > _LONG_S:
-        compiled, more = _find(task, group, [numerics, replace(numerics, compile=True)])
+        compiled, more = _find(task, group, [numerics, replace(numerics, compile=True, graphs=False)])
         numerics = compiled.numerics if compiled is not None else numerics
         lines += more
     return _settled(task, group, numerics, lines)
+
+
+def _can_graph(config: TrainConfig, group: ProcessGroup) -> bool:
+    """Whether CUDA graphs may be tried. Raises UserError where they are asked for and cannot be."""
+    possible = group.device.type == "cuda" and group.world_size == 1 and config.optim.accumulate == 1
+    if config.loop.graphs and (not possible or config.loop.compile):
+        raise UserError(
+            "loop.graphs needs one process on a CUDA device, optim.accumulate 1 and no loop.compile; drop loop.graphs or change those"
+        )
+    return possible and config.loop.graphs is None and not config.loop.compile
 
 
 def _find(task: Task, group: ProcessGroup, tried: list[Numerics]) -> tuple[Measured | None, list[str]]:

@@ -1,0 +1,66 @@
+"""What surrounds a recorded pass of the network; the recording itself is tested on a GPU (tests/gpu/test_training.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+
+from ppcore.classifiers import ClassifierSpec, build
+from pptrain.models import Graphs, Network
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Shapes of what is recorded; a recording runs its function some times first, as CUDA's does."""
+    shapes: list[tuple[int, ...]] = []
+
+    def make(module: torch.nn.Module, inputs: tuple[torch.Tensor], **options: Any) -> Callable[..., Any]:
+        shapes.append(tuple(inputs[0].shape))
+        assert list(module.parameters())
+        for _ in range(3):
+            module(*inputs)
+        return module
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", make)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: nullcontext())  # there is no such device
+    return shapes
+
+
+def network() -> Network:
+    torch.manual_seed(0)
+    return Network(
+        build("mobile", 3, 1), ClassifierSpec("mobile", ("a", "b", "c"), channels=1, resolution=32)
+    )
+
+
+def test_the_first_pass_of_a_batch_is_recorded_once_for_its_shape(recorded: list[tuple[int, ...]]) -> None:
+    net, x = network().train(), torch.rand(4, 1, 32, 32)
+    net.graphs = Graphs()
+    for images in (x, x, torch.rand(6, 1, 32, 32)):
+        net.graphs.next_batch()
+        net(images)
+        net(images)  # as it is
+    assert recorded == [(4, 1, 32, 32), (6, 1, 32, 32)]
+
+
+def test_recording_leaves_running_statistics_alone(recorded: list[tuple[int, ...]]) -> None:
+    plain, graphed, x = network().train(), network().train(), torch.rand(4, 1, 32, 32)
+    graphed.graphs = Graphs()
+    graphed.graphs.next_batch()
+    assert torch.equal(plain(x), graphed(x))
+    for one, other in zip(plain.buffers(), graphed.buffers(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_evaluation_is_never_recorded(recorded: list[tuple[int, ...]]) -> None:
+    net = network()
+    net.graphs = Graphs()
+    net.graphs.next_batch()
+    net.eval()(torch.rand(2, 1, 32, 32))
+    with torch.no_grad():
+        net.train()(torch.rand(2, 1, 32, 32))
+    assert recorded == []
