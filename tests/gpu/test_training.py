@@ -64,9 +64,12 @@ def test_a_step_does_not_wait_for_the_device(kind: str, cuda: torch.device) -> N
 
 @pytest.mark.parametrize("kind", GRAPHED)
 def test_graphs_change_no_weight(kind: str, cuda: torch.device) -> None:
-    """The same kernels in the same order; batch norm's running statistics and random numbers are those of plain steps too."""
+    """The same kernels in the same order; batch norm's running statistics and random numbers are those of plain steps too.
+
+    Some kernels of backward passes add in any order: twice the same plain steps say how far that goes (far in `vat`).
+    """
     ends = []
-    for graphs in (False, True):
+    for graphs in (False, False, True):
         more = {"loop.amp": "bf16", "loop.channels_last": True, "optim.name": "sgd", "optim.lr": 0.03}
         runner = runner_of(kind, cuda, **more, **{"loop.graphs": graphs})
         with open_batches(runner.task, 0, cuda) as batches:
@@ -75,9 +78,9 @@ def test_graphs_change_no_weight(kind: str, cuda: torch.device) -> None:
         assert (runner.state.network.graphs is not None) == graphs
         ends.append(runner.state.network.state_dict())
     for name, plain in ends[0].items():
-        torch.testing.assert_close(
-            ends[1][name], plain, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
-        )
+        apart = float((ends[1][name].double() - plain.double()).abs().max())
+        graphed = float((ends[2][name].double() - plain.double()).abs().max())
+        assert graphed <= 1e-4 + 3.0 * apart, (name, graphed, apart)
 
 
 def test_the_source_head_learns_through_graphs_as_without(cuda: torch.device) -> None:
@@ -123,4 +126,4 @@ def test_the_benchmark_prints_its_table() -> None:
     paths = ":".join(["benchmarks", *sys.path])
     done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": paths}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("| `mobile` |") == 2
+    assert done.stdout.count("| `mobile` |") == 4

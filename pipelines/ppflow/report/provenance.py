@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ppcore import __version__
 from ppcore.console import format_duration
 from ppcore.page import table
 from ppcore.shards import PLAN
@@ -59,7 +60,7 @@ def provenance(graph: Graph, outcomes: Outcomes) -> Iterator[str]:
         yield table(["generated set", "plan", "source", "licence", "commit", "target"], lines)
     kinds = dict.fromkeys(graph.jobs[digest].kind for digest in outcomes.done)
     facts = [
-        ("program", f"pptransfer {version('pptransfer')}{_commit()}"),
+        ("program", f"pptransfer {__version__}{_commit()}"),
         *((f"code of {kind} stages", code_version(kind)[:12]) for kind in kinds),
         ("libraries", ", ".join(f"{name} {found}" for name in _LIBRARIES if (found := _version(name)))),
         ("machine", f"{platform.machine()}, Python {platform.python_version()}"),

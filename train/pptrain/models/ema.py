@@ -12,8 +12,10 @@ from torch import nn
 def average_into(average: nn.Module, model: nn.Module, decay: float) -> None:
     """average <- decay * average + (1 - decay) * model for parameters; buffers (batch norm's statistics) are copied."""
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1.0 - decay)
-    for kept, buffer in zip(average.buffers(), model.buffers(), strict=True):
-        kept.copy_(buffer)
+    pairs = list(zip(average.buffers(), model.buffers(), strict=True))
+    for dtype in {buffer.dtype for _, buffer in pairs}:  # one kernel for each, not for every buffer
+        kept, now = zip(*(pair for pair in pairs if pair[1].dtype == dtype), strict=True)
+        torch._foreach_copy_(kept, now)
 
 
 class Ema:

@@ -51,6 +51,8 @@ def record(function: Callable[[Tensor], Any], owner: nn.Module, x: Tensor) -> Ca
     on = x.device.type
     # A cache of cast weights would be recorded as the weights of today.
     cast = partial(torch.autocast, on, torch.get_autocast_dtype(on), torch.is_autocast_enabled(on))
+    # The recording keeps the nodes that add up gradients, on the stream it was made on; autograd then waits for it, and would say so.
+    torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     with torch.random.fork_rng([x.device]), cast(cache_enabled=False):
         graphed = torch.cuda.make_graphed_callables(
             _Recordable(function, owner), (x.detach().clone(),), allow_unused_input=True
