@@ -64,23 +64,30 @@ def test_a_step_does_not_wait_for_the_device(kind: str, cuda: torch.device) -> N
 
 @pytest.mark.parametrize("kind", GRAPHED)
 def test_graphs_change_no_weight(kind: str, cuda: torch.device) -> None:
-    """The same kernels in the same order; batch norm's running statistics and random numbers are those of plain steps too.
+    """Batch norm's running statistics and random numbers are those of plain steps too.
 
-    Some kernels of backward passes add in any order: twice the same plain steps say how far that goes (far in `vat`).
+    A graph may round otherwise, and `vat` probes with differences so small that it enlarges rounding: there, plain steps from weights
+    a millionth apart say what is no difference.
     """
-    ends = []
-    for graphs in (False, False, True):
+
+    def after_steps(graphs: bool, nudge: float = 0.0) -> dict[str, torch.Tensor]:
         more = {"loop.amp": "bf16", "loop.channels_last": True, "optim.name": "sgd", "optim.lr": 0.03}
         runner = runner_of(kind, cuda, **more, **{"loop.graphs": graphs})
+        with torch.no_grad():
+            for weight in runner.state.network.parameters():
+                weight.mul_(1.0 + nudge)
         with open_batches(runner.task, 0, cuda) as batches:
             for _ in range(6):
                 runner.run(batches)
         assert (runner.state.network.graphs is not None) == graphs
-        ends.append(runner.state.network.state_dict())
-    for name, plain in ends[0].items():
-        apart = float((ends[1][name].double() - plain.double()).abs().max())
-        graphed = float((ends[2][name].double() - plain.double()).abs().max())
-        assert graphed <= 1e-4 + 3.0 * apart, (name, graphed, apart)
+        return runner.state.network.state_dict()
+
+    def apart(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+        return max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
+
+    plain = after_steps(graphs=False)
+    allowed = 1e-4 + (3.0 * apart(plain, after_steps(graphs=False, nudge=1e-6)) if kind == "vat" else 0.0)
+    assert apart(plain, after_steps(graphs=True)) <= allowed
 
 
 def test_the_source_head_learns_through_graphs_as_without(cuda: torch.device) -> None:

@@ -79,7 +79,8 @@ def automatic_batch_size(generator: Generator) -> int:
             generator.sample(condition, torch.arange(count))
         return torch.cuda.max_memory_allocated(device) - before
 
-    share = torch.cuda.get_per_process_memory_fraction(device)  # where several workers are on one GPU
+    index = torch.cuda.current_device() if device.index is None else device.index  # torch 2.11 wants a number
+    share = torch.cuda.get_per_process_memory_fraction(index)  # where several workers are on one GPU
     memory = int(torch.cuda.get_device_properties(device).total_memory * share)
     return fitting_batch(peak_bytes, memory, getattr(generator, "decode_batch", _SMALLEST_TRIAL))
 
