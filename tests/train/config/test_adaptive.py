@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,34 @@ def test_a_target_gets_the_directory_made_for_it_and_not_the_newest() -> None:
     (pre, tune), notes = default_stages({"data.target": "./mine/flowers/"}, None, DEFAULT)
     assert pre.data.shards == ["runs/synth-toy"]
     assert tune.model.init == pre.out
-    assert tune.data.unlabeled == [str(mine)]
+    assert tune.data.unlabeled == [str(mine), "runs/synth-toy"]
+    assert tune.data.weights == [0.5, 0.5]
     said = "\n".join(notes)
-    assert "runs/pseudo-mine, made for this target (others: --unlabeled DIR)" in said
+    assert (
+        "runs/pseudo-mine, made for this target and, half of every batch, runs/synth-toy (others: --" in said
+    )
     assert "pre-training on runs/synth-toy" in said
     assert "--init none" in said
     assert "left alone, made for other targets: runs/pseudo-digits (digits), runs/pseudo-theirs" in said
+
+
+def test_images_of_pre_training_are_mixed_in_where_they_show_the_same_classes() -> None:
+    source = {"source": {"name": "other", "class_names": ["x", "y"]}}
+    write(Path("runs/synth-toy"), [4], plan=source)
+    mine = pseudo("mine", "flowers", age=50, spec="mine/flowers")
+    (_, tune), _ = default_stages({"data.target": "mine/flowers"}, None, DEFAULT)
+    assert (tune.data.unlabeled, tune.data.weights) == ([str(mine)], [])
+    os.remove("runs/synth-toy/plan.json")
+    with pytest.raises(UserError, match=r"runs/synth-toy/plan\.json is damaged"):
+        default_stages({"data.target": "mine/flowers"}, None, DEFAULT)
+    shutil.rmtree("runs/synth-toy")
+    write(Path("runs/synth-toy"), [4])
+    named = {"data.target": "mine/flowers", "method.name": "uda"}
+    (_, tune), _ = default_stages(named, None, UDA)
+    assert tune.data.unlabeled == [str(mine)]
+    digits = pseudo("digits", "digits", age=0, spec="digits")
+    (_, tune), _ = default_stages({}, None, DEFAULT)
+    assert tune.data.unlabeled == [str(digits), "runs/synth-toy"]
 
 
 def test_among_its_directories_the_one_of_as_many_labels_wins() -> None:

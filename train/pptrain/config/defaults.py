@@ -11,7 +11,7 @@ from typing import Any
 
 from ppcore.errors import UserError
 from pptrain.config.adaptive import method_name
-from pptrain.config.found import RUNS, FoundPseudo, find_pseudo, newest
+from pptrain.config.found import RUNS, FoundPseudo, find_pseudo, newest, same_source_classes
 from pptrain.config.load import identity, load_config
 from pptrain.config.settings import TrainConfig
 
@@ -81,7 +81,7 @@ def default_stages(
         settings = {
             "data.target": pseudo.target,
             "data.labels_per_class": pseudo.labels_per_class or 0,
-            "data.unlabeled": [str(pseudo.path)] if wanted.unlabeled else [],
+            **(_mixed(pseudo.path, synth, wanted) if wanted.unlabeled else {}),
         }
         stages.append(_target_stage({**settings, **overrides}, preset, stages))
     return stages, [f"found {', '.join(found)}: the newest under {RUNS}/ (another target: --target)"]
@@ -100,7 +100,7 @@ def _stages_of_target(
         notes.append(
             f"pre-training on {synth}, the newest under {RUNS}/ (other weights: --init RUN, none: --init none)"
         )
-    unlabeled: list[str] = []
+    unlabeled: Settings = {}
     if wanted.unlabeled:
         unlabeled, lines = _unlabeled(target, overrides.get("data.labels_per_class"), synth, pseudo, wanted)
         notes += lines
@@ -109,37 +109,49 @@ def _stages_of_target(
             f"nothing under {RUNS}/ to learn from besides: training from scratch; ppgen synth makes images for pre-training, "
             f"ppgen pseudo --target {target} unlabelled ones like the target's"
         )
-    return [*stages, _target_stage({**overrides, "data.unlabeled": unlabeled}, preset, stages)], notes
+    return [*stages, _target_stage({**unlabeled, **overrides}, preset, stages)], notes
 
 
 def _unlabeled(
     target: str, labels: int | None, synth: Path | None, pseudo: Sequence[FoundPseudo], wanted: Wanted
-) -> tuple[list[str], list[str]]:
-    """(unlabelled set of a target, lines for the user): of the pseudo directories made for it one of as many labels, else the newest."""
+) -> tuple[Settings, list[str]]:
+    """(settings of the unlabelled set, lines for the user): of the target's pseudo directories one of as many labels, else the newest."""
     mine = [found for found in pseudo if found.is_for(target)]
     others = [f"{found.path} ({found.target})" for found in pseudo if found not in mine]
     lines = [f"left alone, made for other targets: {', '.join(others)}"] if others else []
     if mine:
         chosen = next((found for found in mine if labels and found.labels_per_class == labels), mine[0])
-        lines.insert(0, f"unlabelled images: {chosen.path}, made for this target (others: --unlabeled DIR)")
+        mixed = _mixed(chosen.path, synth, wanted)
+        beside = f" and, half of every batch, {synth}" if len(mixed["data.unlabeled"]) > 1 else ""
+        lines.insert(
+            0, f"unlabelled images: {chosen.path}, made for this target{beside} (others: --unlabeled DIR)"
+        )
         few = chosen.labels_per_class
         if few and labels is None:
             lines.append(
                 f"it was made from {few} labelled images a class, and all are trained on (--labels-per-class {few} for those)"
             )
-        return [str(chosen.path)], lines
+        return mixed, lines
     better = f"ppgen pseudo --target {target}"
     if wanted.conditions and synth is not None:
         lines.insert(
             0, f"unlabelled images: those of {synth}, with their classes; {better} makes better ones"
         )
-        return [str(synth)], lines
+        return {"data.unlabeled": [str(synth)]}, lines
     if wanted.name:
         raise UserError(
             f"method {wanted.name} needs unlabelled images, and no {RUNS}/pseudo-* directory was made for {target}; run {better}, or "
             f"give --unlabeled DIR"
         )
-    return [], lines
+    return {}, lines
+
+
+def _mixed(pseudo: Path, synth: Path | None, wanted: Wanted) -> Settings:
+    """The unlabelled set by default: images like the target's and, in equal parts, all that pre-training saw, so that no source class
+    is forgotten (docs/results.md: better than either alone). A method that is named learns from the first alone."""
+    if wanted.name or synth is None or not same_source_classes(pseudo, synth):
+        return {"data.unlabeled": [str(pseudo)]}
+    return {"data.unlabeled": [str(pseudo), str(synth)], "data.weights": [0.5, 0.5]}
 
 
 def _pre_training(synth: Path, settings: Settings, preset: str | None) -> TrainConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ppcore.errors import UserError
 from ppcore.shards import INDEX, PLAN
@@ -12,6 +13,8 @@ from ppcore.targets import may_be_named, target_name
 from ppcore.trust import is_remembered, target_words
 
 RUNS = "runs"
+
+_P = TypeVar("_P")
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,18 @@ class _Target:
 @dataclass(frozen=True)
 class _Load:
     target: str | None = None
+
+
+@dataclass(frozen=True)
+class _Source:
+    class_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What any directory's plan.json says of its source."""
+
+    source: _Source = _Source()
 
 
 @dataclass(frozen=True)
@@ -84,16 +99,26 @@ def find_pseudo(root: str = RUNS) -> list[FoundPseudo]:
     return [_read(path) for path in _finished("pseudo", root)]
 
 
+def same_source_classes(one: Path, other: Path) -> bool:
+    """Whether two directories show the same source classes. Raises UserError for a damaged plan."""
+    names = [_plan(path, _Plan).source.class_names for path in (one, other)]
+    return bool(names[0]) and names[0] == names[1]
+
+
 def _finished(kind: str, root: str) -> list[Path]:
     found = [p.parent for p in Path(root).glob(f"{kind}-*/{INDEX}")]
     return sorted(found, key=lambda p: (p / INDEX).stat().st_mtime, reverse=True)
 
 
-def _read(path: Path) -> FoundPseudo:
+def _plan(path: Path, kind: type[_P]) -> _P:
     try:
-        plan = read_json(path / PLAN, _PseudoPlan)
+        return read_json(path / PLAN, kind)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}/{PLAN} is damaged ({error}); run ppgen verify on the directory") from error
+
+
+def _read(path: Path) -> FoundPseudo:
+    plan = _plan(path, _PseudoPlan)
     place, target = plan.load and plan.load.target, plan.target
     return FoundPseudo(
         path=path,
