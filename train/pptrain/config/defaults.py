@@ -148,7 +148,7 @@ def _unlabeled(
 
 def _mixed(pseudo: Path, synth: Path | None, wanted: Wanted) -> Settings:
     """The unlabelled set by default: images like the target's and, in equal parts, all that pre-training saw, so that no source class
-    is forgotten (docs/results.md: better than either alone). A method that is named learns from the first alone."""
+    is forgotten (docs/results.md has what that is worth). A method that is named learns from the first alone."""
     if wanted.name or synth is None or not same_source_classes(pseudo, synth):
         return {"data.unlabeled": [str(pseudo)]}
     return {"data.unlabeled": [str(pseudo), str(synth)], "data.weights": [0.5, 0.5]}
