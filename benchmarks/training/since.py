@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("commit")
     parser.add_argument("--steps", type=int, default=90)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="networks with this in their names")
     args = parser.parse_args()
     print(
         "| network | step | batch | precision | then, steps/s | now | now / then, median of rounds |\n|---|---|---|---|---|---|---|"
@@ -94,7 +95,7 @@ def main() -> None:
         folder = Path(name)
         (folder / "then").mkdir()
         trees = {"then": checked_out(args.commit, folder / "then"), "now": ROOT}
-        for case in CASES:
+        for case in (case for case in CASES if args.only in case.arch):
             for amp in ("auto", "no"):
                 rates: dict[str, list[float]] = {when: [] for when in trees}
                 for _ in range(args.rounds):
