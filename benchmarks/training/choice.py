@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from random_tasks import random_task, taken
 
+from ppcore.memory import keep_freed_memory
 from pptrain.engine.choice import settle
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.state import make_state
@@ -79,6 +80,7 @@ def compare(case: Case, rounds: int) -> dict[str, Run]:
     """The three runs of a case, timed in turns."""
     torch.set_num_threads(1 if case.side <= SMALL_SIDE else os.cpu_count() or 1)  # as pptrain run does
     group = ProcessGroup()
+    keep_freed_memory()  # as pptrain run does
     runs = {amp: Run(case, amp, group) for amp in ("no", "bf16", "auto")}
     print(f"{case.arch} {case.kind}: {runs['auto'].note}", file=sys.stderr)
     runs["no"].steps(1)

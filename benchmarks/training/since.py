@@ -84,7 +84,7 @@ def main() -> None:
         description="Training steps of these sources beside those of an older commit."
     )
     parser.add_argument("commit")
-    parser.add_argument("--steps", type=int, default=90)
+    parser.add_argument("--steps", type=int, default=180, help="of a run; below 160 nothing is tried")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="networks with this in their names")
     args = parser.parse_args()

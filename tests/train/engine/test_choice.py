@@ -111,6 +111,13 @@ def test_a_part_of_the_batch_stands_for_one_that_takes_too_long(
     assert measure(task, ProcessGroup("cpu"), [FLOAT, BF16]) is None
 
 
+def test_where_little_fits_the_layout_is_not_tried(uda: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = opened(uda, **{"optim.batch_size": 64})
+    found = chosen(task, monkeypatch, lambda amp, last, n: (0.03 if amp == "bf16" else 0.04) * n + 0.02)
+    assert found.numerics == BF16
+    assert set(found.rates) == {str(FLOAT), str(BF16)}
+
+
 def test_a_candidate_that_fails_is_left_out(uda: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(amp: str, last: bool, images: int) -> float:
         if amp == "bf16":

@@ -40,7 +40,8 @@ Raw = tuple[RawBatch, RawBatch | None]
 def measure(task: Task, group: ProcessGroup, tried: Sequence[Numerics]) -> Measured | None:
     """Time the candidates in turns and choose by each one's fastest step, so that other work on the machine does not decide.
 
-    Where steps of the whole batch would take longer than the budget in all, a part of the batch stands for it. A candidate that fails is
+    Where steps of the whole batch would take longer than the budget in all, a part of the batch stands for it, and where that were too
+    small a part, the layout is left as it is. A candidate that fails is
     left out. None when the first one fails, or takes too long for that with two images.
     """
     with _undisturbed(group.device):
@@ -54,6 +55,9 @@ def measure(task: Task, group: ProcessGroup, tried: Sequence[Numerics]) -> Measu
         left = begun + BUDGET_S - clock()
         if cost is None or cost.of(2) * 2 * len(tried) > left:
             return None
+        if cost.images(left / ((ROUNDS + 1) * len(tried))) < min(whole, _LOOKS[1]):
+            # Precision makes more of a difference than layout, and half as many candidates take batches twice as large.
+            tried = [one for one in tried if one.channels_last == tried[0].channels_last]
         rigs = [first, *(_Rig(task, group, other) for other in tried[1:])]
         size = min(whole, cost.images(left / ((ROUNDS + 1) * len(rigs))))
         if size < min(whole, _LOOKS[1]) and cost.fixed > _MOST_FIXED * cost.of(size):
