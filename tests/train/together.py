@@ -126,7 +126,7 @@ def one_choice(group: ProcessGroup) -> None:
     settling.measure = lambda *_: Measured(found, 0.01, {str(found): 100.0}, 8)  # type: ignore[assignment]
     wanted = {
         "data.target": "digits",
-        "optim.steps": 100,
+        "optim.steps": 200,  # enough for a trial also where bf16 is one of four candidates
         "optim.batch_size": 8,
         "data.groups": 2,
         "out": "none",
