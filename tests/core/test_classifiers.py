@@ -139,3 +139,12 @@ def test_tiny_maps_padded_by_hand_train_as_the_plain_convolution_does() -> None:
             (ours,) = torch.autograd.grad((out * weights).sum(), layer.weight)
             (theirs,) = torch.autograd.grad((plain * weights).sum(), layer.weight)
             torch.testing.assert_close(ours, theirs)
+
+
+def test_the_variants_of_small_networks_are_what_their_names_say() -> None:
+    kinds = {type(module) for module in build("small-gn", 5, 1).modules()}
+    assert nn.GroupNorm in kinds
+    assert nn.BatchNorm2d not in kinds
+    net, x = build("resnet18-32", 5, 1), torch.rand(2, 1, 32, 32)
+    assert net.maxpool(net.conv1(x)).shape == (2, 64, 32, 32)  # the stem keeps the size
+    assert net(x).shape == (2, 5)

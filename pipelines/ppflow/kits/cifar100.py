@@ -21,6 +21,7 @@ import torch
 from ppcore.targets import ImageSet, load_target
 from ppflow.kits import flow
 from ppflow.kits.letters.package import write_generator
+from pptrain.models import choose_device
 
 WIDTHS = (64, 128, 192)
 STEPS = 8
@@ -47,10 +48,8 @@ def build(
     target = load_target(data)
     x, y = pictures(target.train), target.train.labels
     out.mkdir(parents=True, exist_ok=True)
-    net = flow.build_unet(len(target.classes), 3, WIDTHS)
-    base = flow.train_flow(
-        x, y, steps, net=net, batch=batch, flip=True, checkpoint=out / "checkpoint.pt", device=device
-    )
+    net = flow.build_unet(len(target.classes), 3, WIDTHS).to(choose_device(device))
+    base = flow.train_flow(x, y, steps, net=net, batch=batch, flip=True, checkpoint=out / "checkpoint.pt")
     baked = flow.bake_guidance(base, x, y, guidance_steps, batch=batch, weight=GUIDANCE)
     write_generator(out / "generator", baked.cpu())
     shutil.copytree(classifier, out / "classifier", dirs_exist_ok=True)
@@ -89,7 +88,7 @@ def main() -> None:
     parser.add_argument("--classifier", type=Path, required=True, help="run or model directory of pptrain")
     parser.add_argument("--out", type=Path, default=Path("runs/cifar100-kit"), help="the kit's directory")
     parser.add_argument("--steps", type=int, default=20_000, help="of the flow")
-    parser.add_argument("--batch", type=int, default=128, help="images a step; 512 on a GPU")
+    parser.add_argument("--batch", type=int, default=128, help="images a step; 1024 on a GPU")
     parser.add_argument("--guidance-steps", type=int, default=500)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

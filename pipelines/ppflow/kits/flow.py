@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ppcore.seeds import derive
-from pptrain.models import choose_device, has_bf16
+from pptrain.models import has_bf16
 
 PATCH = 2
 TIME_SCALE = 1000.0  # the scheduler's num_train_timesteps: the network is given s * 1000
@@ -106,9 +106,9 @@ def train_flow(
     checkpoint: Path | None = None,
     keep_every: int = 500,
     length: int | None = None,
-    device: str = "cpu",
 ) -> nn.Module:
-    """Train the base flow on uint8 (N, 32, 32) or (N, 32, 32, C) and labels (N,); returns the averaged network, on the device.
+    """Train the base flow on uint8 (N, 32, 32) or (N, 32, 32, C) and labels (N,); returns the averaged network. It trains where
+    `net` lies.
 
     Args:
         drop: share of labels replaced by the null label.
@@ -116,8 +116,7 @@ def train_flow(
         checkpoint: written every `keep_every` steps, and gone on from where it is there, as if there had been no stop.
         length: of the whole schedule, where `steps` is only the part to do now.
     """
-    on = choose_device(device)
-    net = net.to(on)
+    on = next(net.parameters()).device
     average, optimizer = _prepare(net, "flow", seed, lr=lr, decay=0.999)
     x_all, y_all = torch.from_numpy(pictures).to(on), torch.from_numpy(labels).long().to(on)
     positions = _positions(len(x_all), "flow", seed, batch)
@@ -199,7 +198,8 @@ def _resume(
     average.updates = state["updates"]
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random"])
-    torch.cuda.set_rng_state_all(state["device_random"])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state.get("device_random", []))
     return int(state["step"])
 
 

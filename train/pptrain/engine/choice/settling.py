@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ppcore.errors import UserError
-from pptrain.config import TrainConfig
 from pptrain.engine.choice.cache import Measured, address, keep, read
 from pptrain.engine.choice.numerics import Numerics, candidates, is_open
 from pptrain.engine.choice.trial import ROUNDS, measure
@@ -13,6 +11,7 @@ from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.task import Task
 
 _WORTH = 10  # a trial may cost a tenth of the run's steps at most
+_NO_GRAPHS = "no CUDA graphs: they need one process on a CUDA device, optim.accumulate 1 and no loop.compile"
 _LONG_S = 1800.0  # compiling takes minutes: only a run this long can win them back
 
 
@@ -22,17 +21,20 @@ def settle(task: Task, group: ProcessGroup) -> Task:
     What is open is measured in under 5 s, on copies; what was measured before on this machine for the same network, shapes, method and
     versions is taken from the user's cache. The first process decides for all. A run that takes less than ten times the steps of
     the trial measures nothing and takes float32 (bf16 on CUDA), channels last. On CUDA, graphs are tried where they can be, and
-    compilation in runs of half an hour and more, where it takes the minutes that it takes.
-
-    Raises:
-        UserError: graphs are asked for where there can be none.
+    compilation in runs of half an hour and more, where it takes the minutes that it takes. Graphs that are asked for where there can be
+    none are left off, so that the configuration of a run on a GPU can be repeated anywhere.
     """
-    may_graph = _can_graph(task.config, group)
+    loop, alone = task.config.loop, group.world_size == 1 and task.config.optim.accumulate == 1
+    can_graph = group.device.type == "cuda" and alone and not loop.compile
+    if loop.graphs and not can_graph:
+        without = replace(task.config, loop=replace(loop, graphs=False))
+        task = replace(task, config=without, notes=[*task.notes, _NO_GRAPHS])
     if not is_open(task.config):
         return task
+    may_graph = can_graph and loop.graphs is None
     tried = candidates(task.config, task.net, group.device)
     steps, first = task.config.optim.steps, tried[0]
-    may_compile = task.config.loop.compile is None and group.device.type == "cuda"
+    may_compile = loop.compile is None and not loop.graphs and group.device.type == "cuda"
     if len(tried) == 1 and not may_compile and not may_graph:
         return _settled(task, group, first, [])
     if steps < _WORTH * len(tried) * (ROUNDS + 1):
@@ -52,16 +54,6 @@ def settle(task: Task, group: ProcessGroup) -> Task:
     return _settled(task, group, numerics, lines)
 
 
-def _can_graph(config: TrainConfig, group: ProcessGroup) -> bool:
-    """Whether CUDA graphs may be tried. Raises UserError where they are asked for and cannot be."""
-    possible = group.device.type == "cuda" and group.world_size == 1 and config.optim.accumulate == 1
-    if config.loop.graphs and (not possible or config.loop.compile):
-        raise UserError(
-            "loop.graphs needs one process on a CUDA device, optim.accumulate 1 and no loop.compile; drop loop.graphs or change those"
-        )
-    return possible and config.loop.graphs is None and not config.loop.compile
-
-
 def _find(task: Task, group: ProcessGroup, tried: list[Numerics]) -> tuple[Measured | None, list[str]]:
     """(the choice kept from before, or measured now; lines for the user)."""
     key = address(task, group.device, tried, group.world_size)
@@ -78,7 +70,7 @@ def _find(task: Task, group: ProcessGroup, tried: list[Numerics]) -> tuple[Measu
     rates = "; ".join(f"{name} {rate:.3g}" for name, rate in found.rates.items())
     many = f"steps/s of {found.batch} labelled images"
     return found, [
-        f"{when}, {many}: {rates} -> {found.numerics} (--amp and loop.channels_last decide otherwise)"
+        f"{when}, {many}: {rates} -> {found.numerics} (--amp, loop.channels_last and loop.graphs decide otherwise)"
     ]
 
 

@@ -40,9 +40,9 @@ Raw = tuple[RawBatch, RawBatch | None]
 def measure(task: Task, group: ProcessGroup, tried: Sequence[Numerics]) -> Measured | None:
     """Time the candidates in turns and choose by each one's fastest step, so that other work on the machine does not decide.
 
-    Where steps of the whole batch would take longer than the budget in all, a part of the batch stands for it, and where that were too
-    small a part, the layout is left as it is. A candidate that fails is
-    left out. None when the first one fails, or takes too long for that with two images.
+    Where steps of the whole batch would take longer than the budget in all, a part of the batch stands for it, and where that were
+    too small a part, the layout is left as it is. A candidate that fails is left out. None when the first one fails, or takes too
+    long for that with two images.
     """
     with _undisturbed(group.device):
         batch, clock = _batch(task), _clock(group.device)
@@ -53,11 +53,13 @@ def measure(task: Task, group: ProcessGroup, tried: Sequence[Numerics]) -> Measu
         begun = clock()
         cost = _look(first, batch)
         left = begun + BUDGET_S - clock()
-        if cost is None or cost.of(2) * 2 * len(tried) > left:
+        if cost is None:
             return None
         if cost.images(left / ((ROUNDS + 1) * len(tried))) < min(whole, _LOOKS[1]):
             # Precision makes more of a difference than layout, and half as many candidates take batches twice as large.
             tried = [one for one in tried if one.channels_last == tried[0].channels_last]
+        if cost.of(2) * 2 * len(tried) > left:
+            return None
         rigs = [first, *(_Rig(task, group, other) for other in tried[1:])]
         size = min(whole, cost.images(left / ((ROUNDS + 1) * len(rigs))))
         if size < min(whole, _LOOKS[1]) and cost.fixed > _MOST_FIXED * cost.of(size):
@@ -111,9 +113,8 @@ def _race(rigs: Sequence[_Rig], batch: Raw, deadline: float) -> None:
                 seconds = rig.step(batch, count)
                 if number:  # the first one makes kernels and buffers
                     rig.best = min(rig.best, seconds)
-        if (
-            not number and rigs[0].device.type == "cuda"
-        ):  # a step overlaps with the one before, so several are timed at once
+        if not number and rigs[0].device.type == "cuda":
+            # A step overlaps with the one before, so several are timed at once.
             count = max(1, min(_MOST_AT_ONCE, int(_AT_ONCE_S / rigs[0].step(batch))))
 
 
