@@ -13,21 +13,34 @@ from ppcore.classifiers import ClassifierSpec, build
 from pptrain.models import Graphs, Network
 
 
-@pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """Shapes of what is recorded; a recording runs its function some times first, as CUDA's does."""
-    shapes: list[tuple[int, ...]] = []
+class Recorder:
+    """Stands in for CUDA's: images of what it recorded and of what was replayed. It runs a function some times first, as CUDA's does."""
 
-    def make(module: torch.nn.Module, inputs: tuple[torch.Tensor], **options: Any) -> Callable[..., Any]:
-        shapes.append(tuple(inputs[0].shape))
+    def __init__(self) -> None:
+        self.recorded: list[int] = []
+        self.replayed: list[int] = []
+
+    def make(
+        self, module: torch.nn.Module, inputs: tuple[torch.Tensor], **options: Any
+    ) -> Callable[[torch.Tensor], Any]:
+        self.recorded.append(len(inputs[0]))
         assert list(module.parameters())
         for _ in range(3):
             module(*inputs)
-        return module
 
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", make)
+        def replay(x: torch.Tensor) -> Any:
+            self.replayed.append(len(x))
+            return module(x)
+
+        return replay
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorder = Recorder()
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", recorder.make)
     monkeypatch.setattr(torch.random, "fork_rng", lambda devices: nullcontext())  # there is no such device
-    return shapes
+    return recorder
 
 
 def network() -> Network:
@@ -37,30 +50,32 @@ def network() -> Network:
     )
 
 
-def test_the_first_pass_of_a_batch_is_recorded_once_for_its_shape(recorded: list[tuple[int, ...]]) -> None:
+def test_the_first_pass_of_a_batch_is_recorded_once_for_its_shape(recorder: Recorder) -> None:
     net, x = network().train(), torch.rand(4, 1, 32, 32)
     net.graphs = Graphs()
     for images in (x, x, torch.rand(6, 1, 32, 32)):
         net.graphs.next_batch()
         net(images)
         net(images)  # as it is
-    assert recorded == [(4, 1, 32, 32), (6, 1, 32, 32)]
+    assert recorder.recorded == [4, 6]
+    assert recorder.replayed == [4, 4, 6]
 
 
-def test_recording_leaves_running_statistics_alone(recorded: list[tuple[int, ...]]) -> None:
+def test_recording_leaves_running_statistics_alone(recorder: Recorder) -> None:
     plain, graphed, x = network().train(), network().train(), torch.rand(4, 1, 32, 32)
     graphed.graphs = Graphs()
     graphed.graphs.next_batch()
     assert torch.equal(plain(x), graphed(x))
+    assert recorder.replayed == [4]
     for one, other in zip(plain.buffers(), graphed.buffers(), strict=True):
         assert torch.equal(one, other)
 
 
-def test_evaluation_is_never_recorded(recorded: list[tuple[int, ...]]) -> None:
+def test_evaluation_is_never_recorded(recorder: Recorder) -> None:
     net = network()
     net.graphs = Graphs()
     net.graphs.next_batch()
     net.eval()(torch.rand(2, 1, 32, 32))
     with torch.no_grad():
         net.train()(torch.rand(2, 1, 32, 32))
-    assert recorded == []
+    assert recorder.recorded == []
