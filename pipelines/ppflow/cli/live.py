@@ -21,10 +21,12 @@ class LiveTable:
         self._rows = graph.rows
         self._full: set[tuple[str, str]] = set()
         self._console = Console(stderr=True, highlight=False, markup=False)
+        # a dumb terminal (TERM=dumb: an editor's shell, many CI runners) cannot move its cursor
+        self._redraws = self._console.is_terminal and not self._console.is_dumb_terminal
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> LiveTable:
-        if self._console.is_terminal:
+        if self._redraws:
             self._live.start()
         return self
 
@@ -35,7 +37,7 @@ class LiveTable:
 
     def show(self, outcomes: Outcomes, line: str) -> None:
         """`line` about the job that came to its end last, and what is known by now."""
-        if self._console.is_terminal:
+        if self._redraws:
             self._console.print(line)
             self._live.update(self._table(outcomes), refresh=True)
             return

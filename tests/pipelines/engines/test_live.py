@@ -21,9 +21,16 @@ def show(tmp_path: Path) -> None:
             live.show(outcomes, f"done {accuracy}")
 
 
+@pytest.mark.parametrize("dumb_terminal", [False, True])
 def test_a_full_row_is_a_line_where_nobody_can_redraw(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dumb_terminal: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if dumb_terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("TERM", "dumb")
     show(tmp_path)
     shown = capsys.readouterr()
     row = next(iter(expand(parse_recipe(content(), "r"), tmp_path).rows))[1]
@@ -40,6 +47,7 @@ def test_a_terminal_shows_every_figure_at_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
     show(tmp_path)
     shown = capsys.readouterr().err
