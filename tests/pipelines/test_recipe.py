@@ -42,6 +42,16 @@ def test_expansion_shares_what_seeds_share_and_orders_needs_first(tmp_path):
     assert len(waiting[places["scratch"][0]]) == 0
 
 
+def test_soft_labels_of_a_classifier_that_the_recipe_trains(tmp_path):
+    changed = content()
+    changed["generate"]["similar"]["classifier"] = "pretrain"
+    graph = expand(parse_recipe(changed, "r"), tmp_path)
+    places = graph.cells[""]
+    similar, own = graph.jobs[places["similar"][1]], places["pretrain"][1]
+    assert own in similar.needs
+    assert similar.settings["classifier"] == str(graph.jobs[own].folder)
+
+
 def test_parameters_grids_and_scales():
     recipe = parse_recipe(content(grid={"per": [1, 2], "shape": {"wide": {"images": 9}, "slim": {}}}), "r")
     assert [cell.group for cell in recipe.cells] == [
@@ -102,6 +112,10 @@ def test_only_some_rows(tmp_path):
         (
             {"train": {"a": {"model.init": "letters"}}, "rows": {"A": "a"}, "compare": []},
             "expected a train or refit stage",
+        ),
+        (
+            {"generate": {"letters": {"kind": "pseudo", "target": "digits", "classifier": "scratch"}}},
+            "give letters per_seed: true",
         ),
         (
             {

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 Options = TypeVar("Options")
 
@@ -48,6 +48,16 @@ def option_parameters(kind: type) -> Iterator[inspect.Parameter]:
         yield inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]
         )
+
+
+def long_name(parameter: inspect.Parameter) -> str:
+    """What the command line calls an option, without its dashes and with `_` for `-`: `set` of `--set`, whatever its field is called."""
+    for info in get_args(parameter.annotation)[1:]:
+        # typer keeps the first name of an annotated option where its default would be
+        for declared in (getattr(info, "default", None), *(getattr(info, "param_decls", None) or ())):
+            if isinstance(declared, str) and declared.startswith("--"):
+                return declared.removeprefix("--").replace("-", "_")
+    return parameter.name
 
 
 def assemble(kind: type[Options], values: Mapping[str, Any]) -> Options:

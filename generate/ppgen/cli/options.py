@@ -10,7 +10,7 @@ import typer
 
 from ppcore.errors import UserError
 from ppgen.cli.engine_options import HERE, EngineOptions, require_counts
-from ppgen.cli.flatten import assemble, option_parameters
+from ppgen.cli.flatten import assemble, long_name, option_parameters
 
 DEFAULT_SOURCE = "dit-xl-2-256"
 
@@ -208,13 +208,13 @@ class ExtendOptions:
 
 
 def read_options(command: str, values: Mapping[str, Any]) -> SynthOptions | PseudoOptions:
-    """The options of `ppgen synth` or `ppgen pseudo` from values by name.
+    """The options of `ppgen synth` or `ppgen pseudo` from values by long name, `-` written `_`.
 
     Raises:
         UserError: an option that the command does not have, one that it needs and is not given, or a value that cannot be.
     """
     kind: type[SynthOptions | PseudoOptions] = {"synth": SynthOptions, "pseudo": PseudoOptions}[command]
-    known = {parameter.name: parameter for parameter in option_parameters(kind)}
+    known = {long_name(parameter): parameter for parameter in option_parameters(kind)}
     for name in values:
         if name not in known:
             raise UserError(
@@ -223,4 +223,4 @@ def read_options(command: str, values: Mapping[str, Any]) -> SynthOptions | Pseu
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in values:
             raise UserError(f"ppgen {command} needs the option {name!r}; give it")
-    return assemble(kind, values)
+    return assemble(kind, {known[name].name: value for name, value in values.items()})

@@ -120,6 +120,10 @@ def _check_references(stage: Stage, stages: Mapping[str, Stage], name: str) -> N
                     f"recipe {name}: {stage.name}.{key} names the {stages[other].kind} stage {other}, expected a "
                     f"{' or '.join(REFERENCES[key])} stage"
                 )
+            if other in stages and stage.kind == "pseudo" and not stage.per_seed:
+                raise UserError(
+                    f"recipe {name}: {stage.name}.{key} names {other}, which every seed trains anew; give {stage.name} per_seed: true"
+                )
             if other not in stages and stage.kind in ("refit", "export"):
                 require_known([other], stages, f"recipe {name}: {stage.name}.{key}")
 

@@ -173,7 +173,7 @@ class Sizes:
             resolution=kit.resolution,
             channels=kit.channels,
             num_classes=self._classes(settings),
-            image_format=str(settings.get("image_format", kit.image_format)),
+            image_format=str(settings.get("format", kit.image_format)),
         )
         return images * each
 

@@ -40,3 +40,8 @@ def test_values_find_their_dataclass_and_the_rest_is_default() -> None:
 def test_wrong_options_are_refused(command: str, values: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_options(command, values)
+
+
+def test_options_have_the_names_of_the_command_line() -> None:
+    options = read_options("synth", {"set": ["steps=2"], "format": "png", "per_class": 3})
+    assert options.source_options.sampling == ["steps=2"]
