@@ -183,8 +183,9 @@ def recipes() -> str:
     return (
         f"# Recipes\n\n{schema['description']}\n\n{table(('field', 'what it is'), rows)}\n"
         "Settings of a stage of `generate` are the options of [ppgen synth](ppgen.md#ppgen-synth) or [ppgen pseudo](ppgen.md#ppgen-pseudo) "
-        "with underscores, its `kind` and `per_seed`; those of `train` are the [settings of a training run](settings.md). `ppflow "
-        "schema` prints the JSON schema that editors complete and check YAML by, `ppflow list` the recipes that come with the "
+        "with underscores, its `kind` and `per_seed`; those of `train` are the [settings of a training run](settings.md). `data.shards`, "
+        "`data.unlabeled`, `model.init`, `model.teacher` and the `classifier` of a pseudo set may name another stage. "
+        "`ppflow schema` prints the JSON schema that editors complete and check YAML by, `ppflow list` the recipes that come with the "
         "package. The demo's:\n\n"
         f"```yaml\n{shipped}```\n\n"
         f'??? note "The JSON schema"\n\n    ```json\n{_indented(json.dumps(schema, indent=1))}\n    ```\n'

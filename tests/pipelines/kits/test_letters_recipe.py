@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ppcore.seeds import numpy_rng
 from ppflow.kits import flow
-from ppflow.kits.letters import fonts, render
+from ppflow.kits.letters import bank, fonts, render
 from ppgen.generators.parts.pixels import to_uint8
 
 
@@ -64,6 +66,23 @@ def test_a_picture_depends_on_its_generator_alone() -> None:
     assert not np.array_equal(first, other)
     assert first.max() > 200
     assert first[0].max() < 128  # black ground around the stroke
+
+
+def test_the_bank_holds_the_first_pictures_of_training_without_held_out_families(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(mpl.get_data_path()) / "fonts/ttf"
+    known = fonts.Font(folder / "DejaVuSans.ttf", "fonts-x", "DejaVu Sans")
+    held = fonts.Font(folder / "STIXGeneral.ttf", "fonts-x", "STIX")
+    monkeypatch.setattr(fonts, "fetch", lambda work: {})
+    monkeypatch.setattr(fonts, "usable_fonts", lambda folders: [held, known])
+    monkeypatch.setattr(fonts, "held_out_families", lambda usable: frozenset({"STIX"}))
+    bank.write_bank(tmp_path, tmp_path / "work", per_class=1)
+    assert {path.name for path in tmp_path.iterdir()} == set(fonts.CLASS_NAMES)
+    expected, labels, _ = render.render([known], 60, 0, "train", boost=render.HANDWRITTEN_WEIGHT, processes=1)
+    for number in (0, 41):
+        file = tmp_path / fonts.CLASS_NAMES[labels[number]] / f"{number:06}.png"
+        assert np.array_equal(np.asarray(Image.open(file)), expected[number])
 
 
 def test_folding_is_what_the_sampler_unfolds() -> None:
