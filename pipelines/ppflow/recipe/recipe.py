@@ -11,7 +11,7 @@ from ppcore.errors import UserError
 MODELS = ("train", "refit")
 """Kinds of stages that end in a classifier."""
 REFERENCES: dict[str, tuple[str, ...]] = {
-    "classifier": ("train",),
+    "classifier": MODELS,
     "data.shards": ("synth",),
     "data.unlabeled": ("pseudo", "synth"),
     "model.init": MODELS,
