@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import typer
@@ -49,7 +50,9 @@ def print_estimate(options: SynthOptions | PseudoOptions, estimate: EstimateOpti
 def synth(options: SynthOptions) -> None:
     """Synthetic images of source classes: the data of pseudo pre-training."""
     _exit(generate(options))
-    _say_next(f"ppgen pseudo --source {options.source} --target TARGET, then pptrain run --target TARGET")
+    _say_next(
+        f"ppgen pseudo --source {shlex.quote(options.source)} --target TARGET, then pptrain run --target TARGET"
+    )
 
 
 @app.command()
@@ -57,7 +60,15 @@ def synth(options: SynthOptions) -> None:
 def pseudo(options: PseudoOptions) -> None:
     """Images conditioned on soft labels of target images: the unlabelled data of P-SSL (10 for every image unless told otherwise)."""
     _exit(generate(options))
-    _say_next(f"pptrain run --target {options.target}")
+    command = ["pptrain", "run", "--target", options.target]
+    if options.labels_per_class:  # train on the images that the samples were made for
+        seed = options.shards.seed if options.label_seed is None else options.label_seed
+        command += [
+            "--labels-per-class",
+            str(options.labels_per_class),
+            *(["--seed", str(seed)] if seed else []),
+        ]
+    _say_next(shlex.join(command))
 
 
 @planner.command("synth", help=synth.__doc__)

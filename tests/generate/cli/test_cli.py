@@ -14,6 +14,7 @@ from rig import make_classifier, make_target, stored
 
 from ppcore.console import parse_settings
 from ppcore.errors import UserError
+from ppgen.cli import commands
 from ppgen.cli.commands import app
 
 SYNTH = ["synth", "--source", "dummy:build", "--device", "cpu"]
@@ -40,6 +41,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     work.mkdir()
     monkeypatch.chdir(work)
     return work
+
+
+def test_the_next_command_trains_on_the_images_that_the_samples_were_made_for(
+    here: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "generate", lambda options: 0)
+    chosen = ["--labels-per-class", "2", "--label-seed", "3"]
+    call("pseudo", "--source", "letters", "--target", "train=my cars/*.parquet", *chosen)
+    said = capsys.readouterr().err
+    assert "pptrain run --target 'train=my cars/*.parquet' --labels-per-class 2 --seed 3\n" in said
+    call("pseudo", "--source", "letters", "--target", "cars", "--seed", "3")
+    assert "pptrain run --target cars\n" in capsys.readouterr().err
 
 
 def test_default_directories(here: Path, capsys) -> None:
