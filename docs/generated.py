@@ -161,7 +161,7 @@ def methods() -> str:
     """Every training method with its options."""
     parts = [
         "# Training methods\n\n`--method NAME`, options with `--set method.options.NAME=VALUE`. A method that is named runs with these "
-        "defaults, those it was published with. [What they are worth](../methods.md) on the demo's task.\n"
+        "defaults, those it was published with. [What they are worth](../results.md#every-training-method) on the demo's task.\n"
     ]
     for name, kind in METHODS.items():
         text = inspect.cleandoc(kind.__doc__ or "").split("Options:")[0].strip()
