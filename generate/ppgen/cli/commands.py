@@ -50,6 +50,9 @@ def print_estimate(options: SynthOptions | PseudoOptions, estimate: EstimateOpti
 def synth(options: SynthOptions) -> None:
     """Synthetic images of source classes: the data of pseudo pre-training."""
     _exit(generate(options))
+    if options.shards.out:  # where pptrain does not look by itself
+        _say_next(shlex.join(["pptrain", "run", "--shards", options.shards.out]))
+        return
     _say_next(
         f"ppgen pseudo --source {shlex.quote(options.source)} --target TARGET, then pptrain run --target TARGET"
     )
@@ -62,12 +65,10 @@ def pseudo(options: PseudoOptions) -> None:
     _exit(generate(options))
     command = ["pptrain", "run", "--target", options.target]
     if options.labels_per_class:  # train on the images that the samples were made for
+        command += ["--labels-per-class", str(options.labels_per_class)]
         seed = options.shards.seed if options.label_seed is None else options.label_seed
-        command += [
-            "--labels-per-class",
-            str(options.labels_per_class),
-            *(["--seed", str(seed)] if seed else []),
-        ]
+        command += ["--seed", str(seed)] if seed else []
+    command += ["--unlabeled", options.shards.out] if options.shards.out else []
     _say_next(shlex.join(command))
 
 

@@ -53,6 +53,10 @@ def test_the_next_command_trains_on_the_images_that_the_samples_were_made_for(
     assert "pptrain run --target 'train=my cars/*.parquet' --labels-per-class 2 --seed 3\n" in said
     call("pseudo", "--source", "letters", "--target", "cars", "--seed", "3")
     assert "pptrain run --target cars\n" in capsys.readouterr().err
+    call("pseudo", "--source", "letters", "--target", "cars", "--out", "s3://bucket/x")
+    assert "pptrain run --target cars --unlabeled s3://bucket/x\n" in capsys.readouterr().err
+    call("synth", "--source", "letters", "--out", "letters")
+    assert "pptrain run --shards letters\n" in capsys.readouterr().err
 
 
 def test_default_directories(here: Path, capsys) -> None:
