@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from fnmatch import fnmatchcase
 
 import typer
 
@@ -50,8 +51,8 @@ def print_estimate(options: SynthOptions | PseudoOptions, estimate: EstimateOpti
 def synth(options: SynthOptions) -> None:
     """Synthetic images of source classes: the data of pseudo pre-training."""
     _exit(generate(options))
-    if options.shards.out:  # where pptrain does not look by itself
-        _say_next(shlex.join(["pptrain", "run", "--shards", options.shards.out]))
+    if elsewhere := _elsewhere(options.shards.out, "synth"):
+        _say_next(shlex.join(["pptrain", "run", "--shards", elsewhere]))
         return
     _say_next(
         f"ppgen pseudo --source {shlex.quote(options.source)} --target TARGET, then pptrain run --target TARGET"
@@ -68,8 +69,16 @@ def pseudo(options: PseudoOptions) -> None:
         command += ["--labels-per-class", str(options.labels_per_class)]
         seed = options.shards.seed if options.label_seed is None else options.label_seed
         command += ["--seed", str(seed)] if seed else []
-    command += ["--unlabeled", options.shards.out] if options.shards.out else []
+    elsewhere = _elsewhere(options.shards.out, "pseudo")
+    command += ["--unlabeled", elsewhere] if elsewhere else []
     _say_next(shlex.join(command))
+
+
+def _elsewhere(out: str | None, kind: str) -> str | None:
+    """The directory that was given, where pptrain does not find it by its name."""
+    from ppcore.shards import default_directory  # loads pyarrow: --help must answer at once
+
+    return out if out and not fnmatchcase(out.rstrip("/"), default_directory(kind, "*")) else None
 
 
 @planner.command("synth", help=synth.__doc__)

@@ -112,7 +112,7 @@ def _generation(stage: str, settings: Settings, name: str) -> Stage:
 
 
 def _check_references(stage: Stage, stages: Mapping[str, Stage], name: str) -> None:
-    """Refuse references to stages of the wrong kind."""
+    """Refuse references to stages of the wrong kind, and of what all seeds share to what every seed has of its own."""
     for key, others in stage.references().items():
         for other in others:
             if other in stages and stages[other].kind not in REFERENCES[key]:
@@ -120,7 +120,7 @@ def _check_references(stage: Stage, stages: Mapping[str, Stage], name: str) -> N
                     f"recipe {name}: {stage.name}.{key} names the {stages[other].kind} stage {other}, expected a "
                     f"{' or '.join(REFERENCES[key])} stage"
                 )
-            if other in stages and stage.kind == "pseudo" and not stage.per_seed:
+            if other in stages and stages[other].per_seed and not stage.per_seed and stage.kind != "export":
                 raise UserError(
                     f"recipe {name}: {stage.name}.{key} names {other}, which every seed trains anew; give {stage.name} per_seed: true"
                 )

@@ -55,6 +55,8 @@ def test_the_next_command_trains_on_the_images_that_the_samples_were_made_for(
     assert "pptrain run --target cars\n" in capsys.readouterr().err
     call("pseudo", "--source", "letters", "--target", "cars", "--out", "s3://bucket/x")
     assert "pptrain run --target cars --unlabeled s3://bucket/x\n" in capsys.readouterr().err
+    call("pseudo", "--source", "letters", "--target", "cars", "--out", "runs/pseudo-more/")
+    assert "pptrain run --target cars\n" in capsys.readouterr().err
     call("synth", "--source", "letters", "--out", "letters")
     assert "pptrain run --shards letters\n" in capsys.readouterr().err
 
