@@ -1,9 +1,13 @@
-"""The table of ARCHITECTURE.md: every file, protocol and test it sends a newcomer to is there."""
+"""Every file, protocol and test that ARCHITECTURE.md names exists, and the import contracts of pyproject.toml hold."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +65,23 @@ def test_every_room_is_described(package: str) -> None:
             name for name in drawn if not (folder / name).is_dir() and not (folder / f"{name}.py").is_file()
         }
         assert unknown == set()
+
+
+def _lint_imports(tree: Path) -> int:
+    paths = os.pathsep.join(str(tree / top) for top in set(PACKAGES.values()))
+    command = [Path(sys.executable).parent / "lint-imports", "--no-cache"]
+    environment = {**os.environ, "PYTHONPATH": paths}
+    return subprocess.run(command, cwd=tree, env=environment, capture_output=True).returncode
+
+
+@pytest.mark.parametrize("low", ["core/ppcore/seeds.py", "generate/ppgen/sources/licences.py"])
+def test_the_contracts_hold_and_an_upward_import_breaks_them(low: str, tmp_path: Path) -> None:
+    for top in set(PACKAGES.values()):
+        shutil.copytree(
+            ROOT / top, tmp_path / top, ignore=shutil.ignore_patterns("*.safetensors", "__pycache__")
+        )
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    assert _lint_imports(tmp_path) == 0
+    with (tmp_path / low).open("a") as handle:
+        handle.write("\nfrom ppgen.engines import base as _base\n")
+    assert _lint_imports(tmp_path) == 1
