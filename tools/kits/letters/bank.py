@@ -1,6 +1,6 @@
 """The letters that the kit has learnt from, as an image bank: what PP on real images would give (recipe `letters-networks`).
 
-    python -m ppflow.kits.letters.bank --out data/letters      data/letters/CLASS/NUMBER.png, 32x32, grey
+    python -m tools.kits.letters.bank --out data/letters      data/letters/CLASS/NUMBER.png, 32x32, grey
 
 The fonts are those of the kit's training pictures, and so is every picture: the first ones of the same sequence.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ppflow.kits.letters import fonts, render
+from tools.kits.letters import fonts, render
 
 
 def write_bank(out: Path, work: Path, per_class: int) -> None:
@@ -31,7 +31,7 @@ def write_bank(out: Path, work: Path, per_class: int) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m ppflow.kits.letters.bank",
+        prog="python -m tools.kits.letters.bank",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

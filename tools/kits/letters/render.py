@@ -11,7 +11,7 @@ from PIL import Image, ImageFont
 from scipy import ndimage
 
 from ppcore.seeds import numpy_rng
-from ppflow.kits.letters.fonts import CLASS_NAMES, Font, boxed, draw, held_out_families, letters_of
+from tools.kits.letters.fonts import CLASS_NAMES, Font, boxed, draw, held_out_families, letters_of
 
 SIDE, FINE, LONGEST = 32, 64, 50
 _FACE_PIXELS = 96

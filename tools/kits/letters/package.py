@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ppflow.kits.flow import PATCH, TIME_SCALE
-from ppflow.kits.letters import classifier
-from ppflow.kits.letters.fonts import CLASS_NAMES
+from tools.kits.flow import PATCH, TIME_SCALE
+from tools.kits.letters import classifier
+from tools.kits.letters.fonts import CLASS_NAMES
 
 STEPS = 4
 LICENCE = "Apache-2.0"

@@ -1,4 +1,4 @@
-"""Builds the embedded kit from nothing: `python -m ppflow.kits.letters.build --work DIR --out core/ppcore/embedded/letters`.
+"""Builds the embedded kit from nothing: `python -m tools.kits.letters.build --work DIR --out core/ppcore/embedded/letters`.
 
 Every stage leaves its result in the work folder and is skipped when it is there already.
 """
@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ppflow.kits import flow
-from ppflow.kits.letters import classifier, fonts, package, render
+from tools.kits import flow
+from tools.kits.letters import classifier, fonts, package, render
 
 TRAIN, TEST = 120_000, 20_000
 CLASSIFIER_STEPS, FLOW_STEPS, GUIDANCE_STEPS = 3_000, 4_000, 500
@@ -89,7 +89,7 @@ def kept(path: Path, net: nn.Module, make: Callable[[], nn.Module]) -> nn.Module
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m ppflow.kits.letters.build", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.kits.letters.build", description=__doc__)
     parser.add_argument(
         "--work", type=Path, default=Path("runs/letters-kit"), help="downloads, pictures, checkpoints"
     )

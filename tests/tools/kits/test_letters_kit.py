@@ -9,7 +9,7 @@ import torch
 from ppcore.classifiers import Classifier, load_classifier
 from ppcore.kits import EMBEDDED, get_kit
 from ppcore.targets import load_target, stack
-from ppflow.kits.letters import fonts, package
+from tools.kits.letters import fonts, package
 
 FOLDER = EMBEDDED / "letters"
 

@@ -1,6 +1,6 @@
 """A target that the letters kit has never seen: 88 characters of three alphabets, rendered from free fonts.
 
-    python -m ppflow.kits.alphabet --out data/alphabet      data/alphabet/{train,test}/CLASS/NUMBER.png, 32x32, grey
+    python -m tools.kits.alphabet --out data/alphabet      data/alphabet/{train,test}/CLASS/NUMBER.png, 32x32, grey
 
 Georgian, Armenian capitals and those small Greek letters that look like no Latin one. The fonts of the test images differ from
 those of the training images.
@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image, ImageFont
 
 from ppcore.seeds import numpy_rng
-from ppflow.kits.letters import fonts
-from ppflow.kits.letters.render import FINE, LONGEST, vary
+from tools.kits.letters import fonts
+from tools.kits.letters.render import FINE, LONGEST, vary
 
 CHARACTERS = (
     "".join(chr(code) for code in range(0x10D0, 0x10F1))  # Georgian, the 33 of today
@@ -72,7 +72,7 @@ def name_of(character: str) -> str:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m ppflow.kits.alphabet",
+        prog="python -m tools.kits.alphabet",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

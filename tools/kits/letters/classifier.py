@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from ppcore.classifiers import ClassifierSpec, build, save_classifier
 from ppcore.seeds import derive
-from ppflow.kits.flow import Averaged, apply, batches, set_rate
-from ppflow.kits.letters.fonts import CLASS_NAMES
+from tools.kits.flow import Averaged, apply, batches, set_rate
+from tools.kits.letters.fonts import CLASS_NAMES
 
 MEAN, STD = 0.2, 0.34  # of the rendered pictures, scaled to [0, 1]
 NUM_CLASSES = len(CLASS_NAMES)

@@ -2,7 +2,7 @@
 
 from PIL import ImageFont
 
-from ppflow.kits import alphabet
+from tools.kits import alphabet
 
 
 def test_88_characters_have_88_names():

@@ -1,6 +1,6 @@
 """Builds a kit of natural images: a flow of 100 classes in colour, trained from CIFAR-100, with a classifier of the same classes.
 
-    python -m ppflow.kits.cifar100 --data "train=data/cifar/cifar100-train-*.parquet,test=data/cifar/cifar100-test.parquet" \
+    python -m tools.kits.cifar100 --data "train=data/cifar/cifar100-train-*.parquet,test=data/cifar/cifar100-test.parquet" \
         --classifier runs/cifar100-classifier --steps 20000
 
 The classifier is a model directory of `pptrain run`; the recipe `cifar` has its command. Interrupted, the same command goes on from
@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from ppcore.targets import ImageSet, load_target
-from ppflow.kits import flow
-from ppflow.kits.letters.package import write_generator
 from pptrain.models import choose_device
+from tools.kits import flow
+from tools.kits.letters.package import write_generator
 
 WIDTHS = (64, 128, 192)
 STEPS = 8
@@ -80,7 +80,7 @@ def description(class_names: list[str]) -> dict[str, Any]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m ppflow.kits.cifar100",
+        prog="python -m tools.kits.cifar100",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,6 +1,6 @@
-"""Prints every figure of the letters kit's card: `python -m ppflow.kits.letters.measure --work DIR`.
+"""Prints every figure of the letters kit's card: `python -m tools.kits.letters.measure --work DIR`.
 
-DIR is the work folder of `ppflow.kits.letters.build`; pictures missing there are rendered again. Everything is sampled through the
+DIR is the work folder of `tools.kits.letters.build`; pictures missing there are rendered again. Everything is sampled through the
 product's own generator code.
 """
 
@@ -21,9 +21,9 @@ from torch import nn
 from ppcore.classifiers import load_classifier
 from ppcore.kits import EMBEDDED
 from ppcore.seeds import derive, sample_seed
-from ppflow.kits.letters import build, classifier, package
-from ppflow.kits.letters.fonts import CLASS_NAMES
 from ppgen.generators import load_generator
+from tools.kits.letters import build, classifier, package
+from tools.kits.letters.fonts import CLASS_NAMES
 
 K = len(CLASS_NAMES)
 AGREEMENT_PER_CLASS = 100
@@ -124,9 +124,9 @@ def lines(kit: str, work: Path) -> Iterator[str]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m ppflow.kits.letters.measure", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.kits.letters.measure", description=__doc__)
     parser.add_argument(
-        "--work", type=Path, default=Path("runs/letters-kit"), help="work folder of ppflow.kits.letters.build"
+        "--work", type=Path, default=Path("runs/letters-kit"), help="work folder of tools.kits.letters.build"
     )
     parser.add_argument("--kit", default="letters", help="kit name or directory")
     options = parser.parse_args()

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from ppcore.seeds import numpy_rng
-from ppflow.kits import flow
-from ppflow.kits.letters import bank, fonts, render
 from ppgen.generators.parts.pixels import to_uint8
+from tools.kits import flow
+from tools.kits.letters import bank, fonts, render
 
 
 def _font(family: str, package: str = "fonts-x") -> fonts.Font:

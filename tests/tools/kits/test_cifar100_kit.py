@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from ppcore.classifiers import ClassifierSpec, build, save_classifier
-from ppflow.kits import cifar100
 from ppgen.generators import load_generator
+from tools.kits import cifar100
 
 
 def test_a_handful_of_images_becomes_a_kit_that_samples(

@@ -1,0 +1,1 @@
+"""Programs that make what the packages ship; not part of the wheel."""
