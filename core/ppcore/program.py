@@ -1,15 +1,58 @@
-"""How each of the commands begins: its typer application, with `--version` and shell completion."""
+"""What the three programs have in common on the command line: `--version`, shell completion, the layout of `--help`."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from typing import Any
+
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from ppcore import SHARD_FORMAT, __version__
 
+WHAT = "What"
+HOW_MUCH = "How much"
+WHERE_TO = "Where to"
+MACHINES = "On which machines"
+EXPERTS = "For experts"
+GROUPS = (WHAT, HOW_MUCH, WHERE_TO, MACHINES, EXPERTS)
+"""The groups of options in `--help`, in the order in which they are printed. Options without a group come last."""
 
-def new_app(name: str, about: str) -> typer.Typer:
+
+def option(group: str, text: str, *names: str, **settings: Any) -> Any:
+    """A typer option that `--help` prints under `group`.
+
+    Args:
+        group: one of :data:`GROUPS`.
+        text: what the option does. If the default is computed, the text ends in `[default: ...]`. `--help` adds every other
+            default by itself.
+        names: names on the command line (default: the parameter's name with `-` for `_`).
+        settings: other arguments of `typer.Option`.
+    """
+    return typer.Option(*names, help=text, rich_help_panel=group, **settings)
+
+
+class App(typer.Typer):
+    """A typer application with plain help: no boxes, options in groups, every default shown, no name cut."""
+
+    def __init__(self, about: str | None = None) -> None:
+        super().__init__(
+            help=about,
+            cls=_Group,
+            no_args_is_help=True,
+            rich_markup_mode=None,  # otherwise typer reads [default: ...] as markup and drops it
+            pretty_exceptions_enable=False,
+        )
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[..., Any]:
+        """Register a function as a command, see `typer.Typer.command`."""
+        return super().command(name, cls=_Command, **settings)
+
+
+def new_app(name: str, about: str) -> App:
     """An application without commands; `name` is what its users type."""
-    app = typer.Typer(help=about, no_args_is_help=True, pretty_exceptions_enable=False)
+    app = App(about)
 
     def show_version(asked: bool) -> None:
         if asked:
@@ -22,6 +65,57 @@ def new_app(name: str, about: str) -> typer.Typer:
             False, "--version", callback=show_version, is_eager=True, help="Print the version."
         ),
     ) -> None:
-        """Options of the program itself; each says all it has to say in its callback."""
+        """The options of the program itself act in their callbacks."""
 
     return app
+
+
+class _Command(TyperCommand):
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        _write_parameters(self, ctx, formatter)
+
+
+class _Group(TyperGroup):
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, _first_paragraph(command.help)) for name, command in commands if command is not None]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+        _write_parameters(self, ctx, formatter)
+
+
+def _write_parameters(command: TyperCommand | TyperGroup, ctx: Any, formatter: Any) -> None:
+    sections: dict[str, list[tuple[str, str]]] = {name: [] for name in ("Arguments", *GROUPS, "Options")}
+    for parameter in command.get_params(ctx):
+        record = parameter.get_help_record(ctx)
+        if record is None:  # hidden
+            continue
+        argument = parameter.param_type_name == "argument"
+        section = "Arguments" if argument else getattr(parameter, "rich_help_panel", None) or "Options"
+        sections[section].append((_name(record[0]), _text(parameter)))
+    for section, rows in sections.items():
+        if rows:
+            with formatter.section(section):
+                formatter.write_dl(rows)
+
+
+def _name(shown: str) -> str:
+    """`--shards <list[str]>` -> `--shards <str>...`; `--top <int range>` -> `--top <int>`."""
+    return re.sub(r"<list\[(.*)\]>", r"<\1>...", shown).replace(" range>", ">")
+
+
+def _text(parameter: Any) -> str:
+    """The help text of an option or argument with its default, or that it is required."""
+    text = " ".join((parameter.help or "").split())
+    if parameter.required:
+        return f"{text} [required]"
+    # --help and --version are eager: they act at once and have no value to show.
+    if parameter.is_eager or parameter.default is None or "[default: " in text:
+        return text
+    if isinstance(parameter.default, bool):
+        return f"{text} [default: {'on' if parameter.default else 'off'}]"
+    return f"{text} [default: {parameter.default}]"
+
+
+def _first_paragraph(text: str | None) -> str:
+    return " ".join((text or "").strip().split("\n\n")[0].split())

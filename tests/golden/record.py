@@ -1,4 +1,4 @@
-"""What the golden tests compare: run as a program it records `golden.json` and `help.txt` anew.
+"""What the golden tests compare: run as a program it records `golden.json` anew.
 
     .venv/bin/python tests/golden/record.py
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-RECORD, HELP = HERE / "golden.json", HERE / "help.txt"
+RECORD = HERE / "golden.json"
 
 # The last bits of a convolution follow the instruction set; these hold torch, oneDNN and MKL to AVX2.
 ENVIRONMENT = {
@@ -123,32 +123,6 @@ def contents(folder: Path) -> dict[str, Any]:
     }
 
 
-def helps() -> str:
-    """`--help` of every command and subcommand of the three programs."""
-    os.environ.update({"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"})
-    import typer.rich_utils
-    from typer.main import get_command
-    from typer.testing import CliRunner
-
-    from ppflow.cli import app as ppflow
-    from ppgen.cli import app as ppgen
-    from pptrain.cli import app as pptrain
-
-    typer.rich_utils.MAX_WIDTH = 100
-    pages: list[str] = []
-
-    def visit(app: Any, command: Any, path: list[str]) -> None:
-        result = CliRunner().invoke(app, [*path[1:], "--help"], prog_name=path[0])
-        lines = [line.rstrip() for line in result.output.splitlines()]
-        pages.append("\n".join([f"$ {' '.join(path)} --help", *lines, ""]))
-        for name in sorted(getattr(command, "commands", {})):
-            visit(app, command.commands[name], [*path, name])
-
-    for name, app in (("ppgen", ppgen), ("pptrain", pptrain), ("ppflow", ppflow)):
-        visit(app, get_command(app), [name])
-    return "\n".join(pages)
-
-
 def main() -> None:
     """Record; or, with --run, do the commands that follow in this process."""
     if sys.argv[1:2] == ["--run"]:
@@ -157,7 +131,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         record = {"processor": processor(), **contents(Path(name))}
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
-    HELP.write_text(helps())
 
 
 if __name__ == "__main__":

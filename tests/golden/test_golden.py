@@ -1,4 +1,4 @@
-"""Fixed points: what small runs on the embedded kit put into shards, resolved configurations, and every `--help`.
+"""Fixed points: what small runs on the embedded kit put into shards, and resolved configurations.
 
 A change here is a change that users' directories, configurations or scripts meet: record it anew (`record.py`) only when it is meant.
 """
@@ -30,10 +30,6 @@ def test_shards_and_configurations_are_as_recorded(tmp_path: Path) -> None:
     if record.processor() != GOLDEN["processor"]:
         pytest.skip(f"recorded on {GOLDEN['processor']}, this is {record.processor()}: other last bits")
     assert record.contents(tmp_path) == {name: GOLDEN[name] for name in ("shards", "configurations")}
-
-
-def test_help_of_every_command_is_as_recorded() -> None:
-    assert record.helps() == record.HELP.read_text()
 
 
 def test_contents_tell_files_apart(tmp_path: Path) -> None:

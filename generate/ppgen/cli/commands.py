@@ -9,16 +9,14 @@ from fnmatch import fnmatchcase
 import typer
 
 from ppcore.console import print_table, printable, run_app
-from ppcore.program import new_app
+from ppcore.program import App, new_app
 from ppgen.cli.flatten import flatten
 from ppgen.cli.options import DEFAULT_SOURCE, AllowLicence, EstimateOptions, PseudoOptions, SynthOptions
 from ppgen.cli.sharing import sharing
 from ppgen.cli.tools import tools
 
 app = new_app("ppgen", "Sample a pre-trained conditional generator into shards.")
-planner = typer.Typer(
-    help="What a synth or pseudo command would make and cost. Writes nothing.", no_args_is_help=True
-)
+planner = App("What a synth or pseudo command would make and cost. Writes nothing.")
 
 
 def generate(options: SynthOptions | PseudoOptions) -> int:

@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from ppcore.errors import UserError, require_positive
+from ppcore.program import EXPERTS, MACHINES, option
 
 if TYPE_CHECKING:
     from ppgen.engines import Workplace
@@ -30,41 +29,45 @@ class EngineOptions:
 
     workers: Annotated[
         int | None,
-        typer.Option(
-            help="Worker processes [default: cores for small images on a CPU, else 1; ray: all that have room]."
+        option(
+            MACHINES,
+            "Worker processes. [default: the CPU cores for small images on a CPU, else 1; Ray: all that have room]",
         ),
     ] = None
     min_workers: Annotated[
         int | None,
-        typer.Option(
-            help="Ray: workers asked for before there is room, so that the cluster grows [default: 1]."
+        option(
+            MACHINES,
+            "Ray: workers asked for before there is room, so that the cluster grows. [default: 1]",
         ),
     ] = None
     max_workers: Annotated[
-        int | None, typer.Option(help="Ray: never more workers; asked for by doubling, as they come.")
+        int | None,
+        option(MACHINES, "Ray: never more workers; asked for by doubling, as they come. [default: no limit]"),
     ] = None
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads a worker [default: 1 for small images, else all].")
+        int | None, option(MACHINES, "CPU threads of a worker. [default: 1 for small images, else all]")
     ] = None
-    engine: Annotated[str, typer.Option(help="Where shards are made: inline (this machine) or ray.")] = (
+    engine: Annotated[str, option(MACHINES, "Where shards are made: inline (this machine) or ray.")] = (
         "inline"
     )
     cpus_per_worker: Annotated[
-        float | None, typer.Option(help="Ray: CPUs reserved for each worker [default: 1].")
+        float | None, option(MACHINES, "Ray: CPUs reserved for each worker. [default: 1]")
     ] = None
     gpus_per_worker: Annotated[
         float | None,
-        typer.Option(help="Ray: GPUs for each worker, may be a fraction [default: 1 if any]."),
+        option(MACHINES, "Ray: GPUs for each worker, may be a fraction. [default: 1 if any]"),
     ] = None
     address: Annotated[
         str | None,
-        typer.Option(help="Ray: address of a running cluster, or auto [default: start a local one]."),
+        option(MACHINES, "Ray: address of a running cluster, or auto. [default: start a local one]"),
     ] = None
 
     metrics_file: Annotated[
         str | None,
-        typer.Option(
-            help="Keep the run's numbers in this .prom file, for node-exporter's textfile collector."
+        option(
+            EXPERTS,
+            "Keep the run's numbers in this .prom file, for node-exporter's textfile collector. [default: none]",
         ),
     ] = None
 

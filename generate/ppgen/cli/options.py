@@ -9,68 +9,74 @@ from typing import Annotated, Any
 import typer
 
 from ppcore.errors import UserError
+from ppcore.program import EXPERTS, HOW_MUCH, MACHINES, WHAT, WHERE_TO, option
 from ppgen.cli.engine_options import HERE, EngineOptions, require_counts
 from ppgen.cli.flatten import assemble, long_name, option_parameters
 
 DEFAULT_SOURCE = "dit-xl-2-256"
 
 Directory = Annotated[str, typer.Argument(help="Shard directory, path or URL.")]
-Price = Annotated[float | None, typer.Option(help="Price of one worker (one GPU) for an hour.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Price = Annotated[
+    float | None, option(HOW_MUCH, "Price of one worker (one GPU) for an hour. [default: no cost is shown]")
+]
+Device = Annotated[str, option(MACHINES, "auto, cpu, cuda or cuda:N.")]
 MovedSource = Annotated[
     str | None,
-    typer.Option(
-        help="Where the source is now, or the code that the plan names [default: as the plan says]."
-    ),
+    option(WHAT, "Where the source is now, or the code that the plan names. [default: as the plan says]"),
 ]
 PlannedClassifier = Annotated[
     str | None,
-    typer.Option("--classifier", help="Likewise, the source classifier [default: as the plan says]."),
+    option(WHAT, "Source classifier. [default: the one in plan.json]", "--classifier"),
 ]
 TrustCode = Annotated[
     bool,
-    typer.Option(
-        "--trust-code", help="Run the code (module:callable) that a kit, a model directory or a plan names."
+    option(
+        EXPERTS,
+        "Run the code (module:callable) that a kit, a model directory or a plan names.",
+        "--trust-code",
     ),
 ]
 ClassifierName = Annotated[
-    str | None, typer.Option("--classifier", help="Source classifier [default: the kit's].")
+    str | None, option(WHAT, "Source classifier. [default: the kit's]", "--classifier")
 ]
 AllowLicence = Annotated[
     list[str] | None,
-    typer.Option(help="Refuse weights of any other licence (SPDX name, or the word commercial); repeatable."),
+    option(
+        WHAT,
+        "Refuse weights of any other licence (SPDX name, or the word commercial); repeatable. [default: any licence]",
+    ),
 ]
-_Source = Annotated[
-    str, typer.Option(help="Kit, model directory, hub id or module:callable (see ppgen sources).")
-]
-_Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16 [default: by device].")]
+_Source = Annotated[str, option(WHAT, "Kit, model directory, hub id or module:callable (see ppgen sources).")]
+_Dtype = Annotated[str | None, option(MACHINES, "float32, bfloat16 or float16. [default: by device]")]
 
 
 @dataclass(frozen=True)
 class ShardOptions:
     """Where shards go and how they are cut: part of the plan, all but `out`."""
 
-    out: Annotated[str | None, typer.Option(help="Shard directory, path or URL [default: under runs/].")] = (
+    out: Annotated[str | None, option(WHERE_TO, "Shard directory, path or URL. [default: under runs/]")] = (
         None
     )
-    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0
+    seed: Annotated[int, option(HOW_MUCH, "Seed of the run.")] = 0
     batch_size: Annotated[
         int | None,
-        typer.Option(
-            help="Samples of a forward pass; part of the plan [default: 100, on a GPU what its memory holds]."
+        option(
+            EXPERTS,
+            "Samples of a forward pass; part of the plan. [default: 100, on a GPU what its memory holds]",
         ),
     ] = None
     samples_per_shard: Annotated[
-        int | None, typer.Option(help="Samples of a shard [default: by size, at most 1024].")
+        int | None, option(WHERE_TO, "Samples of a shard. [default: by size, at most 1024]")
     ] = None
     image_format: Annotated[
-        str, typer.Option("--format", help="auto, jpg, png or webp; auto is png up to 64 pixels.")
+        str, option(WHERE_TO, "auto, jpg, png or webp; auto is png up to 64 pixels, else jpg.", "--format")
     ] = "auto"
     reproducible: Annotated[
         bool,
-        typer.Option(
+        option(
+            EXPERTS,
+            "Deterministic algorithms only: the same bytes every time on the same hardware; slower.",
             "--reproducible",
-            help="Deterministic algorithms only: the same bytes every time on the same hardware; slower.",
         ),
     ] = False
 
@@ -79,13 +85,15 @@ class ShardOptions:
 class ScoreOptions:
     """What the source classifier does with every sample."""
 
-    score: Annotated[bool, typer.Option(help="Store the source classifier's confidence in every sample.")] = (
+    score: Annotated[bool, option(EXPERTS, "Store the source classifier's confidence in every sample.")] = (
         False
     )
     drop_below: Annotated[
         float | None,
-        typer.Option(
-            help="Draw samples again whose confidence (the source classifier's probability of their condition) is below this."
+        option(
+            EXPERTS,
+            "Draw samples again whose confidence (the source classifier's probability of their condition) is below this. "
+            "[default: keep every sample]",
         ),
     ] = None
 
@@ -97,18 +105,24 @@ class SourceOptions:
     classifier: ClassifierName = None
     class_map: Annotated[
         str | None,
-        typer.Option(
-            help="JSON or CSV file, classifier class to generator class, where the two label spaces differ."
+        option(
+            EXPERTS,
+            "JSON or CSV file, classifier class to generator class, where the two label spaces differ. "
+            "[default: classes are matched by name]",
         ),
     ] = None
     sampling: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", help="Sampler setting NAME=VALUE, such as steps=20 or guidance=1.5; repeatable."
+        option(
+            EXPERTS,
+            "Sampler setting NAME=VALUE, such as steps=20 or guidance=1.5; repeatable. [default: the source's settings]",
+            "--set",
         ),
     ] = None
-    revision: Annotated[str | None, typer.Option(help="Commit of a hub repository.")] = None
-    trust_remote_code: Annotated[bool, typer.Option(help="Run code that ships with a model.")] = False
+    revision: Annotated[str | None, option(EXPERTS, "Commit of a hub repository. [default: the newest]")] = (
+        None
+    )
+    trust_remote_code: Annotated[bool, option(EXPERTS, "Run code that ships with a model.")] = False
     trust_code: TrustCode = False
     allow_licence: AllowLicence = None
 
@@ -120,9 +134,9 @@ class SynthOptions:
     source: _Source = DEFAULT_SOURCE
     classes: Annotated[
         str | None,
-        typer.Option(help="N, list, ranges (0-9,20), names or WordNet ids, or @file [default: all]."),
+        option(WHAT, "Classes: N, list, ranges (0-9,20), names or WordNet ids, or @file. [default: all]"),
     ] = None
-    per_class: Annotated[int, typer.Option(help="Samples of every class.")] = 1300
+    per_class: Annotated[int, option(HOW_MUCH, "Samples of every class.")] = 1300
     shards: ShardOptions = ShardOptions()
     device: Device = "auto"
     dtype: _Dtype = None
@@ -140,24 +154,30 @@ class PseudoOptions:
 
     target: Annotated[
         str,
-        typer.Option(
-            help="A name (ppgen targets lists them), NAME=DIR, an image folder, parquet, tars or CSV."
+        option(
+            WHAT,
+            "Target images: a name (ppgen targets lists them), NAME=DIR, an image folder, parquet, tars or CSV.",
         ),
     ]
     source: _Source = DEFAULT_SOURCE
     labels_per_class: Annotated[
-        int | None, typer.Option(help="Use so many training images a class [default: all].")
+        int | None, option(HOW_MUCH, "Use so many training images of each class. [default: all]")
     ] = None
     label_seed: Annotated[
-        int | None, typer.Option(help="Seed that chooses them, as pptrain's --seed does [default: --seed].")
+        int | None,
+        option(HOW_MUCH, "Seed that chooses these images, as pptrain's --seed does. [default: --seed]"),
     ] = None
-    per_image: Annotated[int | None, typer.Option(help="Samples for every target image.")] = None
-    count: Annotated[int | None, typer.Option(help="Samples in all.")] = None
+    per_image: Annotated[
+        int | None, option(HOW_MUCH, "Samples for every target image. [default: 10 if --count is not given]")
+    ] = None
+    count: Annotated[int | None, option(HOW_MUCH, "Samples in all. [default: by --per-image]")] = None
     condition: Annotated[
-        str, typer.Option(help="soft (the soft label), draw (a class from it), uniform (control).")
+        str, option(EXPERTS, "soft (the soft label), draw (a class from it), uniform (control).")
     ] = "soft"
-    temperature: Annotated[float, typer.Option(help="Of the source classifier's softmax.")] = 1.0
-    top_k: Annotated[int | None, typer.Option(help="Keep the k largest probabilities.")] = None
+    temperature: Annotated[float, option(EXPERTS, "Temperature of the source classifier's softmax.")] = 1.0
+    top_k: Annotated[int | None, option(EXPERTS, "Keep the k largest probabilities. [default: keep all]")] = (
+        None
+    )
     shards: ShardOptions = ShardOptions()
     device: Device = "auto"
     dtype: _Dtype = None
@@ -170,7 +190,7 @@ class PseudoOptions:
 class EstimateOptions:
     """What `ppgen plan` asks beyond the command it estimates."""
 
-    calibrate: Annotated[bool, typer.Option(help="Measure the rate on a few batches.")] = True
+    calibrate: Annotated[bool, option(HOW_MUCH, "Measure the rate on a few batches.")] = True
     price_per_hour: Price = None
 
     def __post_init__(self) -> None:
@@ -196,9 +216,16 @@ class PlannedOptions:
 class ExtendOptions:
     """The options of `ppgen extend`."""
 
-    per_class: Annotated[int | None, typer.Option(help="Synth: new total of every class.")] = None
-    per_image: Annotated[int | None, typer.Option(help="Pseudo: new total for every target image.")] = None
-    count: Annotated[int | None, typer.Option(help="Pseudo: new total of samples.")] = None
+    per_class: Annotated[
+        int | None, option(HOW_MUCH, "Synth: new total of every class. [default: give one of the three]")
+    ] = None
+    per_image: Annotated[
+        int | None,
+        option(HOW_MUCH, "Pseudo: new total for every target image. [default: give one of the three]"),
+    ] = None
+    count: Annotated[
+        int | None, option(HOW_MUCH, "Pseudo: new total of samples. [default: give one of the three]")
+    ] = None
     planned: PlannedOptions = PlannedOptions()
     device: Device = "auto"
     engine_options: EngineOptions = HERE

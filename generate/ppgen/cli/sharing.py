@@ -8,9 +8,10 @@ import typer
 
 from ppcore.console import Progress
 from ppcore.errors import UserError
+from ppcore.program import App
 from ppgen.cli.options import Directory
 
-sharing = typer.Typer()
+sharing = App()
 HUB = "hf://"
 
 
@@ -21,7 +22,9 @@ def push(
     public: Annotated[bool, typer.Option("--public", help="A new hub repository is public.")] = False,
     may_redistribute: Annotated[
         list[str] | None,
-        typer.Option(help="A licence you have read, which allows handing the samples on; repeatable."),
+        typer.Option(
+            help="A licence you have read, which allows handing the samples on; repeatable. [default: none]"
+        ),
     ] = None,
 ) -> None:
     """Copy a finished directory to the hub or an object store, unless its generator's licence forbids that. Resumes."""

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ppcore.errors import UserError, require_positive
+from ppcore.program import App
 from ppgen.cli.flatten import flatten
 from ppgen.cli.options import (
     ClassifierName,
@@ -20,7 +21,7 @@ from ppgen.cli.options import (
     require_price,
 )
 
-tools = typer.Typer()
+tools = App()
 
 
 @tools.command()
@@ -68,7 +69,7 @@ def targets(
     specs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Targets to look through, as --target takes them [default: list those with a name]."
+            help="Targets to look through, as --target takes them. [default: list those with a name]"
         ),
     ] = None,
 ) -> None:
@@ -102,11 +103,14 @@ def report(
     reference: Annotated[
         str | None,
         typer.Option(
-            help="Shard directory or target to measure distances to, or none [default: a pseudo set's target]."
+            help="Shard directory or target to measure distances to, or none. [default: a pseudo set's target]"
         ),
     ] = None,
     uniform: Annotated[
-        str | None, typer.Option(help="Synth directory, or pseudo of uniform conditions, to set beside.")
+        str | None,
+        typer.Option(
+            help="Synth directory, or pseudo of uniform conditions, to compare with. [default: none]"
+        ),
     ] = None,
     classifier: ClassifierName = None,
     source: MovedSource = None,
@@ -114,7 +118,7 @@ def report(
     samples: Annotated[int, typer.Option(help="Most images to look at in each set.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Chooses them.")] = 0,
     device: Device = "auto",
-    out: Annotated[str | None, typer.Option(help="Where to write [default: the directory itself].")] = None,
+    out: Annotated[str | None, typer.Option(help="Where to write. [default: the directory itself]")] = None,
 ) -> None:
     """Measure a directory's quality: quality.json and report.html. Needs no download."""
     require_positive("--samples", samples)

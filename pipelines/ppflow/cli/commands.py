@@ -9,18 +9,22 @@ import typer
 
 from ppcore.console import parse_settings, run_app
 from ppcore.errors import UserError
-from ppcore.program import new_app
+from ppcore.program import EXPERTS, HOW_MUCH, MACHINES, WHAT, WHERE_TO, new_app, option
 
 app = new_app("ppflow", "Run a named experiment.")
 
 Recipe = Annotated[str, typer.Argument(help="A recipe's name (see `ppflow list`) or a YAML file.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", help="NAME=VALUE of a parameter or a grid's axis, or STAGE.SETTING=VALUE; repeatable."
+    option(
+        EXPERTS,
+        "NAME=VALUE of a parameter or a grid's axis, or STAGE.SETTING=VALUE; repeatable. [default: as the recipe says]",
+        "--set",
     ),
 ]
-Scale = Annotated[str | None, typer.Option(help="Another size that the recipe has, such as tiny.")]
+Scale = Annotated[
+    str | None, option(HOW_MUCH, "Another size that the recipe has, such as tiny. [default: full size]")
+]
 Form = Annotated[str, typer.Option("--format", help="markdown, csv, latex or json.")]
 ENGINES = ("local", "ray")
 
@@ -29,29 +33,36 @@ ENGINES = ("local", "ray")
 def run(
     recipe: Recipe,
     *,
-    out: Annotated[Path | None, typer.Option(help="Directory of results [default: runs/<recipe>].")] = None,
+    out: Annotated[Path | None, option(WHERE_TO, "Directory of results. [default: runs/<recipe>]")] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="At a time [default: one a core; ray: what has room].")
+        int | None,
+        option(
+            MACHINES,
+            "Jobs to run in parallel. [default: the number of CPU cores; Ray: all that have room]",
+            min=1,
+        ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Run with seeds 0 to N - 1 instead of the recipe's.")
+        int | None, option(HOW_MUCH, "Run with seeds 0 to N - 1. [default: the recipe's seeds]", min=1)
     ] = None,
     rows: Annotated[
-        list[str] | None, typer.Option(help="Only this row of the table, * for any; repeatable.")
+        list[str] | None, option(WHAT, "Only this row of the table, * for any; repeatable. [default: all]")
     ] = None,
     target: Annotated[
-        str | None, typer.Option(help="Short for --set target=...: your labelled images.")
+        str | None, option(WHAT, "Your labelled images; short for --set target=.... [default: the recipe's]")
     ] = None,
-    arch: Annotated[str | None, typer.Option(help="Short for --set arch=...: your network.")] = None,
+    arch: Annotated[
+        str | None, option(WHAT, "Your network; short for --set arch=.... [default: the recipe's]")
+    ] = None,
     settings: Settings = None,
     scale: Scale = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be run, its size and its cost; write nothing.")
+        bool, option(HOW_MUCH, "Show what would be run, its size and its cost; write nothing.", "--dry-run")
     ] = False,
-    engine: Annotated[str, typer.Option(help="Where jobs run: local (this machine) or ray.")] = "local",
+    engine: Annotated[str, option(MACHINES, "Where jobs run: local (this machine) or ray.")] = "local",
     address: Annotated[
         str | None,
-        typer.Option(help="Ray: address of a running cluster, or auto [default: start a local one]."),
+        option(MACHINES, "Ray: address of a running cluster, or auto. [default: start a local one]"),
     ] = None,
 ) -> None:
     """Run every stage of a recipe, print its table, write results.csv and report.html.
@@ -125,7 +136,7 @@ def table(
     form: Form = "markdown",
     compare: Annotated[
         list[str] | None,
-        typer.Option(help="Row that the others are compared with; repeatable [default: as recorded]."),
+        typer.Option(help="Row that the others are compared with; repeatable. [default: as recorded]"),
     ] = None,
 ) -> None:
     """Print the table of a finished run again, in a format for papers and programs."""

@@ -1,5 +1,5 @@
 """The command `pptrain`."""
 
-from pptrain.cli.app import app, main
+from pptrain.cli.commands import app, main
 
 __all__ = ["app", "main"]
