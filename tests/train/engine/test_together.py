@@ -16,7 +16,7 @@ from trainruns import Settings
 
 from pptrain.config import load_config
 from pptrain.data import RawBatch
-from pptrain.data.prefetch import one_ahead
+from pptrain.data.feed import one_ahead
 from pptrain.engine.choice import settle
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.state import make_state

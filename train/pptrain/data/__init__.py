@@ -1,14 +1,19 @@
-"""Where batches come from: resident, streamed and labelled images, their order and their views."""
+"""Batches of training images: from memory or from shards, their order, and the views (augmentations) of them."""
 
-from pptrain.data.conditions import ConditionTable, open_conditions
 from pptrain.data.decoding import decode_into
-from pptrain.data.feed import BatchShare, Feed, RawBatch
+from pptrain.data.feed import (
+    BatchShare,
+    Feed,
+    RawBatch,
+    RawPair,
+    ResidentFeed,
+    load_resident,
+    prefetched,
+)
 from pptrain.data.labeled import choose_labeled, choose_monitored, fingerprint, split_validation, val_share
 from pptrain.data.order import LaneOrder
-from pptrain.data.prefetch import RawPair, prefetched
-from pptrain.data.resident import ResidentFeed, load_resident
-from pptrain.data.shard_pool import ShardPool, open_shard_pool
-from pptrain.data.stream import StreamFeed
+from pptrain.data.shard_pool import ConditionTable, ShardPool, open_conditions, open_shard_pool
+from pptrain.data.stream import StreamFeed, read_epoch
 from pptrain.data.views import ViewKey, ViewKind, Views
 
 __all__ = [
@@ -32,6 +37,7 @@ __all__ = [
     "open_conditions",
     "open_shard_pool",
     "prefetched",
+    "read_epoch",
     "split_validation",
     "val_share",
 ]

@@ -1,14 +1,19 @@
-"""What every source of batches is: a batch as stored, a process's share of it, and an endless repeatable sequence of them."""
+"""Batches of stored images: what a batch is, which part of it a process makes, sets held in memory, copies to the GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from ppcore.errors import UserError
+from pptrain.data.decoding import decode_into
+from pptrain.data.order import Mixture, Permuted
+from pptrain.data.shard_pool import ShardPool
 
 
 class RawBatch(NamedTuple):
@@ -16,8 +21,8 @@ class RawBatch(NamedTuple):
 
     Attributes:
         images: uint8 (B, C, H, W).
-        labels: int64 (B,), -1 where there are none.
-        ids: int64 (B,), positions in the whole set.
+        labels: int64 (B,), -1 for images without a label.
+        ids: int64 (B,), positions of the images in the whole set.
     """
 
     images: Tensor
@@ -25,14 +30,19 @@ class RawBatch(NamedTuple):
     ids: Tensor
 
 
+RawPair = tuple[RawBatch, RawBatch | None]
+"""A labelled batch and the unlabelled batch of the same step."""
+
+
 @dataclass(frozen=True)
 class BatchShare:
-    """Which part of every global batch this process makes.
+    """The part of every global batch that this process makes.
 
     Attributes:
-        batch: images of a global batch, over all ranks.
-        rank, world_size: this process and how many there are.
-        groups: parts a global batch is cut into, a multiple of `world_size`; the order of a stream depends on it.
+        batch: images of a global batch, over all processes.
+        rank, world_size: number of this process, and how many processes train together.
+        groups: parts of equal size that a global batch is cut into, a multiple of `world_size`. The order of a stream depends on
+            the number of groups and not on the number of processes.
     """
 
     batch: int
@@ -43,8 +53,8 @@ class BatchShare:
     def __post_init__(self) -> None:
         if self.groups % self.world_size or self.batch % self.groups:
             raise UserError(
-                f"a batch of {self.batch} images in {self.groups} groups cannot be shared by {self.world_size} processes; the "
-                f"batch must be a multiple of data.groups, and that of the processes"
+                f"a batch of {self.batch} images in {self.groups} groups cannot be shared by {self.world_size} processes; make "
+                f"the batch a multiple of data.groups, and data.groups a multiple of the number of processes"
             )
 
     @property
@@ -54,27 +64,153 @@ class BatchShare:
 
     @property
     def group(self) -> int:
-        """Images of a batch in a group."""
+        """Images of a batch in one group."""
         return self.batch // self.groups
 
     @property
     def local_groups(self) -> range:
+        """Numbers of the groups that this process makes."""
         each = self.groups // self.world_size
         return range(self.rank * each, (self.rank + 1) * each)
 
 
 class Feed(Protocol):
-    """An endless, exactly repeatable sequence of batches."""
+    """An endless sequence of batches that can be repeated exactly from any batch on."""
 
     samples: int
     share: BatchShare
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(C, H, W) of an image as it is stored."""
+        """(C, H, W) of a stored image."""
 
     def batches(self, start: int) -> Generator[RawBatch, None, None]:
         """Batches number `start`, `start + 1`, ..."""
 
     def key(self, index: int) -> str:
-        """Name of the image numbered `index`."""
+        """Name of the image at position `index`."""
+
+
+class ResidentFeed:
+    """A set held in memory as one uint8 tensor; every epoch permutes the whole set.
+
+    Args:
+        images: uint8 (N, C, H, W). Batches are gathered on the device of this tensor.
+        labels: int64 (N,), on the same device.
+        keys: names of the N images.
+        sizes, weights: for a mixture of several sources that follow one another in the set: images of each source, and its share
+            of every batch. Without weights the sources are mixed by size.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        keys: Sequence[str],
+        share: BatchShare,
+        *,
+        seed: int,
+        name: str,
+        sizes: Sequence[int] = (),
+        weights: Sequence[float] = (),
+    ) -> None:
+        self.images, self.labels, self.keys, self.share = images, labels, keys, share
+        self.samples = images.shape[0]
+        self.mixture = Mixture(weights or [1.0])
+        sizes = sizes if weights else [self.samples]
+        self.bases = np.cumsum([0, *sizes])[:-1]
+        self.orders = [Permuted(n, seed, f"{name}-{i}") for i, n in enumerate(sizes)]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.images.shape[1:])
+
+    def batches(self, start: int) -> Generator[RawBatch, None, None]:
+        share = self.share
+        drawn = self.mixture.drawn(start * share.batch)
+        while True:
+            index = torch.from_numpy(self._positions(start * share.batch, drawn))
+            index = index[share.rank * share.local : (share.rank + 1) * share.local]
+            where = index.to(self.images.device, non_blocking=True)
+            yield RawBatch(self.images[where], self.labels[where], index)
+            start += 1
+
+    def _positions(self, first: int, drawn: np.ndarray) -> np.ndarray:
+        """Positions of one global batch, int64 (B,); adds the draws of each source to `drawn`."""
+        chosen = self.mixture.choose(first, self.share.batch)
+        positions = np.empty_like(chosen)
+        for source, order in enumerate(self.orders):
+            mine = chosen == source
+            count = int(mine.sum())
+            positions[mine] = self.bases[source] + order.positions(int(drawn[source]), count)
+            drawn[source] += count
+        return positions
+
+    def key(self, index: int) -> str:
+        return self.keys[index]
+
+    def to(self, device: torch.device) -> None:
+        """Move the set to a device."""
+        self.images, self.labels = self.images.to(device), self.labels.to(device)
+
+
+def load_resident(pools: Sequence[ShardPool]) -> tuple[Tensor, Tensor, list[str]]:
+    """Decode whole pools: uint8 (N, C, H, W), dense labels int64 (N,), keys.
+
+    Raises:
+        UserError: a damaged sample.
+    """
+    total, first = sum(pool.samples for pool in pools), pools[0]
+    images = np.empty((total, first.resolution, first.resolution, first.channels), dtype=np.uint8)
+    labels = np.empty(total, dtype=np.int64)
+    keys: list[str] = []
+    for pool in pools:
+        for shard in range(len(pool.refs)):
+            where = pool.where(shard)
+            for sample in pool.read(shard):
+                decode_into(sample, images[len(keys)], where)
+                labels[len(keys)] = pool.label(sample, shard)
+                keys.append(f"{where}:{sample.key}")
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels), keys
+
+
+def prefetched(batches: Iterator[RawPair], device: torch.device) -> Iterator[RawPair]:
+    """The same batches; each is copied to a GPU during the step before its own, from pinned memory and on a separate stream."""
+    if device.type != "cuda":
+        return batches
+    side = torch.cuda.Stream(device)
+
+    def send(pair: RawPair) -> RawPair:
+        with torch.cuda.stream(side):
+            return _each(pair, lambda t: t if t.is_cuda else t.pin_memory().to(device, non_blocking=True))
+
+    def arrive(pair: RawPair) -> None:
+        now = torch.cuda.current_stream(device)
+        now.wait_stream(side)
+        for part in pair:
+            for tensor in part or ():
+                tensor.record_stream(now)  # its memory must not be reused before this stream is done with it
+
+    return one_ahead(batches, send, arrive)
+
+
+def one_ahead(
+    batches: Iterator[RawPair], send: Callable[[RawPair], RawPair], arrive: Callable[[RawPair], None]
+) -> Iterator[RawPair]:
+    """Call `send` for the next batch before the current one is yielded, and `arrive` for a batch before it is yielded."""
+    sent = None
+    for pair in batches:
+        if sent is not None:
+            arrive(sent)
+        ready, sent = sent, send(pair)
+        if ready is not None:
+            yield ready
+    if sent is not None:
+        arrive(sent)
+        yield sent
+
+
+def _each(pair: RawPair, function: Callable[[Tensor], Tensor]) -> RawPair:
+    labeled, unlabeled = (part and RawBatch(*map(function, part)) for part in pair)
+    assert labeled is not None
+    return labeled, unlabeled

@@ -1,4 +1,4 @@
-"""The labelled target images of a run: which are trained on, which validate; test images are not touched here."""
+"""Chooses the labelled target images that a run trains on and those that it validates on; reads no test images."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ppcore.seeds import numpy_rng
 from ppcore.targets import ImageSet, Target, few_shot
 
 VAL_SHARE = 0.1
-_FEWEST = 10  # labels a class that must remain for validation to be worth them
+_FEWEST = 10  # with fewer training labels a class, validation images are worth more as training images
 
 
 def choose_labeled(target: Target, labels_per_class: int, label_seed: int) -> ImageSet:
-    """The labelled training images: all, or so many a class."""
+    """The labelled training images: all (`labels_per_class` 0), or so many of each class."""
     wanted = labels_per_class or None
     return target.train.select(few_shot(target.train.labels, wanted, label_seed))
 
 
 def choose_monitored(target: Target, labeled: ImageSet, count: int, label_seed: int) -> ImageSet:
-    """`count` of the training images that are not labelled, to watch a run with; none of them may decide anything."""
+    """`count` training images that are not in `labeled`: their accuracy is logged and must choose nothing."""
     used = set(labeled.ids)
     unused = np.array([p for p, name in enumerate(target.train.ids) if name not in used], dtype=np.int64)
     chosen = numpy_rng(label_seed, "monitor").permutation(unused)[:count]
@@ -29,7 +29,7 @@ def choose_monitored(target: Target, labeled: ImageSet, count: int, label_seed: 
 
 
 def val_share(labels: np.ndarray, asked: float | None) -> float:
-    """The validation share: what was asked for, else a tenth, or nothing when too few labels would remain."""
+    """The validation share: `asked`, else a tenth, or 0 if fewer than 10 labels a class would remain for training."""
     if asked is not None:
         return asked
     classes = len(np.unique(labels))
@@ -37,10 +37,10 @@ def val_share(labels: np.ndarray, asked: float | None) -> float:
 
 
 def split_validation(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """(training, validation): `share` of every class, at least one image of each.
+    """(training, validation): `share` of every class, at least one image, goes to validation.
 
     Raises:
-        UserError: nothing would be left to train on in a class.
+        UserError: no training image would be left in a class.
     """
     held: list[int] = []
     if share > 0:

@@ -1,7 +1,7 @@
-"""The order in which samples are seen: a function of seeds, counts and the step alone, so any step can be resumed at.
+"""The order of training samples: a function of seeds, counts and the step alone, so that a run can resume at any step.
 
 Small sets are permuted as a whole every epoch (:class:`Permuted`). Streams (:class:`LaneOrder`) shuffle the shards of an epoch, cut
-the result into equal lanes and let every sample move ahead inside a window, which bounds what a reader must hold.
+the result into equal lanes and let every sample move ahead inside a window. The window bounds how many samples a reader must hold.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _GOLDEN = 0.6180339887498949
 
 @dataclass(frozen=True)
 class Permuted:
-    """Epochs of permutations of `samples` items, one after the other without gaps.
+    """An endless sequence of permutations of `samples` items.
 
     Every item comes once before any comes twice, whatever the batch size.
     """
@@ -44,15 +44,6 @@ def _permutation(samples: int, seed: int, name: str, epoch: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Read:
-    """One sample to emit: shard, row in that shard, and its number in the whole set."""
-
-    shard: int
-    row: int
-    index: int
-
-
-@dataclass(frozen=True)
 class LaneEpoch:
     """One epoch of one lane.
 
@@ -70,13 +61,13 @@ class LaneEpoch:
 class LaneOrder:
     """The epochs of one lane of a shard set.
 
-    The shards are shuffled anew every epoch and laid end to end; lane l of L is the l-th of L equal parts (sizes differ by at most
-    one, and which lanes are longer rotates), so every sample is seen once an epoch and uneven shards do no harm.
+    Every epoch shuffles the shards again and puts them end to end. Lane l of L is the l-th of L equal parts of the result, so every
+    sample is seen once an epoch, whatever the sizes of the shards. The sizes of the lanes differ by at most one sample.
 
     Args:
         sizes: samples of every shard.
-        lane, lanes: which part of how many.
-        window: how many places a sample can move ahead.
+        lane, lanes: number of this lane, and how many there are.
+        window: places that a sample can move ahead.
     """
 
     def __init__(
@@ -117,13 +108,13 @@ class LaneOrder:
         return LaneEpoch(shard, row, self.bases[shard] + row, order)
 
     def _bounds(self, epoch: int) -> tuple[int, int]:
-        # Rotating the lanes shares the odd samples out evenly: no lane runs away from the others over many epochs.
+        # The lanes rotate, so that the longer lane is another one every epoch: over many epochs all lanes are equally long.
         lane = (self.lane + epoch) % self.lanes
         return lane * self.total // self.lanes, (lane + 1) * self.total // self.lanes
 
 
 class Mixture:
-    """Which of several sources every draw comes from, in fixed shares, evenly spread (a golden-ratio sequence)."""
+    """Chooses one of several sources for every draw: in fixed shares, evenly spread by a golden-ratio sequence."""
 
     def __init__(self, weights: Sequence[float]) -> None:
         shares = np.asarray(weights, dtype=np.float64)
@@ -138,7 +129,7 @@ class Mixture:
         return np.searchsorted(self.edges, place, side="right").astype(np.int64)
 
     def drawn(self, count: int) -> np.ndarray:
-        """How many of the first `count` draws came from each source: int64 (sources,)."""
+        """Draws from each source among the first `count`: int64 (sources,)."""
         totals = np.zeros(self.sources, dtype=np.int64)
         for start in range(0, count, 1 << 20):
             chunk = self.choose(start, min(1 << 20, count - start))

@@ -1,4 +1,4 @@
-"""Shard directories opened for training: their samples and their dense labels."""
+"""Shard directories opened for training: their samples, the dense labels and the conditions of the samples."""
 
 from __future__ import annotations
 
@@ -7,17 +7,25 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from ppcore.errors import UserError
-from ppcore.shards import RawSample, ShardRef, ShardSet
-from ppcore.storage import convert
+from ppcore.shards import CONDITIONS, MANIFEST, RawSample, ShardRef, ShardSet
+from ppcore.storage import convert, read_table
 
 _NO_LABEL = -1
 
 
 @dataclass(frozen=True)
 class PlannedTarget:
-    """A pseudo directory's target: its name, and the seed that chose its labelled images; None where all were taken."""
+    """The target of a pseudo directory.
+
+    Attributes:
+        name: of the target.
+        label_seed: seed that chose its labelled images; None if all were used.
+    """
 
     name: str | None = None
     label_seed: int | None = None
@@ -25,12 +33,13 @@ class PlannedTarget:
 
 @dataclass(frozen=True)
 class ShardPool:
-    """One or more shard directories of a kind, read as one set.
+    """One or more shard directories of one kind, read as one set.
 
     Attributes:
         sets: the directories.
         refs: (position in `sets`, shard) of every shard.
-        classes: source classes that occur in any of them; dense labels are positions in this list.
+        classes: source classes that occur in any directory. A dense label is a position in this tuple. Empty if labels are not
+            used.
     """
 
     sets: tuple[ShardSet, ...]
@@ -68,7 +77,7 @@ class ShardPool:
 
     @cached_property
     def planned_target(self) -> PlannedTarget:
-        """What the first directory's plan says of the target that its samples are conditioned on.
+        """The target in the first directory's plan: the samples are conditioned on its images.
 
         Raises:
             UserError: the plan is damaged.
@@ -85,7 +94,7 @@ class ShardPool:
         return [opened.fingerprint for opened in self.sets]
 
     def split(self) -> list[ShardPool]:
-        """One pool a directory, with the dense classes of all."""
+        """One pool for each directory, with the dense classes of all directories."""
         return [
             ShardPool((opened,), tuple((0, ref) for ref in opened.shards), self.classes)
             for opened in self.sets
@@ -97,9 +106,13 @@ class ShardPool:
         return list(self.sets[owner].read(ref))
 
     def label(self, sample: RawSample, shard: int) -> int:
-        """Dense label of a sample; -1 when the directory is unlabelled."""
+        """Dense label of a sample; -1 if this pool has no labels.
+
+        Raises:
+            UserError: the sample has no class, or a class that is not in the plan.
+        """
         if not self.classes:
-            return _NO_LABEL  # a pseudo sample's class, where it has one, is the source's and no target
+            return _NO_LABEL  # the class of a pseudo sample is a source class, not a target class
         if sample.label is None:
             raise UserError(
                 f"sample {sample.key} of {self.where(shard)} has no label; run ppgen verify on the directory"
@@ -107,8 +120,8 @@ class ShardPool:
         position = self._dense.get(sample.label)
         if position is None:
             raise UserError(
-                f"sample {sample.key} of {self.where(shard)} has class {sample.label}, which its plan does not hold; "
-                f"run ppgen verify on the directory"
+                f"sample {sample.key} of {self.where(shard)} has class {sample.label}, which is not in its plan; run ppgen "
+                f" verify on the directory"
             )
         return position
 
@@ -118,7 +131,7 @@ class ShardPool:
         return self.sets[owner].store.path(ref.path)
 
     def key(self, index: int) -> str:
-        """`shard path:key` of the sample numbered `index` in the whole set."""
+        """`shard path:key` of the sample at position `index` of the whole set."""
         ends = np.cumsum(self.sizes)
         shard = int(np.searchsorted(ends, index, side="right"))
         row = index - (int(ends[shard - 1]) if shard else 0)
@@ -126,10 +139,13 @@ class ShardPool:
 
 
 def open_shard_pool(roots: Sequence[str], kind: str | None) -> ShardPool:
-    """Open shard directories of one kind; None takes both kinds and hides their labels.
+    """Open shard directories.
+
+    Args:
+        kind: `synth` or `pseudo`; None takes both kinds and uses no labels.
 
     Raises:
-        UserError: no or unfinished directory, wrong kind, empty, or directories that do not fit together.
+        UserError: a directory is missing, unfinished, empty or of another kind, or the directories do not fit together.
     """
     sets = tuple(ShardSet.open(root, kind=kind) for root in roots)
     first = sets[0]
@@ -148,3 +164,81 @@ def open_shard_pool(roots: Sequence[str], kind: str | None) -> ShardPool:
     classes = () if kind is None else tuple(sorted({c for opened in sets for c in opened.classes}))
     refs = tuple((owner, ref) for owner, opened in enumerate(sets) for ref in opened.shards)
     return ShardPool(sets, refs, classes)
+
+
+@dataclass(frozen=True)
+class ConditionTable:
+    """The conditions of N samples over K source classes; every distinct condition is stored once.
+
+    Attributes:
+        class_names: names of the K source classes.
+        soft: float32 (M, K), rows sum to 1. The row of a hard label is one-hot.
+        row: int64 (N,), the row of every sample, in the order of the whole set.
+        targets: name of a target image -> row of its soft label.
+    """
+
+    class_names: tuple[str, ...]
+    soft: Tensor
+    row: Tensor
+    targets: dict[str, int]
+
+    def to(self, device: torch.device) -> ConditionTable:
+        """The same table on a device."""
+        return ConditionTable(self.class_names, self.soft.to(device), self.row.to(device), self.targets)
+
+    def of_samples(self, index: Tensor) -> Tensor:
+        """int64 (B,) positions in the set -> float32 (B, K)."""
+        return self.soft[self.row[index]]
+
+    def of_targets(self, names: list[str]) -> Tensor | None:
+        """The soft labels of target images, float32 (B, K); None if an image conditioned no sample."""
+        rows = [self.targets.get(name, -1) for name in names]
+        return None if min(rows, default=-1) < 0 else self.soft[rows]
+
+
+def open_conditions(pool: ShardPool) -> ConditionTable:
+    """The conditions of every sample of a pool, from the manifests and condition tables of its directories.
+
+    Raises:
+        UserError: the directories come from different sources, or a table is missing or damaged.
+    """
+    names = pool.sets[0].class_names
+    soft: list[Tensor] = []
+    rows: list[Tensor] = []
+    targets: dict[str, int] = {}
+    base = 0
+    for opened in pool.sets:
+        if opened.class_names != names:
+            raise UserError(
+                f"{opened.store} and {pool.sets[0].store} come from different sources; their classes must be the same"
+            )
+        try:
+            labels, row, images = _read_conditions(opened)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"the conditions of {opened.store} cannot be read ({error}); run ppgen verify on it"
+            ) from error
+        soft.append(labels)
+        rows.append(row + base)
+        targets |= {image: base + i for i, image in enumerate(images)}
+        base += len(labels)
+    return ConditionTable(tuple(names), torch.cat(soft), torch.cat(rows), targets)
+
+
+def _read_conditions(opened: ShardSet) -> tuple[Tensor, Tensor, list[str]]:
+    """(distinct conditions (M, K), row of every sample (N,), target image of each row; no images for hard labels)."""
+    with opened.store.open(MANIFEST) as handle:
+        manifest = read_table(handle, opened.samples, columns=["class", "target_id"])
+    label = manifest.column("class")
+    if label.null_count == 0:
+        hard = torch.from_numpy(label.to_numpy().astype(np.int64))
+        return F.one_hot(torch.arange(opened.num_classes)).float(), hard, []
+    with opened.store.open(CONDITIONS) as handle:
+        table = read_table(handle, None, row_bytes=8 * opened.num_classes)
+    images = table.column("target_id").to_pylist()
+    place = {image: i for i, image in enumerate(images)}
+    if len(place) < len(images):
+        raise ValueError("a target image has two soft labels")
+    row = torch.tensor([place[image] for image in manifest.column("target_id").to_pylist()])
+    soft = torch.from_numpy(np.stack(table.column("soft").to_numpy()).astype(np.float32))
+    return soft, row, images

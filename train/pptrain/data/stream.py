@@ -1,9 +1,10 @@
-"""Shards -> uint8 batches: raw bytes shuffled, every image decoded once, one contiguous tensor a step across the process boundary."""
+"""Shards too large for memory -> uint8 batches: encoded images are shuffled, then each is decoded once, in a worker process."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,90 +20,83 @@ from pptrain.data.shard_pool import ShardPool
 
 _PREFETCH = 4  # batches a worker prepares ahead
 
+Sample = TypeVar("Sample")
 
-class _PoolReader:
-    """Samples of one lane of a pool in emission order, holding at most a window and two shards of encoded images."""
 
-    def __init__(self, pool: ShardPool, order: LaneOrder, start: int) -> None:
-        self.pool, self.order = pool, order
-        epoch, skip = order.locate(start)
-        self._emission = self._emit(epoch, skip)
-        self._runs = self._reading_runs(epoch, skip)
-        self._held: dict[tuple[int, int], tuple[RawSample, int]] = {}
-        self._thread = ThreadPoolExecutor(max_workers=1)
-        self._ahead: Future[dict[tuple[int, int], tuple[RawSample, int]]] = self._fetch()
+def read_epoch(
+    order: LaneOrder, epoch: int, skip: int, load: Callable[[int], Sequence[Sample]]
+) -> Iterator[tuple[Sample, int, int]]:
+    """(sample, shard, position in the set) of one epoch of a lane, in the order of emission.
 
-    def take(self) -> tuple[RawSample, int, int]:
-        """(sample, shard, position in the pool)."""
-        place, index = next(self._emission)
-        while place not in self._held:
-            self._held.update(self._ahead.result())
-            self._ahead = self._fetch()
-        sample, shard = self._held.pop(place)
-        return sample, shard, index
+    At most a window and two shards of samples are held. A thread reads the next shard ahead.
 
-    def _fetch(self) -> Future[dict[tuple[int, int], tuple[RawSample, int]]]:
-        return self._thread.submit(lambda: self._load(*next(self._runs)))
+    Args:
+        skip: samples at the start of the epoch that were emitted before a resume; shards of which no others are left are not read.
+        load: reads all samples of a shard.
+    """
+    plan = order.epoch(epoch)
+    wanted = np.ones(len(plan.order), dtype=bool)
+    wanted[plan.order[:skip]] = False
+    cuts = np.flatnonzero(np.diff(plan.shard)) + 1
+    runs = [places[wanted[places]] for places in np.split(np.arange(len(plan.shard)), cuts)]
+    shards = iter([run.tolist() for run in runs if len(run)])
+    held: dict[int, Sample] = {}
+    with ThreadPoolExecutor(max_workers=1) as thread:
 
-    def _load(
-        self, epoch: int, shard: int, places: np.ndarray, rows: np.ndarray
-    ) -> dict[tuple[int, int], tuple[RawSample, int]]:
-        samples = self.pool.read(shard)
-        return {(epoch, int(p)): (samples[r], shard) for p, r in zip(places, rows, strict=True)}
+        def read_next() -> dict[int, Sample]:
+            places = next(shards, [])
+            if not places:
+                return {}
+            samples = load(int(plan.shard[places[0]]))
+            return {place: samples[plan.row[place]] for place in places}
 
-    def _emit(self, epoch: int, skip: int) -> Iterator[tuple[tuple[int, int], int]]:
-        while True:
-            plan = self.order.epoch(epoch)
-            for place in plan.order[skip:].tolist():
-                yield (epoch, place), int(plan.index[place])
-            epoch, skip = epoch + 1, 0
-
-    def _reading_runs(self, epoch: int, skip: int) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
-        """(epoch, shard, places in reading order, rows in the shard) of every stretch of one shard, samples already emitted before
-        a resume left out."""
-        while True:
-            plan = self.order.epoch(epoch)
-            wanted = np.ones(len(plan.order), dtype=bool)
-            wanted[plan.order[:skip]] = False
-            cuts = np.flatnonzero(np.diff(plan.shard)) + 1
-            for places in np.split(np.arange(len(plan.shard)), cuts):
-                left = places[wanted[places]]
-                if len(left):
-                    yield epoch, int(plan.shard[left[0]]), left, plan.row[left]
-            epoch, skip = epoch + 1, 0
+        ahead = thread.submit(read_next)
+        for place in plan.order[skip:].tolist():
+            while place not in held:
+                held |= ahead.result()
+                ahead = thread.submit(read_next)
+            yield held.pop(place), int(plan.shard[place]), int(plan.index[place])
 
 
 class _Lane:
-    """One lane of a weighted mixture of pools."""
+    """One lane of a weighted mixture of pools, from its sample number `start` on."""
 
     def __init__(self, feed: StreamFeed, lane: int, start: int) -> None:
-        self.mixture = Mixture(feed.weights) if feed.weights else Mixture([1.0])
-        self.count = start
+        self.mixture, self.count = Mixture(feed.weights or [1.0]), start
         drawn = self.mixture.drawn(start)
         self.readers = [
-            _PoolReader(pool, feed.order(number, lane), int(drawn[number]))
+            self._samples(pool, feed.order(number, lane), int(drawn[number]))
             for number, pool in enumerate(feed.pools)
         ]
 
     def take(self, count: int) -> Iterator[tuple[int, RawSample, int, int]]:
         """`count` times (pool, sample, shard, position in the pool)."""
         for source in self.mixture.choose(self.count, count).tolist():
-            yield source, *self.readers[source].take()
+            yield source, *next(self.readers[source])
         self.count += count
+
+    @staticmethod
+    def _samples(pool: ShardPool, order: LaneOrder, start: int) -> Iterator[tuple[RawSample, int, int]]:
+        epoch, skip = order.locate(start)
+        while True:
+            yield from read_epoch(order, epoch, skip, pool.read)
+            epoch, skip = epoch + 1, 0
 
 
 class StreamFeed:
-    """Shards too large for memory.
+    """Batches of shards that are too large for memory.
 
     Args:
         pools: one, or several mixed by `weights`.
         share: this process's part of every batch.
-        workers: decoding processes.
-        lanes: parts a group's stream is cut into, a multiple of `workers`; batch s of a group comes from its lane s % lanes.
-        window: places a sample can move ahead.
+        workers: decoding processes; 0 decodes in this process.
+        lanes: parts that the stream of a group is cut into, a multiple of `workers`. Batch s of a group comes from its lane
+            s % lanes, so the order of samples depends on the number of lanes and not on the number of workers. 0 is one lane for
+            each worker.
+        window: places that a sample can move ahead.
 
     Raises:
-        UserError: fewer shards than lanes in all.
+        UserError: there are fewer shards than lanes.
     """
 
     def __init__(
@@ -123,7 +117,7 @@ class StreamFeed:
         self.bases = np.cumsum([0] + [pool.samples for pool in pools]).tolist()
         if workers and self.lanes % workers:
             raise UserError(
-                f"data.lanes {self.lanes} is no multiple of data.workers {workers}; choose one that is"
+                f"data.lanes {self.lanes} is not a multiple of data.workers {workers}; make it a multiple"
             )
         for pool in pools:
             if len(pool.refs) < self.lanes * share.groups:
@@ -133,7 +127,7 @@ class StreamFeed:
                 )
 
     def order(self, pool: int, lane: int) -> LaneOrder:
-        """Order of one lane, 0 <= lane < lanes * groups, of one pool."""
+        """Order of lane `lane`, 0 <= lane < lanes * groups, of pool number `pool`."""
         return LaneOrder(
             self.pools[pool].sizes,
             self.seed,
@@ -165,22 +159,22 @@ class StreamFeed:
 
 
 class _Decoder(IterableDataset[tuple[Tensor, Tensor, Tensor]]):
-    """What runs in a decoding process: whole batches, uint8 (B, H, W, C) as the decoder writes them."""
+    """Runs in a decoding process and makes whole batches, uint8 (B, H, W, C)."""
 
     def __init__(self, feed: StreamFeed, start: int) -> None:
         self.feed, self.start = feed, start
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        feed, info = self.feed, get_worker_info()
+        info = get_worker_info()
         number, workers = (info.id, info.num_workers) if info else (0, 1)
         lanes: dict[int, _Lane] = {}
-        step = self.start + number  # the loader takes one batch of each worker in turn
+        step = self.start + number  # the loader takes one batch from each worker in turn
         while True:
-            yield self._batch(feed, lanes, step)
+            yield self._batch(lanes, step)
             step += workers
 
-    def _batch(self, feed: StreamFeed, lanes: dict[int, _Lane], step: int) -> tuple[Tensor, Tensor, Tensor]:
-        share, first = feed.share, feed.pools[0]
+    def _batch(self, lanes: dict[int, _Lane], step: int) -> tuple[Tensor, Tensor, Tensor]:
+        feed, share, first = self.feed, self.feed.share, self.feed.pools[0]
         size = share.local
         images = torch.empty(size, first.resolution, first.resolution, first.channels, dtype=torch.uint8)
         pixels, labels, index, row = images.numpy(), [0] * size, [0] * size, 0

@@ -1,6 +1,6 @@
-"""What views do to pixels: sampling, colour, erasing.
+"""Changes to pixels: sampling, colour, erasing.
 
-Pure functions of images and choices; the choices are made in :mod:`pptrain.data.views`.
+Pure functions of images and of random choices that :mod:`pptrain.data.views` makes.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_MASK_UP_TO = 64  # pixels a side; larger holes are cheaper to cut one by one on the CPU
+_MASK_UP_TO = 64  # pixels a side; in larger images on the CPU, one slice an image is faster than a mask
 GREY = 0.5
 
 
 def sample(images: Tensor, matrices: Tensor, resolution: int) -> Tensor:
-    """uint8 (B, C, H, W) read at `matrices` (B, 2, 3): float32 (B, C, R, R) in [0, 255], zero outside.
+    """Sample uint8 (B, C, H, W) on an affine grid: float32 (B, C, R, R) in [0, 255], zero outside the image.
 
-    A point (x, y) of the result, both in [-1, 1], is read at matrices @ (x, y, 1).
+    Args:
+        matrices: (B, 2, 3). The point (x, y) of the result, both in [-1, 1], shows the point matrices @ (x, y, 1) of the image.
+        resolution: R.
     """
     line = (torch.arange(resolution, device=images.device) * 2 + 1) / resolution - 1
     across = line[:, None] * matrices[:, None, :, 0] + matrices[:, None, :, 2]  # (B, R, 2) by column
@@ -26,8 +28,10 @@ def sample(images: Tensor, matrices: Tensor, resolution: int) -> Tensor:
 
 
 def crop_bytes(images: Tensor, boxes: Tensor, resolution: int) -> Tensor:
-    """The same for boxes without rotation (off-diagonal zero, possibly mirrored) on the CPU: each crop is resized as bytes,
-    antialiased, several times faster than floats are sampled."""
+    """Like :func:`sample`, for boxes without rotation (zeros off the diagonal, perhaps mirrored) on the CPU.
+
+    Every crop is resized as bytes with antialiasing, which is several times faster than sampling floats.
+    """
     height, width = images.shape[-2:]
     x = torch.empty(images.shape[0], images.shape[1], resolution, resolution)
     for i, ((a, _, u), (_, d, v)) in enumerate(boxes.tolist()):
@@ -44,7 +48,7 @@ def crop_bytes(images: Tensor, boxes: Tensor, resolution: int) -> Tensor:
 
 
 def recolor(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
-    """One affine map of the channels an image: clamp(matrix @ x / 255 + bias, 0, 1).
+    """Apply one affine map of the channels to every image: clamp(matrix @ x / 255 + bias, 0, 1).
 
     Args:
         x: float (B, C, H, W) in [0, 255].
@@ -56,7 +60,7 @@ def recolor(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
 
 
 def cutout_(x: Tensor, holes: Tensor) -> Tensor:
-    """Fill one square an image with mid-grey, in place (DeVries & Taylor 2017).
+    """Fill one square of every image with mid-grey, in place (DeVries & Taylor 2017).
 
     Args:
         holes: (3, B): half the side, centre y, centre x, as shares of the image's side.

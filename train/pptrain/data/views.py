@@ -1,7 +1,7 @@
-"""Weak and strong views of a whole uint8 batch: a handful of tensor operations, on the CPU or the GPU.
+"""Weak and strong views (augmentations) of a whole uint8 batch, on the CPU or the GPU.
 
-Every random number comes from one CPU generator seeded by the run's seed and a :class:`ViewKey`, so a resumed run makes the same
-views and a GPU makes the same choices as a CPU.
+All random numbers come from one CPU generator, seeded by the run's seed and a :class:`ViewKey`. So a resumed run makes the same
+views, and a GPU makes the same random choices as a CPU.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pptrain.config import ViewsConfig
 from pptrain.data.transforms import crop_bytes, cutout_, recolor, sample
 
 _SHIFT_UP_TO = 64
-_PART_PIXELS = 1 << 19  # of a channel, rendered at once on the CPU
+_PART_PIXELS = 1 << 19  # pixels of a channel that the CPU renders at once, so that they stay in its cache
 # Rotation about the grey axis in the YIQ colour space (as in torchvision's adjust_hue, but linear).
 _TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _FROM_YIQ = torch.linalg.inv(_TO_YIQ)
@@ -38,12 +38,12 @@ class ViewKind(StrEnum):
 
 @dataclass(frozen=True)
 class ViewKey:
-    """What the random numbers of a view belong to; with the run's seed and the kind of view it decides them all.
+    """Identifies one view; with the run's seed and the kind of view it decides all random numbers of the view.
 
     Attributes:
-        stream: name of the view among those of a step.
+        stream: name of the view among the views of a step.
         step: number of the (micro-)batch.
-        group: part of the batch (`data.groups`).
+        group: number of the part of the batch (see `data.groups`).
     """
 
     stream: str
@@ -56,10 +56,10 @@ class Views:
     """Makes views of uint8 batches (B, C, H, W) as float32 (B, C, R, R) in [0, 1].
 
     Args:
-        resolution: R, the side the network is fed at.
-        channels: of the images.
-        seed: of the run.
-        threads: that share the work on the CPU.
+        resolution: R, the side of the network's input in pixels.
+        channels: channels of the network's input.
+        seed: seed of the run.
+        threads: threads that share the work on the CPU.
     """
 
     config: ViewsConfig
@@ -75,7 +75,7 @@ class Views:
 
     @property
     def resized(self) -> bool:
-        """Whether crops change the area (natural images) or only shift by whole pixels (small ones)."""
+        """Whether crops change the area (natural images); otherwise they shift by whole pixels (small images)."""
         return self.config.crop == "resized" or (
             self.config.crop == "auto" and self.resolution > _SHIFT_UP_TO
         )
@@ -83,7 +83,7 @@ class Views:
     def make(self, images: Tensor, kind: ViewKind, key: ViewKey) -> Tensor:
         """One view of every image: uint8 (B, C, H, W) -> float32 (B, C, R, R) in [0, 1]; a function of the arguments alone.
 
-        Grey images, of a grey source say, are shown to a network for RGB in three equal channels.
+        A network for RGB gets grey images in three equal channels.
         """
         batch = images.shape[0]
         if images.shape[1] == 1 and self.channels == 3:
@@ -104,7 +104,7 @@ class Views:
         return self._in_parts(self._render_strong, images, boxes, matrix, bias, holes.T)
 
     def _in_parts(self, render: Callable[..., Tensor], images: Tensor, *choices: Tensor) -> Tensor:
-        """`render` the batch: at once on a GPU, on the CPU in parts that stay in the cache, by `threads` threads."""
+        """`render` the batch: a GPU renders it at once, `threads` threads of the CPU render it in parts."""
         if images.device.type != "cpu":
             return render(images, *(c.to(images.device, non_blocking=True) for c in choices))
         size = max(1, _PART_PIXELS // self.resolution**2)
@@ -126,7 +126,7 @@ class Views:
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
-        # One thread of torch in each: its own threads would wait for one another at every small operation.
+        # Each thread runs torch with one thread: more of them would wait for one another at every small operation.
         return ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
 
     def _render_weak(self, images: Tensor, boxes: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class Views:
         return cutout_(recolor(sample(images, boxes, self.resolution), matrix, bias), holes.T)
 
     def plain(self, images: Tensor) -> Tensor:
-        """No augmentation: the centre crop of side R of the image resized to it."""
+        """The images without augmentation, resized to side R."""
         x = images.float().div_(255.0)
         height, width = x.shape[-2:]
         if (height, width) == (self.resolution, self.resolution):
