@@ -44,7 +44,7 @@ def read_epoch(
     with ThreadPoolExecutor(max_workers=1) as thread:
 
         def read_next() -> dict[int, Sample]:
-            places = next(shards, [])
+            places: list[int] = next(shards, [])
             if not places:
                 return {}
             samples = load(int(plan.shard[places[0]]))
