@@ -16,7 +16,7 @@ from ppgen.engines import default_threads, open_for_plan, prepare_job, spec_here
 from ppgen.plan import MergedPlan, Plan
 from ppgen.quality import QUALITY, ReportRequest, assess, summary_rows, write_report
 from ppgen.shards import Job, Worker, read_any_plan, read_plan, require_writable
-from ppgen.sources import SourceSpec, Typed, is_own, planned_spec
+from ppgen.sources import SourceSpec, Typed, planned_spec
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _regenerate(store: Store, plan: Plan, again: Regeneration, found: upkeep.Rep
 def _planned(plan: Plan, options: PlannedOptions, device: str) -> SourceSpec:
     """How to load what a plan was made with, as far as the plan may say so and the options say the rest."""
     typed = Typed(options.source, options.classifier, options.trust_code)
-    return planned_spec(plan.load, typed, device, own=is_own(plan.fingerprint))
+    return planned_spec(plan.load, typed, device)
 
 
 def report(request: ReportRequest, out: str) -> None:

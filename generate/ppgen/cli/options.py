@@ -205,7 +205,7 @@ def require_price(price_per_hour: float | None) -> None:
 
 @dataclass(frozen=True)
 class PlannedOptions:
-    """What a directory's plan may not name by itself (see :mod:`ppgen.sources.untrusted_plan`)."""
+    """What a plan may not name by itself (see :mod:`ppgen.sources.planned`)."""
 
     source: MovedSource = None
     classifier: PlannedClassifier = None

@@ -17,9 +17,8 @@ from ppgen.sources import (
     NONE,
     Typed,
     describe_classifier,
-    is_own,
     open_classifier,
-    planned_classifier,
+    planned_spec,
     planned_target,
 )
 
@@ -101,7 +100,7 @@ def _open_classifier(
     if typed.classifier == NONE:
         notes.append("No figures of the source classifier: they were not asked for.")
         return None
-    spec = planned_classifier(plan.load, typed, request.device, own=is_own(plan.fingerprint))
+    spec = planned_spec(plan.load, typed, request.device, classifier_only=True)
     try:
         classifier = open_classifier(spec, shards.num_classes, shards.class_names)
     except UserError as error:
@@ -121,7 +120,7 @@ def _open_target(plan: Plan, typed: str | None, notes: list[str]) -> Target | No
     """The target that conditioned a pseudo set, where it still is and nothing else was typed in its place."""
     assert plan.target is not None
     name = str(plan.target["name"])
-    spec = planned_target(plan.load, name, typed, own=is_own(plan.fingerprint))
+    spec = planned_target(plan.load, name, typed)
     if spec is None:
         notes.append(f"The target {name} was not looked for; something else was named with --reference.")
         return None

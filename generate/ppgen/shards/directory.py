@@ -12,7 +12,6 @@ from ppcore.shards import COMMITS, CONDITIONS, META, PAGES, PLAN, SHARDS
 from ppcore.storage import HeldError, Store, hold
 from ppgen.plan import Conditions, MergedPlan, Plan, encode_plan, plan_differences
 from ppgen.shards.state import read_any_plan, read_plan
-from ppgen.sources import remember_plan
 
 
 def reconcile_plan(store: Store, request: Plan) -> Plan:
@@ -69,8 +68,6 @@ def create_plan(store: Store, plan: Plan | MergedPlan) -> None:
     """
     with _writing(store):
         created = not store.exists(PLAN) and store.create(PLAN, encode_plan(plan))
-    if created and isinstance(plan, Plan):
-        remember_plan(plan.fingerprint, plan.load)
     if not created and not _is_same_request(read_any_plan(store), plan):
         raise UserError(
             f"another run with another request has made {store} its own at this moment; give another --out"

@@ -7,19 +7,10 @@ from ppgen.sources.devices import automatic_batch_size, choose_device, choose_dt
 from ppgen.sources.hub import is_commit, is_repository
 from ppgen.sources.licences import redistribution, require_licence
 from ppgen.sources.model_directory import read_config, weights_sha256
+from ppgen.sources.planned import NONE, Load, Typed, planned_spec, planned_target
 from ppgen.sources.protocol import FAMILIES, Generator, Source, read_options, sample_checked
 from ppgen.sources.resolve import resolve_source
 from ppgen.sources.spec import SourceSpec, describe_source, source_kit
-from ppgen.sources.untrusted_plan import (
-    NONE,
-    Load,
-    Typed,
-    is_own,
-    planned_classifier,
-    planned_spec,
-    planned_target,
-    remember_plan,
-)
 
 __all__ = [
     "COSTS",
@@ -37,18 +28,15 @@ __all__ = [
     "describe_score",
     "describe_source",
     "is_commit",
-    "is_own",
     "is_repository",
     "make_deterministic",
     "open_classifier",
-    "planned_classifier",
     "planned_spec",
     "planned_target",
     "read_config",
     "read_mapping",
     "read_options",
     "redistribution",
-    "remember_plan",
     "require_defined",
     "require_licence",
     "resolve_source",

@@ -11,7 +11,6 @@ from ppcore.shards import CONDITIONS, PLAN
 from ppcore.storage import Store
 from ppgen.plan import Plan, Segment, encode_plan
 from ppgen.shards import exclusive, read_plan
-from ppgen.sources import is_own, remember_plan
 
 
 def grow_plan(plan: Plan, per_class: int | None, per_image: int | None, count: int | None) -> Plan:
@@ -76,5 +75,3 @@ def replace_plan(store: Store, plan: Plan, grown: Plan) -> None:
             raise UserError(
                 f"cannot write to {store} ({error.strerror or error}); make it writable"
             ) from error
-    if is_own(plan.fingerprint):
-        remember_plan(grown.fingerprint, grown.load)

@@ -76,7 +76,7 @@ def default_stages(
     stages = [] if synth is None else [_pre_training(synth, shared, preset)]
     found = [str(synth)] if synth is not None else []
     if pseudo is not None:
-        pseudo.require_trusted()
+        pseudo.require_open_target()
         found.append(f"{pseudo.path}, made for {pseudo.target}")
         settings = {
             "data.target": pseudo.target,

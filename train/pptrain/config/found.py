@@ -10,7 +10,6 @@ from ppcore.errors import UserError
 from ppcore.shards import INDEX, PLAN
 from ppcore.storage import read_json
 from ppcore.targets import may_be_named, target_name
-from ppcore.trust import is_remembered, target_words
 
 RUNS = "runs"
 
@@ -44,7 +43,6 @@ class _Plan:
 class _PseudoPlan:
     """What a pseudo directory's plan.json says of its target; `load` is how ppgen was asked to load it."""
 
-    fingerprint: str
     target: _Target
     load: _Load | None = None
 
@@ -63,7 +61,6 @@ class FoundPseudo:
     path: Path
     target: str
     labels_per_class: int | None
-    fingerprint: str
     name: str
     placed: bool
 
@@ -79,14 +76,12 @@ class FoundPseudo:
             return False
         return recorded == asked or (not known and self.name == target_name(spec))
 
-    def require_trusted(self) -> None:
-        """Refuse to open the target that the plan names where nobody here asked for it. Raises UserError."""
-        if may_be_named(self.target) or is_remembered(target_words(self.fingerprint, self.target)):
-            return
-        raise UserError(
-            f"{self.path} was made elsewhere for the target {self.target!r}, a place outside the directory; give --target, and "
-            f"--unlabeled {self.path} where it is not found by itself"
-        )
+    def require_open_target(self) -> None:
+        """Raise UserError if the plan's target is a place, not a known name: plan.json may come from anybody, so the place must be typed."""
+        if not may_be_named(self.target):
+            raise UserError(
+                f"{self.path}/{PLAN} names the target {self.target!r}, a place outside the directory; give --target with that target"
+            )
 
 
 def newest(kind: str, root: str = RUNS) -> Path | None:
@@ -124,7 +119,6 @@ def _read(path: Path) -> FoundPseudo:
         path=path,
         target=place or target.name,
         labels_per_class=target.labels_per_class,
-        fingerprint=plan.fingerprint,
         name=target.name,
         placed=bool(place),
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ppcore.errors import UserError
-from ppcore.trust import NOBODY, Trust, remember_code
+from ppcore.trust import NOBODY, Trust
 from pptrain.config import TrainConfig
 from pptrain.engine.choice import with_stored
 from pptrain.engine.process_group import ProcessGroup
@@ -43,9 +43,8 @@ def train_on_ray(
         ) from error
 
     config = replace(config, data=replace(config.data, groups=config.data.groups or workers))
-    task = open_task(
-        with_stored(config), ProcessGroup("cpu"), trust
-    )  # mistakes are refused here, in one sentence, and not by a worker
+    # Mistakes are refused here, in one sentence, and not by a worker.
+    task = open_task(with_stored(config), ProcessGroup("cpu"), trust)
     done = find_result(Path(config.out), task.config)
     if done is not None:
         return done
@@ -72,7 +71,6 @@ def train_on_ray(
     trainer.fit()
     if not has_result(out):
         raise UserError(f"the workers left no result in {out}; all nodes must share that file system")
-    remember_code(task.spec.arch)
     return replace(read_result(out), fresh=True)
 
 

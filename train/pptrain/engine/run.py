@@ -14,7 +14,7 @@ from torch import nn
 from ppcore.classifiers import save_classifier
 from ppcore.errors import UserError
 from ppcore.memory import keep_freed_memory
-from ppcore.trust import NOBODY, Trust, remember_code
+from ppcore.trust import NOBODY, Trust
 from pptrain.config import TrainConfig, save_config
 from pptrain.engine.choice import settle, with_stored
 from pptrain.engine.loop import fit
@@ -153,7 +153,6 @@ def _finish(task: Task, state: TrainState, group: ProcessGroup, run: Path) -> Re
         return make_result(run, details)
     classifier = state.classifier(task.spec)
     save_classifier(run / MODEL_FOLDER, classifier.net, task.spec)
-    remember_code(task.spec.arch)  # so that the model opens here without being asked for its code again
     if task.test is not None:
         test = task.test()
         report = evaluate(classifier, test)
