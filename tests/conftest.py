@@ -14,10 +14,9 @@ import pytest
 # Ctrl-C need it back.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What this machine remembers having been told or measured is the user's: tests, and the programs they start, have a place of their own.
-for _name in ("XDG_STATE_HOME", "XDG_CACHE_HOME"):
-    os.environ[_name] = tempfile.mkdtemp(prefix="pptransfer-")
-    atexit.register(shutil.rmtree, os.environ[_name], ignore_errors=True)
+# The user's cache stays as it is: tests, and the programs they start, have one of their own.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="pptransfer-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 # These mostly wait for other programs: begun last, each would keep one of pytest's processes waiting alone for minutes.
 LONGEST = (

@@ -12,7 +12,6 @@ from PIL import Image
 
 from ppcore.classifiers import ClassifierSpec, save_classifier
 from ppcore.storage import Store
-from ppcore.trust import remember_code
 from ppgen.engines.base import Engine
 from ppgen.engines.inline import InlineEngine
 from ppgen.engines.run import prepare_job, run_job
@@ -22,8 +21,8 @@ from ppgen.plan import PseudoRequest, Settings, SynthRequest, build_pseudo_plan,
 from ppgen.plan.plan import Plan
 from ppgen.shards.state import read_plan
 from ppgen.shards.worker import Job, Worker
+from ppgen.sources.planned import Typed, planned_spec
 from ppgen.sources.spec import SourceSpec
-from ppgen.sources.untrusted_plan import Typed, is_own, planned_spec
 
 SYNTH = [
     "--source",
@@ -71,7 +70,7 @@ def pseudo(
     out: Path | str, target: Path, classifier: Path, settings: Settings = SMALL, **request: object
 ) -> int:
     """Exit status of a pseudo run."""
-    spec = SourceSpec("dummy:build", device="cpu", classifier=str(classifier))
+    spec = SourceSpec("dummy:build", device="cpu", classifier=str(classifier), trust_code=True)
     wanted = PseudoRequest(str(target), **{"per_image": 5, **request})  # type: ignore[arg-type]
     plan, conditions = build_pseudo_plan(open_generator(spec), spec, wanted, settings)
     return run_job(prepare_job(str(out), plan, source=spec), InlineEngine(), conditions)
@@ -86,8 +85,8 @@ def stored(out: Path | str) -> tuple[Store, Plan]:
 def worker_of(out: Path) -> Worker:
     """A worker on an existing directory."""
     _, plan = stored(out)
-    typed, own = Typed(str(plan.load["source"]), trust_code=True), is_own(plan.fingerprint)
-    return Worker(Job(plan, str(out), planned_spec(plan.load, typed, "cpu", own=own)))
+    typed = Typed(str(plan.load["source"]), str(plan.load["classifier"] or "") or None, trust_code=True)
+    return Worker(Job(plan, str(out), planned_spec(plan.load, typed, "cpu")))
 
 
 def make_classifier(folder: Path, num_classes: int = 10) -> Path:
@@ -95,7 +94,6 @@ def make_classifier(folder: Path, num_classes: int = 10) -> Path:
     names = tuple(f"class {i}" for i in range(num_classes))
     spec = ClassifierSpec("dummy:Reader", names, channels=1, resolution=SIDE)
     save_classifier(folder, Reader(num_classes), spec)
-    remember_code(spec.arch)  # as pptrain does that trained it
     return folder
 
 

@@ -110,7 +110,6 @@ def test_a_hostile_directory_is_only_data(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "secret").mkdir()
     (tmp_path / "work").mkdir()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from traps import Trap, one_sentence, say
 
 from ppcore.classifiers import ClassifierSpec, build, load_classifier, save_classifier
 from ppcore.errors import UserError
-from ppcore.trust import Trust, remember_code
+from ppcore.trust import Trust, code_digest
 from ppflow.jobs import Job
 from ppflow.runner.stages import run_stage
 
@@ -82,45 +81,37 @@ def test_the_typed_architecture_opens_an_initial_model(
     assert say(capsys, "pptrain", *init, "--arch", trap.net).status == 0
 
 
-def test_an_own_run_needs_no_flag_until_its_code_changes(
+def test_nothing_is_remembered_between_commands(
     tmp_path: Path, trap: Trap, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    """The command that names the code resumes as it is; another command on the run asks for the flag."""
+    for variable in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / "home"))
     run = [*commands(tmp_path / "model")["init"][:-2], "--arch", trap.net, "--resolution", "16"]
     assert say(capsys, "pptrain", *run).status == 0
+    assert say(capsys, "pptrain", *run).status == 0
     mine = ["eval", str(tmp_path / "run"), "--target", "digits", "--device", "cpu"]
-    copied = shutil.copytree(tmp_path / "run", tmp_path / "copied")
-    assert say(capsys, "pptrain", *mine).status == 0
-    assert say(capsys, "pptrain", "eval", copied, *mine[2:]).status == 0
+    said = say(capsys, "pptrain", *mine)
+    assert said.status == 2
+    assert "--trust-code" in said.err
+    assert say(capsys, "pptrain", *mine, "--trust-code").status == 0
+    assert not list((tmp_path / "home").rglob("*pptransfer*"))
+
+
+def test_a_trust_allows_what_was_typed() -> None:
+    assert not Trust().allows("a:b")
+    assert Trust(typed=("a:b",)).allows("a:b")
+    assert not Trust(typed=("a:b",)).allows("a:c")
+    assert Trust(code=True).allows("a:b")
+
+
+def test_the_digest_of_code_is_that_of_its_file(trap: Trap) -> None:
+    before = code_digest(trap.net)
     trap.file.write_text(trap.file.read_text() + "# changed\n")
-    assert say(capsys, "pptrain", *mine).status == 2
-    trap.file.write_text(trap.file.read_text().removesuffix("# changed\n"))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another user's"))
-    assert say(capsys, "pptrain", *mine).status == 2
-
-
-def test_what_cannot_be_remembered_is_asked_for_again(
-    tmp_path: Path, trap: Trap, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))  # no folder can be made below it
-    remember_code(trap.net)
-    remember_code("no_such_module:x")
-    assert not Trust().allows(trap.net)
-    assert not Trust().allows("no_such_module:x")
-    assert Trust(typed=(trap.net,)).allows(trap.net)
-
-
-def test_a_package_is_looked_for_without_running_it(tmp_path: Path, trap: Trap) -> None:
-    package = trap.folder / f"{trap.module}_package"
-    package.mkdir()
-    (package / "__init__.py").write_text(f"import {trap.module}\n")
-    (package / "net.py").write_text("Net = None\n")
-    remember_code(f"{package.name}.net:Net")
-    assert Trust().allows(f"{package.name}.net:Net")
-    assert not Trust().allows(f"{package.name}.net:Other")
+    assert len(before) == 64
+    assert code_digest(trap.net) not in ("", before)
     assert not trap.sprung
-    assert package.name not in sys.modules
+    assert code_digest("no_such_module:x") == ""
 
 
 def test_settings_in_a_file_do_not_stand_on_the_command_line(

@@ -30,7 +30,7 @@ _PUBLISHED = re.compile(r"(timm/)?\w[\w.-]*")
 
 @dataclass(frozen=True)
 class Load:
-    """The field `load` of plan.json: the options with which the source was loaded (see :class:`ppgen.sources.SourceSpec`), and the target."""
+    """The field `load` of plan.json: how the source was loaded (see :class:`ppgen.sources.SourceSpec`), and the target."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 

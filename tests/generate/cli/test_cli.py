@@ -73,6 +73,7 @@ def test_default_directories(here: Path, capsys) -> None:
         str(target),
         "--classifier",
         str(classifier),
+        "--trust-code",
         "--count",
         "7",
     )
@@ -155,7 +156,7 @@ def test_wrong_pseudo_requests_write_nothing(here: Path, args: list[str], told: 
     before = sorted(here.rglob("*"))
     default = [] if "--classifier" in args else ["--classifier", "classifier"]
     with pytest.raises(UserError, match=re.escape(told)) as caught:
-        call("pseudo", "--source", "dummy:build", *default, *args, "--out", "made")
+        call("pseudo", "--source", "dummy:build", "--trust-code", *default, *args, "--out", "made")
     assert "\n" not in str(caught.value)
     assert sorted(here.rglob("*")) == before
 

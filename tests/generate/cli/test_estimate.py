@@ -52,6 +52,7 @@ def test_a_dry_run_of_pseudo_without_calibration(here: Path, capsys) -> None:
         str(classifier),
         "--device",
         "cpu",
+        "--trust-code",
     ]
     call("plan", "pseudo", *args, "--count", "70", "--no-calibrate")
     out = capsys.readouterr().out

@@ -35,7 +35,7 @@ def test_small_plans_are_cut_as_ever(batch: int, samples: int) -> None:
 
 def test_scores_in_half_precision_are_a_choice_of_the_plan(tmp_path: Path) -> None:
     classifier = make_classifier(tmp_path / "classifier")
-    spec = SourceSpec("dummy:build", device="cpu", classifier=str(classifier))
+    spec = SourceSpec("dummy:build", device="cpu", classifier=str(classifier), trust_code=True)
     settings = Settings(seed=3, batch_size=8, samples_per_shard=20, score=True)
     assert synth(tmp_path / "full", spec=spec, settings=settings) == 0
     plan = stored(tmp_path / "full")[1]

@@ -165,7 +165,7 @@ def test_only_what_is_missing_is_made_again(made: Path, tmp_path: Path) -> None:
 
 def test_scores_are_the_classifiers_probability_of_the_condition(tmp_path: Path) -> None:
     classifier = make_classifier(tmp_path / "classifier")
-    spec = SourceSpec("dummy:build", device="cpu", classifier=str(classifier))
+    spec = SourceSpec("dummy:build", device="cpu", classifier=str(classifier), trust_code=True)
     settings = Settings(seed=3, batch_size=8, samples_per_shard=20, score=True)
     assert synth(tmp_path / "out", spec=spec, settings=settings) == 0
     found = pq.read_table(tmp_path / "out/manifest.parquet").column("confidence").to_numpy()

@@ -1,4 +1,4 @@
-"""What a plan may name by itself, what has to be typed, and what was typed on this machine before."""
+"""What a plan may name by itself, and what must be typed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,7 @@ from typing import Any
 import pytest
 
 from ppcore.errors import UserError
-from ppgen.sources import (
-    SourceSpec,
-    Typed,
-    is_own,
-    planned_classifier,
-    planned_spec,
-    planned_target,
-    remember_plan,
-)
+from ppgen.sources import SourceSpec, Typed, planned_spec, planned_target
 
 COMMIT = "a" * 40
 
@@ -82,31 +74,24 @@ def test_what_has_to_be_typed(changes: dict[str, Any], told: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("changes", "told"), CODE, ids=str)
-def test_code_has_to_be_typed_wherever_the_plan_was_made(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match="--trust-code"):
-        planned_spec(load(**changes), Typed(), own=True)
-    with pytest.raises(UserError, match="--trust-code"):
-        planned_spec(load(**changes), Typed(trust_code=True))
-    half = Typed(changes.get("source"), changes.get("classifier"))
-    with pytest.raises(UserError, match="--trust-code"):
-        planned_spec(load(**changes), half)
-    whole = Typed(half.source, half.classifier, trust_code=True)
-    assert planned_spec(load(**changes), whole).trust_code
-
-
-def test_typed_code_is_compared_with_the_plan() -> None:
-    with pytest.raises(UserError, match=r"is code and plan\.json names 'letters'"):
-        planned_spec(load(), Typed("mine:build", trust_code=True))
-    with pytest.raises(UserError, match=r"is code and plan\.json names 'yours:build'"):
-        planned_spec(load(source="yours:build"), Typed("mine:build", trust_code=True))
+def test_code_runs_only_if_it_is_typed_or_trusted() -> None:
+    """`--trust-code` allows code; code that a hub repository brings has no name to type, so it always needs the flag."""
+    for changes, _ in CODE:
+        assert planned_spec(load(**changes), Typed(trust_code=True)).trust_code
+    assert planned_spec(load(source="mine:build"), Typed("mine:build")).source == "mine:build"
     assert planned_spec(load(source="mine:build"), Typed("moved/folder")).source == "moved/folder"
+    assert planned_spec(load(classifier="mine:Net@w.pth"), Typed(classifier="mine:Net@w.pth")).classifier
+    remote = load(source="owner/name", revision=COMMIT, trust_remote_code=True)
+    with pytest.raises(UserError, match="--trust-code"):
+        planned_spec(remote, Typed("owner/name"))
 
 
-@pytest.mark.parametrize(("changes", "told"), PLACES[:4] + PLACES[7:9], ids=str)
-def test_places_are_opened_where_the_plan_was_made(changes: dict[str, Any], told: str) -> None:
-    spec = planned_spec(load(**changes), Typed(), own=True)
-    assert changes.items() <= vars(spec).items()
+@pytest.mark.parametrize(("changes", "told"), PLACES, ids=str)
+def test_a_place_that_is_typed_is_opened(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        planned_spec(load(**changes), Typed(trust_code=True))
+    spec = planned_spec(load(**changes), Typed("/here", "/there"))
+    assert (spec.source, spec.classifier) == ("/here", "/there")
 
 
 def test_a_folder_of_the_same_name_is_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,12 +105,15 @@ def test_a_folder_of_the_same_name_is_a_place(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_report_needs_the_classifier_alone() -> None:
-    assert planned_classifier(load(), Typed()).source == "letters"
-    assert planned_classifier(load(source="os:system"), Typed()).source == "none"
-    assert planned_classifier(load(source="/etc", classifier="resnet50"), Typed()).source == "none"
-    assert planned_classifier(load(source="/etc"), Typed(classifier="mine")).classifier == "mine"
+    def planned(typed: Typed = Typed(), **changes: Any) -> SourceSpec:
+        return planned_spec(load(**changes), typed, classifier_only=True)
+
+    assert planned().source == "letters"
+    assert planned(source="os:system").source == "none"
+    assert planned(source="/etc", classifier="resnet50").source == "none"
+    assert planned(Typed(classifier="mine"), source="/etc").classifier == "mine"
     with pytest.raises(UserError, match="--source"):
-        planned_classifier(load(source="/etc"), Typed())
+        planned(source="/etc")
 
 
 def test_targets() -> None:
@@ -137,17 +125,6 @@ def test_targets() -> None:
             planned_target(load(target=place), "etc", None)
         assert planned_target(load(target=place), "etc", place) == place
         assert planned_target(load(target=place), "etc", "none") is None
-        assert planned_target(load(target=place), "etc", None, own=True) == place
-
-
-def test_what_was_typed_here_is_remembered_by_its_fingerprint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert not is_own("f" * 64)
-    remember_plan("f" * 64, load(target="here"))
-    assert is_own("f" * 64)
-    assert not is_own("e" * 64)
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,9 @@ def test_a_pseudo_set_grows_by_image_or_count(tmp_path: Path) -> None:
     target, classifier = make_target(tmp_path / "target"), make_classifier(tmp_path / "classifier")
     out = tmp_path / "out"
     assert pseudo(out, target, classifier) == 0
-    before = fingerprints(out)
-    call("extend", str(out), *OWN, "--per-image", "6", "--device", "cpu")
-    call("extend", str(out), *OWN, "--count", "100", "--device", "cpu")
+    before, own = fingerprints(out), (*OWN, "--classifier", str(classifier))
+    call("extend", str(out), *own, "--per-image", "6", "--device", "cpu")
+    call("extend", str(out), *own, "--count", "100", "--device", "cpu")
     store, plan = stored(out)
     assert plan.samples == 100
     assert verify_directory(store, plan).ok
@@ -82,7 +82,7 @@ def test_a_pseudo_set_grows_by_image_or_count(tmp_path: Path) -> None:
         (["--count", "100"], "give --per-class"),
         (["--per-class", "20"], "less than the 25 samples a class"),
         (["--per-class", "0"], "--per-class is 0"),
-        (["--per-class", "40", "--source", "dummy:nothing"], "is code and plan.json names 'dummy:build'"),
+        (["--per-class", "40", "--source", "dummy:nothing"], "cannot import 'dummy:nothing'"),
         (["--per-class", "40", "--source", "letters"], "not the one of the plan"),
         (["--per-class", "40", "--engine", "magic"], "unknown engine"),
     ],

@@ -77,7 +77,7 @@ class FoundPseudo:
         return recorded == asked or (not known and self.name == target_name(spec))
 
     def require_open_target(self) -> None:
-        """Raise UserError if the plan's target is a place, not a known name: plan.json may come from anybody, so the place must be typed."""
+        """Raise UserError if the plan names a place as its target: plan.json may come from anybody, so a place must be typed."""
         if not may_be_named(self.target):
             raise UserError(
                 f"{self.path}/{PLAN} names the target {self.target!r}, a place outside the directory; give --target with that target"
