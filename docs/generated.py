@@ -1,4 +1,4 @@
-"""Pages of the documentation that nobody writes twice: from the code, and from files elsewhere in the repository. A hook of mkdocs."""
+"""A mkdocs hook that adds pages: references made from the code, and copies of files from elsewhere in the repository."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ COPIES = {
     "explanation/architecture.md": "ARCHITECTURE.md",
     "howto/machines.md": "docker/README.md",
 }
-"""Page -> the file it shows."""
+"""Page -> the file that it shows."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Called by mkdocs when it has found the files of docs/."""
+    """Add the pages. mkdocs calls this after it has listed the files of docs/."""
     for page, text in {**generated(), **copied()}.items():
         files.append(File.generated(config, page, content=text))
     return files
 
 
 def generated() -> dict[str, str]:
-    """Page -> Markdown, for the pages made from the code."""
+    """Page -> Markdown, of the pages made from the code."""
     return {
         **{f"reference/{name}.md": commands(name, app) for name, app in PROGRAMS.items()},
         "reference/settings.md": settings(),
@@ -55,7 +55,7 @@ def generated() -> dict[str, str]:
 
 
 def copied() -> dict[str, str]:
-    """Page -> Markdown, for the pages that lie elsewhere; links between them lead to the pages."""
+    """Page -> Markdown, of the files from elsewhere. Links between these files become links between pages."""
     pages = {file: page for page, file in COPIES.items()}
 
     def link(match: re.Match[str], page: str) -> str:
@@ -96,7 +96,7 @@ def _cell(value: Any) -> str:
 
 
 def described(kind: type, section: str) -> dict[str, str]:
-    """Field -> description, from that section of a class's docstring and of those it inherits from."""
+    """Field -> description, from this section of the docstrings of a class and its parents."""
     found: dict[str, str] = {}
     for parent in reversed(kind.__mro__):
         text = inspect.cleandoc(parent.__doc__ or "").replace(f"{section}:\n", "Attributes:\n")
@@ -112,7 +112,7 @@ def described(kind: type, section: str) -> dict[str, str]:
 
 
 def _values(field: dict[str, Any]) -> str:
-    """What a value may be, from its JSON schema."""
+    """The allowed values of a field, in words, from its JSON schema."""
     if "anyOf" in field:
         return " or ".join(_values(kind) for kind in field["anyOf"])
     if "enum" in field:
@@ -134,12 +134,12 @@ def settings() -> str:
     whole = TypeAdapter(TrainConfig).json_schema()
     types = {field.name: field.default_factory for field in fields(TrainConfig)}
     parts = [
-        "# Settings of a training run\n\n`pptrain run --config FILE` reads them from YAML, `--set section.name=value` changes one, a run's "
-        "`config.yaml` holds them all; `ppflow` recipes name them with the dot. What is left out follows the rule of "
-        "[defaults](../howto/trainer.md#what-pptrain-does-by-itself).\n",
+        "# Settings of a training run\n\nChange a setting with `pptrain run --set section.name=value`, or write several to a YAML file and "
+        "give it with `--config FILE`. `config.yaml` in a run directory holds all settings of that run. Recipes of `ppflow` use the same "
+        "names. [What you leave out follows from the data](../howto/trainer.md#what-pptrain-run-chooses-by-itself).\n",
         table(
             ("setting", "values", "default"),
-            [("`out`", "string", "below `runs/`"), ("`seed`", "integer >= 0", "`0`")],
+            [("`out`", "string", "under `runs/`"), ("`seed`", "integer >= 0", "`0`")],
         ),
     ]
     for name, field in whole["properties"].items():
@@ -160,8 +160,8 @@ def settings() -> str:
 def methods() -> str:
     """Every training method with its options."""
     parts = [
-        "# Training methods\n\n`--method NAME`, options with `--set method.options.NAME=VALUE`. A method that is named runs with these "
-        "defaults, those it was published with. [What they are worth](../results.md#every-training-method) on the demo's task.\n"
+        "# Training methods\n\nChoose one with `pptrain run --method NAME`, and set its options with `--set method.options.NAME=VALUE`. "
+        "The defaults below are the published ones. [How they compare](../results.md#every-training-method) on the demo's task.\n"
     ]
     for name, kind in METHODS.items():
         text = inspect.cleandoc(kind.__doc__ or "").split("Options:")[0].strip()
@@ -176,17 +176,18 @@ def methods() -> str:
 
 
 def recipes() -> str:
-    """The fields of a recipe, and the schema whole."""
+    """The fields of a recipe, the recipe of the demo, and the JSON schema."""
     schema = json.loads(recipe_schema())
     rows = [(f"`{name}`", field.get("description", "")) for name, field in schema["properties"].items()]
     shipped = (ROOT / "pipelines/ppflow/recipes/demo.yaml").read_text()
     return (
         f"# Recipes\n\n{schema['description']}\n\n{table(('field', 'what it is'), rows)}\n"
-        "Settings of a stage of `generate` are the options of [ppgen synth](ppgen.md#ppgen-synth) or [ppgen pseudo](ppgen.md#ppgen-pseudo) "
-        "with underscores, its `kind` and `per_seed`; those of `train` are the [settings of a training run](settings.md). `data.shards`, "
-        "`data.unlabeled`, `model.init`, `model.teacher` and the `classifier` of a pseudo set may name another stage. "
-        "`ppflow schema` prints the JSON schema that editors complete and check YAML by, `ppflow list` the recipes that come with the "
-        "package. The demo's:\n\n"
+        "- A stage of `generate` takes `kind`, `per_seed` and the options of [ppgen synth](ppgen.md#ppgen-synth) or "
+        "[ppgen pseudo](ppgen.md#ppgen-pseudo), written with underscores.\n"
+        "- A stage of `train` takes the [settings of a training run](settings.md).\n"
+        "- `data.shards`, `data.unlabeled`, `model.init`, `model.teacher` and the `classifier` of a pseudo stage may name a stage.\n\n"
+        "`ppflow list` lists the recipes of the package. `ppflow schema` prints the JSON schema, with which editors complete and check "
+        "YAML. The recipe of the demo:\n\n"
         f"```yaml\n{shipped}```\n\n"
         f'??? note "The JSON schema"\n\n    ```json\n{_indented(json.dumps(schema, indent=1))}\n    ```\n'
     )
@@ -198,14 +199,15 @@ def _indented(text: str) -> str:
 
 # ---- catalogue
 
-SOURCES = """`--source` takes a name of the table, a directory in the diffusers layout, a hub id, `package.module:callable`, or `bank:DIR`
-([more](../howto/generator.md)). Weights come from the hub's cache; `HF_HUB_OFFLINE=1` is respected and `--revision` pins a commit.
-`ppgen sources` also says what an image costs.
+SOURCES = """`--source` takes a name of this table, a directory in the diffusers layout, a hub id, `package.module:callable`, or
+`bank:DIR`
+([add a generator](../howto/generator.md)). Weights are downloaded into the hub's cache; `HF_HUB_OFFLINE=1` prevents the download, and
+`--revision` pins a commit. [Which source for my data](../howto/source.md) and [what they cost](../howto/cost.md).
 """
 
 
 def catalogue() -> str:
-    """What has a name: sources and targets."""
+    """The sources and targets that have a name."""
     sources = [
         (
             f"`{row.name}`", row.family, f"{row.resolution} x {row.resolution} x {row.channels}", row.classes, row.licence,
@@ -234,10 +236,10 @@ def catalogue() -> str:
             "training images",
             "test images",
             "split",
-            "licence, as its makers state it",
+            "licence, in its makers' words",
         ),
     )
     return (
         f"# Sources and targets\n\n## Sources\n\n{SOURCES}\n{table(heads[0], sources)}\n"
-        f"## Targets\n\n`--target NAME`; `ppgen targets` also says which are here.\n\n{table(heads[1], targets)}"
+        f"## Targets\n\nUse one with `--target NAME`. `ppgen targets` shows which ones are on this machine.\n\n{table(heads[1], targets)}"
     )

@@ -1,8 +1,8 @@
-"""The commands in the documentation: found in fenced blocks, with what comments before a block say of testing it.
+"""Finds the shell and Python blocks of the documentation. Comments in a page say how its blocks are tested:
 
-<!-- given: runs/synth-letters -->            a shard directory that lies there already (anywhere on the page)
-<!-- tiny: --per-class 240 => --per-class 2 | sleep 60 => true -->     replacements that make the block below it tiny
-<!-- parsed: cluster -->                      the block below is read and not run; the reason is one of REASONS
+<!-- given: runs/synth-letters -->            this shard directory exists before the first block runs (anywhere on the page)
+<!-- tiny: --per-class 240 => --per-class 2 | sleep 60 => true -->     text replacements that make the next block small
+<!-- parsed: cluster -->                      the next block is parsed and not run; the reason is one of REASONS
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ _FENCE = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of shell commands.
+    """A fenced block of shell commands or of Python.
 
     Attributes:
         place: page and line, for messages.
-        text: as printed.
-        tiny: as a test runs it.
-        reason: why it is not run; empty where it is.
+        text: the block as the page shows it.
+        tiny: the shell text that a test runs.
+        reason: why the test does not run it; empty if it does.
     """
 
     place: str
@@ -69,23 +69,25 @@ def fences(page: Path) -> Iterator[tuple[str, str, str, int]]:
 
 
 def blocks(page: Path) -> list[Block]:
-    """The shell blocks of a page, in order."""
+    """The shell and Python blocks of a page, in order. Blocks that include a file are left out: the file has tests."""
     found = []
     for before, head, text, line in fences(page):
-        if head != "bash":
+        if head not in {"bash", "python"} or "--8<--" in text:
             continue
         place, tiny = f"{page.relative_to(ROOT)}:{line}", text
         for pair in " | ".join(re.findall(r"<!-- tiny: (.*) -->", before)).split(" | "):
             old, arrow, new = pair.partition(" =>")
             assert not arrow or old in text, f"{place}: {old!r} is not in the block"
             tiny = tiny.replace(old, new.strip()) if arrow else tiny
+        if head == "python":
+            text = tiny = f"python - <<'END_OF_PYTHON'\n{tiny}END_OF_PYTHON\n"
         reasons = re.findall(r"<!-- parsed: (.*) -->", before)
         found.append(Block(place, text, tiny, reasons[0] if reasons else ""))
     return found
 
 
 def given(page: Path) -> list[str]:
-    """Shard directories that lie there already."""
+    """The shard directories that exist before the first block runs."""
     return " ".join(re.findall(r"<!-- given: (.*) -->", page.read_text())).split()
 
 
@@ -119,10 +121,12 @@ def require_parsed(words: list[str]) -> None:
 
 
 def require_read(block: Block) -> None:
-    """What can be said of a block without running it: it is shell, our commands parse, files of the repository are there."""
+    """Check a block without running it: the shell parses it, our commands parse, and files of the repository exist."""
     done = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True)
     assert done.returncode == 0, f"{block.place}: {done.stderr}"
     for words in own_commands(block.text):
         require_parsed(words)
-    for file in re.findall(r"(?<![\w/.-])(?:docker|docs|tests|benchmarks|scripts)/[\w./-]+", block.text):
-        assert (ROOT / file).exists(), f"{block.place}: {file} is not there"
+    for file in re.findall(
+        r"(?<![\w/.-])(?:docker|docs|tests|benchmarks|scripts|tools)/[\w./-]+", block.text
+    ):
+        assert (ROOT / file).exists(), f"{block.place}: {file} does not exist"

@@ -1,4 +1,7 @@
-"""Every command in the documentation is run, tiny and in an empty directory a page, or read where something is needed that is not here."""
+"""Runs every command and every Python block of the documentation, page by page in an empty directory, with small sizes.
+
+A block that needs something this machine lacks (a cluster, weights) is only parsed.
+"""
 
 from __future__ import annotations
 
