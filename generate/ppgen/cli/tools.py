@@ -144,10 +144,10 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
 ) -> None:
     """What this machine lacks, what will not work for it, and what to do. Exit status 1 when an ordinary command will not."""
-    from ppgen import doctor as room  # loads torch: --help must answer at once
+    from ppgen import doctor as checks  # loads torch: --help must answer at once
 
-    findings = room.examine(out)
-    print(room.as_json(findings) if as_json else room.as_text(findings))
+    findings = checks.examine(out)
+    print(checks.as_json(findings) if as_json else checks.as_text(findings))
     _exit(int(any(finding.state == "broken" for finding in findings)))
 
 
