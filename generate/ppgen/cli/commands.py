@@ -11,9 +11,9 @@ import typer
 from ppcore.console import print_table, printable, run_app
 from ppcore.program import App, new_app
 from ppgen.cli.flatten import flatten
-from ppgen.cli.options import DEFAULT_SOURCE, AllowLicence, EstimateOptions, PseudoOptions, SynthOptions
 from ppgen.cli.sharing import sharing
 from ppgen.cli.tools import tools
+from ppgen.options import DEFAULT_SOURCE, AllowLicence, EstimateOptions, PseudoOptions, SynthOptions
 
 app = new_app("ppgen", "Sample a pre-trained conditional generator into shards.")
 planner = App("What a synth or pseudo command would make and cost. Writes nothing.")

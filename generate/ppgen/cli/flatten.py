@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_type_hints
 
+from ppcore.errors import UserError
+from ppgen.options import PseudoOptions, SynthOptions
+
 Options = TypeVar("Options")
 
 
@@ -70,3 +73,22 @@ def assemble(kind: type[Options], values: Mapping[str, Any]) -> Options:
         elif field.name in values:
             given[field.name] = values[field.name]
     return kind(**given)
+
+
+def read_options(command: str, values: Mapping[str, Any]) -> SynthOptions | PseudoOptions:
+    """The options of `ppgen synth` or `ppgen pseudo` from values by long name, `-` written `_`.
+
+    Raises:
+        UserError: an option that the command does not have, one that it needs and is not given, or a value that cannot be.
+    """
+    kind: type[SynthOptions | PseudoOptions] = {"synth": SynthOptions, "pseudo": PseudoOptions}[command]
+    known = {long_name(parameter): parameter for parameter in option_parameters(kind)}
+    for name in values:
+        if name not in known:
+            raise UserError(
+                f"ppgen {command} has no option {name!r}; expected some of {', '.join(sorted(known))}"
+            )
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in values:
+            raise UserError(f"ppgen {command} needs the option {name!r}; give it")
+    return assemble(kind, {known[name].name: value for name, value in values.items()})

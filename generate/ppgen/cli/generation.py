@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from ppcore.console import parse_settings
 from ppcore.shards import PLAN
 from ppcore.storage import Store
-from ppgen.cli.options import EngineOptions, EstimateOptions, PseudoOptions, SynthOptions
 from ppgen.engines import (
     OnEvent,
+    Workplace,
     calibrate_for,
     default_out,
     default_threads,
@@ -22,6 +22,7 @@ from ppgen.engines import (
     spec_here,
 )
 from ppgen.journal import EventLog, MetricsFile, RayMetrics
+from ppgen.options import EngineOptions, EstimateOptions, PseudoOptions, SynthOptions
 from ppgen.plan import (
     Conditions,
     Estimate,
@@ -59,14 +60,14 @@ def prepare(options: SynthOptions | PseudoOptions) -> PreparedJob:
     Raises:
         UserError: the request makes no sense, its source or target cannot be had, or the directory is not its own.
     """
-    shards, scoring = options.shards, options.scoring
+    shards = options.shards
     settings = Settings(
         seed=shards.seed,
         batch_size=shards.batch_size,
         samples_per_shard=shards.samples_per_shard,
         image_format=shards.image_format,
-        score=scoring.score,
-        drop_below=scoring.drop_below,
+        score=shards.score,
+        drop_below=shards.drop_below,
         reproducible=shards.reproducible,
     )
     if settings.reproducible:
@@ -131,10 +132,17 @@ def estimate(prepared: PreparedJob, options: EstimateOptions) -> Estimate:
         job.out,
         left=sum(plan.locate(shard)[2] for shard in pending_shards(Store(job.out), plan)),
         workers=prepared.options.workers or default_workers(plan, job.source.device),
-        rate=calibrate_for(job, prepared.generator, prepared.conditions, prepared.options.workplace())
+        rate=calibrate_for(job, prepared.generator, prepared.conditions, workplace(prepared.options))
         if options.calibrate
         else None,
         price_per_hour=options.price_per_hour,
+    )
+
+
+def workplace(options: EngineOptions) -> Workplace:
+    """Where the workers will be."""
+    return Workplace(
+        options.engine, options.workers, options.cpus_per_worker, options.gpus_per_worker, options.address
     )
 
 
@@ -170,6 +178,6 @@ def _open_source(options: SynthOptions | PseudoOptions) -> tuple[SourceSpec, Gen
         classifier=chosen.classifier,
         class_map=None if chosen.class_map is None else read_mapping(chosen.class_map),
     )
-    spec, generator = open_for_plan(spec, options.engine_options.workplace())
+    spec, generator = open_for_plan(spec, workplace(options.engine_options))
     require_licence(name, generator.licence, allowed)
     return spec, generator

@@ -11,8 +11,8 @@ from ppcore.shards import ShardSet
 from ppcore.storage import Store
 from ppgen import upkeep
 from ppgen.cli import generation
-from ppgen.cli.options import ExtendOptions, PlannedOptions
 from ppgen.engines import default_threads, open_for_plan, prepare_job, spec_here
+from ppgen.options import ExtendOptions, PlannedOptions
 from ppgen.plan import MergedPlan, Plan
 from ppgen.quality import QUALITY, ReportRequest, assess, summary_rows, write_report
 from ppgen.shards import Job, Worker, read_any_plan, read_plan, require_writable
@@ -37,7 +37,7 @@ def extend(directory: str, options: ExtendOptions) -> int:
     require_writable(store)
     spec = _planned(plan, options.planned, options.device)
     threads = options.engine_options.threads or default_threads(plan)
-    spec, generator = open_for_plan(spec, options.engine_options.workplace())
+    spec, generator = open_for_plan(spec, generation.workplace(options.engine_options))
     if grown != plan:
         # A worker refuses a generator other than the plan's; before anything is written.
         Worker(Job(grown, directory, spec_here(spec, generator), threads), generator).close()

@@ -9,7 +9,7 @@ import typer
 from ppcore.console import Progress
 from ppcore.errors import UserError
 from ppcore.program import App
-from ppgen.cli.options import Directory
+from ppgen.options import Directory
 
 sharing = App()
 HUB = "hf://"

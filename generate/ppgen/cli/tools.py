@@ -9,7 +9,7 @@ import typer
 from ppcore.errors import UserError, require_positive
 from ppcore.program import App
 from ppgen.cli.flatten import flatten
-from ppgen.cli.options import (
+from ppgen.options import (
     ClassifierName,
     Device,
     Directory,

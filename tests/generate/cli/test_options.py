@@ -10,7 +10,7 @@ from ppcore.errors import UserError
 from ppgen.cli import read_options
 from ppgen.cli.commands import plan_synth, synth
 from ppgen.cli.flatten import assemble, option_parameters
-from ppgen.cli.options import EngineOptions, PseudoOptions, SynthOptions
+from ppgen.options import EngineOptions, PseudoOptions, SynthOptions
 
 
 def test_nested_options_stand_in_their_place() -> None:
@@ -24,7 +24,7 @@ def test_nested_options_stand_in_their_place() -> None:
 def test_values_find_their_dataclass_and_the_rest_is_default() -> None:
     options = assemble(PseudoOptions, {"target": "digits", "workers": 2, "seed": 5, "score": True})
     assert options.engine_options == EngineOptions(workers=2)
-    assert (options.shards.seed, options.scoring.score, options.temperature) == (5, True, 1.0)
+    assert (options.shards.seed, options.shards.score, options.temperature) == (5, True, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import pytest
 import torch
 from rig import fingerprints, synth, synth_job
 
-from ppgen.cli.options import EngineOptions
 from ppgen.engines import describe, gpus
 from ppgen.engines.base import Event, OnEvent, Summary
 from ppgen.engines.describe import DescribedSource, Describer, Workplace, open_for_plan, spec_here
@@ -20,6 +19,7 @@ from ppgen.engines.inline import InlineEngine
 from ppgen.engines.make import make_engine
 from ppgen.engines.places import SEAT_LIMIT
 from ppgen.generators import open_generator
+from ppgen.options import EngineOptions
 from ppgen.plan import Settings, SynthRequest, build_synth_plan
 from ppgen.shards import Job
 from ppgen.sources.spec import SourceSpec

@@ -12,9 +12,10 @@ from rig import synth
 
 from ppcore.errors import UserError
 from ppcore.storage import Store
-from ppgen.cli.options import SynthOptions, read_options
+from ppgen.cli import read_options
 from ppgen.engines.base import Event, Notice, OnEvent, Quarantined, Summary
 from ppgen.engines.describe import DescribedSource, Workplace, open_for_plan
+from ppgen.options import SynthOptions
 from ppgen.plan import Settings
 from ppgen.shards import Job
 from ppgen.shards.state import read_plan

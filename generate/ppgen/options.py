@@ -1,17 +1,18 @@
-"""Every option of ppgen that more than one command has, declared once."""
+"""Every option of ppgen that more than one command has, declared once. The objects go from the command line to the plan and the engine.
+
+Nothing here loads torch: `ppgen --help` imports this module.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ppcore.errors import UserError
+from ppcore.errors import UserError, require_positive
 from ppcore.program import EXPERTS, HOW_MUCH, MACHINES, WHAT, WHERE_TO, option
-from ppgen.cli.engine_options import HERE, EngineOptions, require_counts
-from ppgen.cli.flatten import assemble, long_name, option_parameters
 
 DEFAULT_SOURCE = "dit-xl-2-256"
 
@@ -49,6 +50,86 @@ AllowLicence = Annotated[
 _Source = Annotated[str, option(WHAT, "Kit, model directory, hub id or module:callable (see ppgen sources).")]
 _Dtype = Annotated[str | None, option(MACHINES, "float32, bfloat16 or float16. [default: by device]")]
 
+ENGINES = ("inline", "ray")
+
+
+def require_counts(options: object, *names: str) -> None:
+    """Raise UserError where an option that counts something is given and is not above zero."""
+    for name in names:
+        number = getattr(options, name)
+        if number is not None:
+            require_positive(f"--{name.replace('_', '-')}", number)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Who makes the shards: never part of the plan. Raises UserError for what cannot be."""
+
+    workers: Annotated[
+        int | None,
+        option(
+            MACHINES,
+            "Worker processes. [default: the CPU cores for small images on a CPU, else 1; Ray: all that have room]",
+        ),
+    ] = None
+    min_workers: Annotated[
+        int | None,
+        option(
+            MACHINES,
+            "Ray: workers asked for before there is room, so that the cluster grows. [default: 1]",
+        ),
+    ] = None
+    max_workers: Annotated[
+        int | None,
+        option(MACHINES, "Ray: never more workers; asked for by doubling, as they come. [default: no limit]"),
+    ] = None
+    threads: Annotated[
+        int | None, option(MACHINES, "CPU threads of a worker. [default: 1 for small images, else all]")
+    ] = None
+    engine: Annotated[str, option(MACHINES, "Where shards are made: inline (this machine) or ray.")] = (
+        "inline"
+    )
+    cpus_per_worker: Annotated[
+        float | None, option(MACHINES, "Ray: CPUs reserved for each worker. [default: 1]")
+    ] = None
+    gpus_per_worker: Annotated[
+        float | None,
+        option(MACHINES, "Ray: GPUs for each worker, may be a fraction. [default: 1 if any]"),
+    ] = None
+    address: Annotated[
+        str | None,
+        option(MACHINES, "Ray: address of a running cluster, or auto. [default: start a local one]"),
+    ] = None
+
+    metrics_file: Annotated[
+        str | None,
+        option(
+            EXPERTS,
+            "Keep the run's numbers in this .prom file, for node-exporter's textfile collector. [default: none]",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise UserError(f"unknown engine {self.engine!r}; expected {' or '.join(ENGINES)}")
+        for name in ("min_workers", "max_workers", "cpus_per_worker", "gpus_per_worker", "address"):
+            if getattr(self, name) is not None and self.engine != "ray":
+                option = name.replace("_", "-")
+                raise UserError(f"--{option} is an option of Ray; add --engine ray or leave it out")
+        require_counts(self, "workers", "min_workers", "max_workers", "threads")
+        if self.workers is not None and (self.min_workers or self.max_workers):
+            raise UserError(
+                "--workers is exactly so many; give it alone, or --min-workers and --max-workers without it"
+            )
+        if (self.min_workers or 1) > (self.max_workers or math.inf):
+            raise UserError(
+                f"--min-workers {self.min_workers} is above --max-workers {self.max_workers}; give the smaller number first"
+            )
+
+
+HERE = EngineOptions()
+"""Inline, with what suits the plan and the machine."""
+
 
 @dataclass(frozen=True)
 class ShardOptions:
@@ -79,12 +160,6 @@ class ShardOptions:
             "--reproducible",
         ),
     ] = False
-
-
-@dataclass(frozen=True)
-class ScoreOptions:
-    """What the source classifier does with every sample."""
-
     score: Annotated[bool, option(EXPERTS, "Store the source classifier's confidence in every sample.")] = (
         False
     )
@@ -141,7 +216,6 @@ class SynthOptions:
     device: Device = "auto"
     dtype: _Dtype = None
     engine_options: EngineOptions = HERE
-    scoring: ScoreOptions = ScoreOptions()
     source_options: SourceOptions = SourceOptions()
 
     def __post_init__(self) -> None:
@@ -182,7 +256,6 @@ class PseudoOptions:
     device: Device = "auto"
     dtype: _Dtype = None
     engine_options: EngineOptions = HERE
-    scoring: ScoreOptions = ScoreOptions()
     source_options: SourceOptions = SourceOptions()
 
 
@@ -232,22 +305,3 @@ class ExtendOptions:
 
     def __post_init__(self) -> None:
         require_counts(self, "per_class", "per_image", "count")
-
-
-def read_options(command: str, values: Mapping[str, Any]) -> SynthOptions | PseudoOptions:
-    """The options of `ppgen synth` or `ppgen pseudo` from values by long name, `-` written `_`.
-
-    Raises:
-        UserError: an option that the command does not have, one that it needs and is not given, or a value that cannot be.
-    """
-    kind: type[SynthOptions | PseudoOptions] = {"synth": SynthOptions, "pseudo": PseudoOptions}[command]
-    known = {long_name(parameter): parameter for parameter in option_parameters(kind)}
-    for name in values:
-        if name not in known:
-            raise UserError(
-                f"ppgen {command} has no option {name!r}; expected some of {', '.join(sorted(known))}"
-            )
-    for name, parameter in known.items():
-        if parameter.default is parameter.empty and name not in values:
-            raise UserError(f"ppgen {command} needs the option {name!r}; give it")
-    return assemble(kind, {known[name].name: value for name, value in values.items()})
