@@ -85,8 +85,8 @@ def _export(job: Job) -> None:
     job.folder.mkdir(parents=True, exist_ok=True)
     # What a stage of the recipe made may name code; what somebody else may have made may not.
     made_here = bool(job.needs)
-    done = export_model(model, str(file), trust=Trust(code=made_here), **settings)
-    test = done.judged.get("onnx")
+    done = export_model(model, str(file), trust_code=made_here, **settings)
+    test = done.evaluations.get("onnx")
     result = StageResult(
         accuracy=None if test is None else test.accuracy,
         images=None if test is None else test.images,

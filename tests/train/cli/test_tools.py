@@ -20,18 +20,19 @@ from PIL import Image
 from safetensors.torch import load_file
 from toyshards import CLASSES, ShardWriter, write
 
+import pptrain
 from ppcore.classifiers import ClassifierSpec, build, load_classifier, save_classifier
 from ppcore.errors import UserError
 from ppcore.targets import load_target
+from ppcore.trust import Trust
 from pptrain.cli import main
 from pptrain.config import load_config, save_config
 from pptrain.config.defaults import newest
 from pptrain.engine import train
-from pptrain.evaluation import evaluate
-from pptrain.evaluation.description import write_description
-from pptrain.evaluation.exporting import export_classifier, onnx_logits, prepared_images
-from pptrain.evaluation.predictions import find_images, write_predictions
-from pptrain.evaluation.report import summarize
+from pptrain.evaluation import evaluate, export_model, write_csv
+from pptrain.evaluation.export import export_classifier, onnx_logits, prepared_images
+from pptrain.evaluation.figures import summarize
+from pptrain.evaluation.predictions import find_images, predict
 from pptrain.models.network import choose_layout
 
 Settings = dict[str, Any]
@@ -66,15 +67,15 @@ def test_a_users_own_network_goes_all_the_way(
     }
     settings = {**base, **options, "data.target": str(target_folder), "out": str(tmp_path / "ssl")}
     ssl = train(load_config(overrides=settings), quiet=True)
-    classifier = load_classifier(str(ssl.out))
+    classifier = load_classifier(str(ssl.out), trust=Trust(True))
     report = evaluate(classifier, load_target(str(target_folder)).test)
     assert report.accuracy == ssl.accuracy
-    for to, name in (("onnx", "m.onnx"), ("torch-export", "m.pt2")):
-        assert export_classifier(classifier, to, tmp_path / name) < 1e-3
+    assert export_classifier(classifier, "torch-export", tmp_path / "m.pt2") < 1e-3
+    assert export_model(str(ssl.out), str(tmp_path / "m.onnx"), trust_code=True).difference < 1e-3
     images = prepared_images(classifier, load_target(str(target_folder)).test)
     labels = torch.from_numpy(load_target(str(target_folder)).test.labels)
     assert summarize(onnx_logits(tmp_path / "m.onnx", images), labels).accuracy == ssl.accuracy
-    described = json.loads(write_description(classifier, tmp_path / "m.onnx").read_text())
+    described = json.loads((tmp_path / "m.onnx.json").read_text())
     assert described["class_names"] == list(CLASSES)
     assert described["input"]["shape"] == ["batch", 1, 16, 16]
 
@@ -112,7 +113,7 @@ def test_predictions_are_those_of_the_classifier(target_folder: Path, tmp_path: 
     files = find_images([str(target_folder / "test")])
     assert len(files) == 24
     with (tmp_path / "p.csv").open("w", newline="") as handle:
-        write_predictions(classifier, files, handle, top=9)
+        write_csv(predict(classifier, files, top=9), handle)
     rows = list(csv.DictReader((tmp_path / "p.csv").open()))
     image = torch.from_numpy(np.asarray(Image.open(files[5])).copy())[None, None]
     expected = classifier(image).softmax(1)[0].detach()
@@ -125,7 +126,7 @@ def test_predictions_are_those_of_the_classifier(target_folder: Path, tmp_path: 
         find_images([str(tmp_path / "m")])
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     with pytest.raises(UserError, match=r"broken.png cannot be read"):
-        write_predictions(classifier, [tmp_path / "broken.png"], sys.stdout)
+        list(predict(classifier, [tmp_path / "broken.png"]))
 
 
 def test_run_without_arguments_finds_what_ppgen_left(
@@ -164,7 +165,7 @@ def test_command_line_errors_and_lists(
     assert command(monkeypatch, "run", "--target", "digits", "--set", "optim.lrr=1") == 2
     assert capsys.readouterr().err == "error: unknown setting 'optim.lrr'; did you mean 'lr'?\n"
     assert command(monkeypatch, "run", "--target", "digits", "--set", "optim.lr") == 2
-    assert "write --set section.name=value" in capsys.readouterr().err
+    assert "write --set optim.weight_decay=0.01" in capsys.readouterr().err
     assert command(monkeypatch, "methods") == 0
     assert "softmatch" in capsys.readouterr().out
 
@@ -235,3 +236,15 @@ def test_trackers_by_name(target_folder: Path, tiny: Settings, tmp_path: Path) -
         with pytest.raises(UserError, match=message):
             train(refused, quiet=True)
     assert not (tmp_path / "q").exists()
+
+
+def test_training_without_the_command_line(target_folder: Path, tiny: Settings, tmp_path: Path) -> None:
+    result = pptrain.train(
+        {**tiny, "data.target": str(target_folder), "out": str(tmp_path / "r")}, quiet=True
+    )
+    assert pptrain.evaluate(str(result.out), str(target_folder)).accuracy == result.accuracy
+    found = list(pptrain.predict(str(result.out), [str(target_folder / "test")], top=2))
+    assert len(found) == 24
+    assert all(len(prediction.classes) == 2 for prediction in found)
+    assert pptrain.export(str(result.out), to="torch-export").file == tmp_path / "r.pt2"
+    assert sorted(pptrain.__all__) == ["evaluate", "export", "predict", "train"]

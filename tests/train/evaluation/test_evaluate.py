@@ -23,8 +23,7 @@ from ppcore.classifiers import ClassifierSpec, build, save_classifier
 from ppcore.errors import UserError
 from ppcore.targets import load_target
 from pptrain.cli import main
-from pptrain.evaluation.report import calibration_error, summarize, wilson
-from pptrain.evaluation.splits import choose_split
+from pptrain.evaluation.figures import calibration_error, choose_split, summarize, wilson
 
 
 def test_figures_agree_with_scikit_learn() -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
+import sys
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -219,7 +223,11 @@ def evaluate(
     """Evaluate a model: accuracy with its confidence interval, accuracy per class, confusions, calibration."""
     from pptrain.evaluation import evaluate_model  # loads torch: --help must answer at once
 
-    evaluate_model(model, target, split=split, out=out, device=device, trust=Trust(trust_code))
+    found = evaluate_model(model, target, split=split, device=device, trust_code=trust_code)
+    print(found.describe())
+    if out is not None:
+        figures = {"model": model, "target": target, "split": split, **found.as_dict()}
+        _write(Path(out), json.dumps(figures))
 
 
 @app.command()
@@ -232,9 +240,16 @@ def predict(
     trust_code: TrustCode = False,
 ) -> None:
     """Predict the classes of images without labels, as CSV."""
-    from pptrain.evaluation import predict_images  # loads torch: --help must answer at once
+    from pptrain.evaluation import predict_images, write_csv  # loads torch: --help must answer at once
 
-    predict_images(model, images, out=out, top=top, device=device, trust=Trust(trust_code))
+    predictions = predict_images(model, images, top=top, device=device, trust_code=trust_code)
+    if out is None:
+        write_csv(predictions, sys.stdout)
+        return
+    text = io.StringIO(newline="")
+    count = write_csv(predictions, text)
+    _write(Path(out), text.getvalue())
+    print(f"{count} images -> {out}")
 
 
 @app.command()
@@ -258,7 +273,7 @@ def export(
     """Export a model to one file with its preprocessing, and compare the file with the model."""
     from pptrain.evaluation import export_model  # loads torch: --help must answer at once
 
-    export_model(model, out, to=to, int8=int8, target=target, trust=Trust(trust_code))
+    print(export_model(model, out, to=to, int8=int8, target=target, trust_code=trust_code).describe())
 
 
 @app.command()
@@ -270,6 +285,12 @@ def methods() -> None:
         options = ", ".join(f"{field.name}={field.default}" for field in fields(method))
         about = " ".join((method.__doc__ or "").split("\n\n")[0].split())
         print(f"{name:20s} {about}\n{'':20s} {options}")
+
+
+def _write(file: Path, text: str) -> None:
+    from ppcore.storage import Store  # loads pydantic: --help must answer at once
+
+    Store(file.parent).write_atomic(file.name, text.encode())
 
 
 def main() -> None:

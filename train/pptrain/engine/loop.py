@@ -117,11 +117,11 @@ class _Evaluation:
         classifier = self.state.classifier(self.spec)
         row: dict[str, float] = {}
         if self.val is not None:
-            report = self.val.judge(classifier)
+            report = self.val.evaluate(classifier)
             self.state.keep_if_best(report.accuracy, report.loss)
             row = {"val_accuracy": report.accuracy, "val_loss": report.loss}
         if self.monitor is not None:
-            row["monitor_accuracy"] = self.monitor.judge(classifier).accuracy
+            row["monitor_accuracy"] = self.monitor.evaluate(classifier).accuracy
         return row
 
 

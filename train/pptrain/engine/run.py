@@ -22,7 +22,7 @@ from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.result import MODEL_FOLDER, Result, find_result, make_result, write_result
 from pptrain.engine.state import TrainState, checkpoint_path, drop_checkpoint, load_checkpoint, make_state
 from pptrain.engine.task import Task, open_task
-from pptrain.evaluation import MetricsWriter, check_trackers, evaluate, write_judged
+from pptrain.evaluation import MetricsWriter, check_trackers, evaluate, write_test_predictions
 from pptrain.models import SMALL_SIDE, synced
 
 
@@ -156,7 +156,7 @@ def _finish(task: Task, state: TrainState, group: ProcessGroup, run: Path) -> Re
     if task.test is not None:
         test = task.test()
         report = evaluate(classifier, test)
-        write_judged(run, test, report)
+        write_test_predictions(run, test, report)
         details |= {"accuracy": report.accuracy, "test": report.as_dict()}
     result = make_result(run, details)
     write_result(result)

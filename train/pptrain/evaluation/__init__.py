@@ -1,20 +1,22 @@
-"""Judging a classifier, predicting with it, exporting it, and the metrics of a run."""
+"""Evaluation, predictions and export of a trained classifier, and the log of a training run."""
 
-from pptrain.evaluation.commands import Exported, evaluate_model, export_model, predict_images
-from pptrain.evaluation.inference import HeldImages, evaluate
-from pptrain.evaluation.judged import write_judged
-from pptrain.evaluation.loss_averages import LossAverages
-from pptrain.evaluation.metrics import MetricsWriter, check_trackers
+from pptrain.evaluation.export import Exported, export_model
+from pptrain.evaluation.figures import Evaluation, HeldImages, evaluate, evaluate_model
+from pptrain.evaluation.predictions import Prediction, predict_images, write_csv, write_test_predictions
+from pptrain.evaluation.training_log import LossAverages, MetricsWriter, check_trackers
 
 __all__ = [
+    "Evaluation",
     "Exported",
     "HeldImages",
     "LossAverages",
     "MetricsWriter",
+    "Prediction",
     "check_trackers",
     "evaluate",
     "evaluate_model",
     "export_model",
     "predict_images",
-    "write_judged",
+    "write_csv",
+    "write_test_predictions",
 ]

@@ -1,29 +1,61 @@
-"""Predictions for image files without labels."""
+"""Predictions: of image files without labels, and of the test images of a run."""
 
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
 import torch
 
-from ppcore.classifiers import Classifier
+from ppcore.classifiers import Classifier, load_classifier
 from ppcore.errors import UserError
 from ppcore.images import IMAGE_EXTENSIONS, decode
-from ppcore.targets import fit
-from pptrain.evaluation.inference import predict_logits
+from ppcore.storage import Store
+from ppcore.targets import ImageSet, fit
+from ppcore.trust import Trust
+from pptrain.evaluation.figures import Evaluation, predict_logits
+from pptrain.models import choose_device
 
 _BATCH = 256
+_TEST_PREDICTIONS = "predictions.parquet"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of one image file, the likeliest first, and their probabilities."""
+
+    file: Path
+    classes: list[str]
+    probabilities: list[float]
+
+
+def predict_images(
+    model: str, images: Sequence[str], *, top: int = 5, device: str = "auto", trust_code: bool = False
+) -> Iterator[Prediction]:
+    """The `top` likeliest classes of every image; images are read batch by batch.
+
+    Args:
+        model: run directory, model directory, kit or classifier.
+        images: image files or folders.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        trust_code: run the code (module:callable) that the model directory names.
+
+    Raises:
+        UserError: no such model, image or device, or a damaged image.
+    """
+    classifier, files = load_classifier(model, trust=Trust(trust_code)), find_images(images)
+    return predict(classifier.to(choose_device(device)), files, top=top)
 
 
 def find_images(paths: Sequence[str]) -> list[Path]:
-    """Image files named outright or found below folders, sorted within each.
+    """The image files among `paths` and below the folders among them, sorted within each folder.
 
     Raises:
-        UserError: a path that is not there, or no images at all.
+        UserError: a path does not exist, or there are no images at all.
     """
     found: list[Path] = []
     for name in paths:
@@ -41,8 +73,8 @@ def find_images(paths: Sequence[str]) -> list[Path]:
     return found
 
 
-def predict(classifier: Classifier, files: Sequence[Path]) -> Iterator[tuple[Path, torch.Tensor]]:
-    """(file, float32 (K,) probabilities) of every image, in order, in memory for one batch at a time.
+def predict(classifier: Classifier, files: Sequence[Path], *, top: int = 5) -> Iterator[Prediction]:
+    """The `top` likeliest classes of every image file, in order.
 
     Raises:
         UserError: a damaged image.
@@ -50,27 +82,49 @@ def predict(classifier: Classifier, files: Sequence[Path]) -> Iterator[tuple[Pat
     spec = classifier.spec
     for first in range(0, len(files), _BATCH):
         part = files[first : first + _BATCH]
-        side = spec.resize or spec.resolution
-        images = torch.stack([fit(_read(file), side, spec.channels) for file in part])
-        yield from zip(part, predict_logits(classifier, images).softmax(1), strict=True)
+        images = torch.stack([_read(file, spec.resize or spec.resolution, spec.channels) for file in part])
+        probabilities = predict_logits(classifier, images).softmax(1)
+        best, label = probabilities.topk(min(top, spec.num_classes))
+        for file, shares, classes in zip(part, best.tolist(), label.tolist(), strict=True):
+            yield Prediction(file, [spec.class_names[c] for c in classes], shares)
 
 
-def write_predictions(classifier: Classifier, files: Sequence[Path], out: TextIO, *, top: int = 5) -> None:
-    """CSV: file, then class and probability of the `top` guesses."""
-    names = classifier.spec.class_names
-    top = min(top, len(names))
-    writer = csv.writer(out)
-    writer.writerow(
-        ["file", *(f"{what}{rank}" for rank in range(1, top + 1) for what in ("class", "probability"))]
-    )
-    for file, probabilities in predict(classifier, files):
-        best, label = probabilities.topk(top)
-        cells = [(names[c], f"{p:.4f}") for p, c in zip(best.tolist(), label.tolist(), strict=True)]
-        writer.writerow([str(file), *(cell for pair in cells for cell in pair)])
+def write_csv(predictions: Iterator[Prediction], out: TextIO) -> int:
+    """Write predictions as CSV: file, then class and probability of each class. Returns the number of images."""
+    writer, count = csv.writer(out), 0
+    for found in predictions:
+        if not count:
+            ranks = range(1, len(found.classes) + 1)
+            writer.writerow(
+                ["file", *(f"{name}{rank}" for rank in ranks for name in ("class", "probability"))]
+            )
+        cells = zip(found.classes, (f"{p:.4f}" for p in found.probabilities), strict=True)
+        writer.writerow([str(found.file), *(cell for pair in cells for cell in pair)])
+        count += 1
+    return count
 
 
-def _read(file: Path) -> np.ndarray:
+def write_test_predictions(run: Path, images: ImageSet, evaluation: Evaluation) -> None:
+    """Write `predictions.parquet` into a run directory: id, label, guess and confidence of every image, in the order of the set.
+
+    Reports need it for intervals over images, and for confusions and calibration over several runs.
+    """
+    import pyarrow as pa  # heavy: only when a run ends
+    import pyarrow.parquet as pq  # heavy: only when a run ends
+
+    columns = {
+        "id": pa.array(images.ids, pa.string()),
+        "label": pa.array(images.labels, pa.int64()),
+        "guess": pa.array(evaluation.predictions, pa.int64()),
+        "confidence": pa.array(evaluation.confidences, pa.float32()),
+    }
+    data = io.BytesIO()
+    pq.write_table(pa.table(columns), data)
+    Store(run).write_atomic(_TEST_PREDICTIONS, data.getvalue())
+
+
+def _read(file: Path, side: int, channels: int) -> torch.Tensor:
     try:
-        return decode(file.read_bytes())
+        return fit(decode(file.read_bytes()), side, channels)
     except ValueError as error:
         raise UserError(f"{file} cannot be read as an image ({error}); repair or remove it") from error

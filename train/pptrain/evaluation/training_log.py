@@ -1,10 +1,13 @@
-"""Metrics of a run: metrics.csv always, TensorBoard by default, accelerate's trackers by name."""
+"""The log of a training run: means of its losses, metrics.csv, TensorBoard, experiment trackers."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from ppcore.errors import UserError
 from pptrain.config import flatten
@@ -14,15 +17,46 @@ _COLUMNS = ["step", "epoch", "lr", "seconds", "images_per_s", "waiting"]
 _COLUMNS += ["val_accuracy", "val_loss", "monitor_accuracy"]
 
 
+class LossAverages:
+    """Sums losses on the device, so that a training step never waits for a number.
+
+    Attributes:
+        sums: name of a loss -> () float32 on the device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self._first_bad = torch.tensor(-1, device=device)
+
+    def add(self, losses: dict[str, Tensor], step: int) -> None:
+        """Add the losses of one (micro-)batch of `step`."""
+        for name, value in losses.items():
+            value = value.detach().float()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        bad = ~torch.isfinite(losses["loss"].detach()) & (self._first_bad < 0)
+        self._first_bad = torch.where(bad, torch.full_like(self._first_bad, step), self._first_bad)
+
+    def take(self, count: int) -> dict[str, float]:
+        """Return the means over `count` batches and reset the sums; waits for the device."""
+        means = {name: total.item() / max(count, 1) for name, total in self.sums.items()}
+        self.sums = {}
+        return means
+
+    def first_bad_step(self) -> int | None:
+        """The first step whose loss was not a finite number, or None; waits for the device."""
+        step = int(self._first_bad)
+        return None if step < 0 else step
+
+
 class MetricsWriter:
-    """Writes rows of numbers.
+    """Writes rows of numbers to metrics.csv, TensorBoard and trackers.
 
     Args:
         run: run directory.
-        resume_step: rows at or after it are dropped: a resumed run writes them again.
+        resume_step: step that the run resumes at. Rows after it are deleted, because the run writes them again.
         tensorboard: also write TensorBoard events.
         trackers: names that accelerate knows (wandb, mlflow, trackio, ...).
-        settings: what the trackers show as the run's configuration.
+        settings: the configuration that the trackers show.
     """
 
     def __init__(
@@ -43,7 +77,7 @@ class MetricsWriter:
         self._accelerator = _start_trackers(trackers, run, settings) if trackers else None
 
     def write(self, row: dict[str, float]) -> None:
-        """Append one row; its `step` counts finished steps."""
+        """Append one row; `row["step"]` is the number of finished steps."""
         if not self.columns:
             self.columns = _COLUMNS + sorted(set(row) - set(_COLUMNS))
             self._append(self.columns)
@@ -57,7 +91,7 @@ class MetricsWriter:
             self._accelerator.log(values, step=step)
 
     def close(self) -> None:
-        """Flush everything."""
+        """Write everything that is still in memory."""
         if self._board is not None:
             self._board.close()
         if self._accelerator is not None:
@@ -86,18 +120,18 @@ def _text(value: float | None) -> str:
 
 
 def check_trackers(names: list[str]) -> None:
-    """Refuse trackers that accelerate does not know or whose package is not installed. Raises UserError."""
+    """Raise UserError for a tracker that accelerate does not know or whose package is not installed."""
     if not names:
         return
     try:
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers  # optional: `train`
     except ImportError as error:
         raise UserError("trackers need the package accelerate; pip install 'pptransfer[train]'") from error
-    able = [str(name) for name in get_available_trackers()]
+    installed = [str(name) for name in get_available_trackers()]
     for name in names:
         if name not in LOGGER_TYPE_TO_CLASS:
             raise UserError(f"unknown tracker {name!r}; expected one of {', '.join(LOGGER_TYPE_TO_CLASS)}")
-        if name not in able:
+        if name not in installed:
             raise UserError(
                 f"tracker {name} is not installed; pip install {name}, or drop it from loop.trackers"
             )
@@ -107,7 +141,7 @@ def _start_trackers(names: list[str], run: Path, settings: dict[str, Any]) -> An
     from accelerate import Accelerator  # optional: only for loop.trackers
 
     accelerator = Accelerator(log_with=names, project_dir=str(run), cpu=True)
-    # What is no number becomes text, as every tracker takes it.
+    # Settings that are not numbers become text, which every tracker accepts.
     plain = {name: v if isinstance(v, int | float) else str(v) for name, v in flatten(settings).items()}
     accelerator.init_trackers("pptrain", config=plain)
     return accelerator
