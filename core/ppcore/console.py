@@ -1,7 +1,9 @@
-"""What every command shares at the terminal: exit codes, one-sentence errors, progress lines."""
+"""The terminal side of every command: exit codes, one-sentence errors, tables, progress."""
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
 import sys
 import time
@@ -43,21 +45,26 @@ def run_app(app: Callable[..., Any]) -> None:
 
 
 def printable(text: str) -> str:
-    """A line fit for a terminal: names in it may come from strangers, and control characters would steer the terminal."""
+    """The text without control characters: names in a shard directory may come from anybody and could steer the terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def print_warnings(lines: Iterable[str]) -> None:
-    """Sentences that a user should see and that stop nothing, on standard error."""
+    """Print warnings, one a line, on standard error."""
     for line in lines:
         print(f"warning: {printable(line)}", file=sys.stderr, flush=True)
 
 
-def print_table(lines: Sequence[Sequence[str]]) -> None:
-    """Rows of equally many cells, in columns as wide as their widest cell."""
-    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of equally many cells in columns as wide as their widest cell. Cells stay whole, so that names can be copied."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that can move its cursor (TERM=dumb cannot)."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
 def parse_settings(pairs: list[str], example: str) -> dict[str, Any]:
@@ -95,13 +102,14 @@ def format_duration(seconds: float) -> str:
 
 
 class Progress:
-    """Rate now, rate overall and ETA: one rewritten line on a terminal, a log line every `every_s` seconds elsewhere.
+    """Progress with rates and ETA: a bar (rich) on a terminal, a line every `every_s` seconds in a log or a pipe.
 
     Args:
-        total: how many units there are in all.
+        total: units in all.
         unit: name of a unit, plural ("images").
-        done: units already finished before this run (a resume); they do not count towards the rate.
-        every_s: seconds between lines when the stream is no terminal.
+        done: units finished before this run (a resume); they do not count towards the rates.
+        every_s: seconds between lines if the stream is no terminal.
+        stream: standard error by default.
     """
 
     def __init__(
@@ -116,42 +124,51 @@ class Progress:
     ) -> None:
         self.total, self.unit, self.done, self.label = total, unit, done, label
         self._stream = stream if stream is not None else sys.stderr
-        self._tty = self._stream.isatty()
-        self._every = 0.2 if self._tty else every_s
-        self._first = done
+        self._first = self._last_done = done
         self._start = self._last_time = time.monotonic()
-        self._last_done = done
-        self._width = 0
+        self._bar: Any = None
+        self._every = every_s
+        if is_terminal(self._stream):
+            self._every = 0.2
+            self._start_bar()
+
+    def _start_bar(self) -> None:
+        from rich.console import Console  # slow to import: --help must answer at once
+        from rich.progress import BarColumn, TextColumn  # slow to import
+        from rich.progress import Progress as Bar  # slow to import
+
+        text = TextColumn("{task.description}", markup=False)
+        self._bar = Bar(BarColumn(20), text, console=Console(file=self._stream), transient=True)
+        self._bar.add_task(self._line("..."), total=self.total, completed=self.done)
+        self._bar.start()
+        atexit.register(self._bar.stop)  # shows the cursor again after an exception
 
     def advance(self, count: int, note: str = "") -> None:
-        """Count `count` more units and print if a line is due."""
+        """Count `count` more units; show the progress if enough time has passed."""
         self.done += count
         now = time.monotonic()
-        if now - self._last_time >= self._every:
-            self._print(now, note)
-
-    def _print(self, now: float, note: str) -> None:
+        if now - self._last_time < self._every:
+            return
         recent = (self.done - self._last_done) / max(now - self._last_time, 1e-9)
         overall = (self.done - self._first) / max(now - self._start, 1e-9)
-        left = (self.total - self.done) / overall if overall > 0 else float("inf")
-        eta = format_duration(left) if left != float("inf") else "?"
-        line = (
-            f"{self.label + ': ' if self.label else ''}{self.done}/{self.total} {self.unit}, "
-            f"{recent:.1f}/s now, {overall:.1f}/s overall, ETA {eta}{', ' + note if note else ''}"
-        )
+        eta = format_duration((self.total - self.done) / overall) if overall > 0 else "?"
         self._last_time, self._last_done = now, self.done
-        end = "\r" if self._tty else "\n"
-        self._stream.write(line.ljust(self._width) + end)
-        self._stream.flush()
-        self._width = len(line)
+        line = self._line(f"{recent:.1f}/s now, {overall:.1f}/s overall, ETA {eta}", note)
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=self.done, description=line)
+        else:
+            print(line, file=self._stream, flush=True)
 
     def close(self, note: str = "") -> None:
-        """Print the last line."""
+        """Print the last line: what was done, in how long, at which rate."""
+        if self._bar is not None:
+            self._bar.stop()
+            atexit.unregister(self._bar.stop)
         seconds = time.monotonic() - self._start
         rate = (self.done - self._first) / max(seconds, 1e-9)
-        line = (
-            f"{self.label + ': ' if self.label else ''}{self.done}/{self.total} {self.unit} in "
-            f"{format_duration(seconds)}, {rate:.1f}/s{', ' + note if note else ''}"
-        )
-        self._stream.write(line.ljust(self._width) + "\n")
-        self._stream.flush()
+        print(self._line(f"{rate:.1f}/s in {format_duration(seconds)}", note), file=self._stream, flush=True)
+
+    def _line(self, pace: str, note: str = "") -> str:
+        """`label: 60/100 images, PACE, NOTE`."""
+        label = f"{self.label}: " if self.label else ""
+        return f"{label}{self.done}/{self.total} {self.unit}, {pace}{f', {note}' if note else ''}"

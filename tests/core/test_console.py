@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ppcore.console import Progress, format_duration
+from ppcore.console import Progress, format_duration, print_table
 
 PROGRAM = """
 import sys, time, typer
@@ -54,7 +54,33 @@ def test_progress_says_rate_and_eta():
     first, last = out.getvalue().splitlines()
     assert first.startswith("synth: 60/100 images,")
     assert "ETA" in first
-    assert "60/100 images in" in last
+    assert last.startswith("synth: 60/100 images, ")
+    assert last.endswith("/s in 0s")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("term", "bar"), [("xterm", True), ("dumb", False)])
+def test_only_a_terminal_gets_a_bar(term, bar, monkeypatch):
+    monkeypatch.setenv("TERM", term)
+    out = Terminal()
+    progress = Progress(100, "images", every_s=0.0, stream=out)
+    time.sleep(0.25)
+    progress.advance(40, "[1 of 2]")
+    progress.close("[done]")
+    assert ("\x1b[" in out.getvalue()) == bar
+    assert "/s now" in out.getvalue()
+    assert "40/100 images" in out.getvalue().splitlines()[-1]
+    assert out.getvalue().endswith("[done]\n")
+
+
+def test_cells_of_a_table_stay_whole(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    print_table([("name", "what it is"), ("[bold]x", "a " * 40), ("letters", "")])
+    assert capsys.readouterr().out == f"name     what it is\n[bold]x  {('a ' * 40).rstrip()}\nletters\n"
 
 
 def test_duration():
