@@ -1,4 +1,4 @@
-"""Soft labels of your own images: what pseudo conditional sampling conditions the generator on."""
+"""Soft labels of your own images: the conditions of pseudo conditional sampling."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ def soft_labels(
     Args:
         images: uint8 (N, C, H, W), of any size.
         classifier: a kit's name, a model directory, a torchvision name or `timm/NAME`.
-        temperature: of the softmax.
+        temperature: temperature of the softmax.
         top_k: keep the k largest probabilities, scaled to sum to 1.
+        device: `cpu`, `cuda` or `cuda:N`.
 
     Returns:
         float32 (N, K), on the CPU.
 
     Raises:
-        UserError: the classifier cannot be had, or the images or numbers make no sense.
+        UserError: the classifier cannot be loaded, or an argument has a wrong type or value.
     """
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
         raise UserError(

@@ -130,7 +130,7 @@ def test_ranks_share_an_epoch(write_shards: ShardWriter, monkeypatch: pytest.Mon
     out = str(write_shards("a", [7, 5, 9, 6]))
     seen: Counter[int] = Counter()
     for rank in range(3):
-        monkeypatch.setattr("pptransfer.streamed._rank", lambda rank=rank: (rank, 3))
+        monkeypatch.setattr("pptransfer.datasets._rank", lambda rank=rank: (rank, 3))
         stream = open_shards(out, stream=True)
         own = _seen(DataLoader(stream, batch_size=2, num_workers=2))
         assert abs(len(own) - len(stream)) <= 2
