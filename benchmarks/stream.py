@@ -102,13 +102,13 @@ def ours(folder: Path, side: int, batch: int, seconds: float, *, views: bool, co
     from pptrain.config import ViewsConfig
     from pptrain.data import BatchShare, StreamFeed, ViewKey, ViewKind, Views, open_shard_pool
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(cores if side > 64 else 1)
     keep_freed_memory()  # as pptrain run does on a CPU
     workers = max(1, cores // 2) if views else cores
     feed = StreamFeed(
         [open_shard_pool([str(folder)], "synth")], BatchShare(batch), seed=0, name="x", workers=workers
     )
-    make = Views(ViewsConfig(), SIZES[side], 3, 0, threads=cores if side > 64 else 1)
+    make = Views(ViewsConfig(), SIZES[side], 3, 0)
     batches = enumerate(feed.batches(0))
     done, start = 0, 0.0
     for step, images in batches:
