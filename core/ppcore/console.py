@@ -67,26 +67,27 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
-def parse_settings(pairs: list[str], example: str) -> dict[str, Any]:
-    """What was given with `--set`: `["steps=20", "solver=euler"]` -> `{"steps": 20, "solver": "euler"}`; values are YAML.
+def parse_settings(pairs: list[str], example: str, option: str = "--set") -> dict[str, Any]:
+    """Values of an option NAME=VALUE: `["steps=20", "solver=euler"]` -> `{"steps": 20, "solver": "euler"}`; values are YAML.
 
     Args:
-        example: a setting to show to a user who wrote none.
+        example: a NAME=VALUE for the error message.
+        option: name of the option.
 
     Raises:
-        UserError: no NAME=VALUE, or a value that is no YAML.
+        UserError: a pair without `=`, or a value that is not YAML.
     """
     settings: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.strip():
-            raise UserError(f"--set {pair!r} is not NAME=VALUE; write --set {example}")
+            raise UserError(f"{option} {pair!r} is not NAME=VALUE; write {option} {example}")
         try:
             settings[name.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"--set {pair!r} has a value that cannot be read ({reason}); write --set {example}"
+                f"{option} {pair!r} has a value that cannot be read ({reason}); write {option} {example}"
             ) from error
     return settings
 

@@ -1,4 +1,4 @@
-"""Experiments in the process of the test: a second a stage is saved by not loading torch anew."""
+"""Runs experiments in the process of the test. This saves a second a stage, because torch is not imported again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import io
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -14,26 +15,20 @@ from typing import Any
 import pytest
 
 from ppflow.cli import experiment, main
-from ppflow.jobs import FailedJob, FinishedJob, Job
-from ppflow.runner.worker import work
+from ppflow.jobs import Failure, Job, StageResult
+from ppflow.runner.stages import run_job
 
 
 class Here:
-    """An engine that does one job at a time, in this process."""
+    """An executor that runs one job at a time, in this process."""
 
-    def __init__(self) -> None:
-        self.job: Job | None = None
+    def has_room(self, job: Job, running: Sequence[Job]) -> bool:
+        return not running
 
-    def has_room(self, job: Job) -> bool:
-        return self.job is None
-
-    def start(self, job: Job) -> None:
-        self.job = job
-
-    def finished(self) -> list[FinishedJob | FailedJob]:
-        assert self.job is not None
-        job, self.job = self.job, None
-        return [work(job)]
+    def submit(self, job: Job) -> Future[StageResult | Failure]:
+        future: Future[StageResult | Failure] = Future()
+        future.set_result(run_job(job))
+        return future
 
     def close(self) -> None:
         pass
@@ -45,12 +40,12 @@ def _here(_: object) -> Iterator[Here]:
 
 
 def ppflow(*arguments: object, folder: str | Path = ".") -> subprocess.CompletedProcess[str]:
-    """The program with these arguments, as `subprocess.run` would tell of it."""
+    """Run the program with these arguments in this process; returns what `subprocess.run` would."""
     words = ["ppflow", *map(str, arguments)]
     out, err, code = io.StringIO(), io.StringIO(), 0
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch, chdir(folder), redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(experiment, "_engine", _here)
+        patch.setattr(experiment, "_executor", _here)
         patch.setattr(sys, "argv", words)
         try:
             main()
@@ -64,5 +59,5 @@ def ppflow(*arguments: object, folder: str | Path = ".") -> subprocess.Completed
 def run(patch: pytest.MonkeyPatch, recipe: str, out: Path, **options: Any) -> int:
     """`ppflow run`; returns the exit status."""
 
-    patch.setattr(experiment, "_engine", _here)
+    patch.setattr(experiment, "_executor", _here)
     return experiment.run_experiment(recipe, experiment.RunOptions(out, **options))

@@ -1,10 +1,11 @@
 """Where jobs write: the content of a request, of the code behind it and of the files it names decides, not its name."""
 
-import pytest
+from types import SimpleNamespace
+
 from recipes import content
 
 from ppflow.jobs import expand, fingerprint
-from ppflow.jobs.fingerprint import code_version, input_versions
+from ppflow.jobs.fingerprint import code_version, files_digest, input_versions
 from ppflow.recipe import parse_recipe
 
 
@@ -55,7 +56,7 @@ def test_what_files_hold_belongs_to_the_address(tmp_path):
     settings = {"data.target": str(tmp_path), "model.arch": "small"}
 
     def version():
-        fingerprint._files_digest.cache_clear()
+        files_digest.cache_clear()
         return input_versions(settings)
 
     first = version()
@@ -64,8 +65,7 @@ def test_what_files_hold_belongs_to_the_address(tmp_path):
     image.write_bytes(b"2")
     assert version() != first
     assert input_versions({"source": f"bank:train={tmp_path}/a/*.png"})
-    assert input_versions({"data.target": "digits"}) == {}
-    assert input_versions({"source": "letters"})  # the embedded kit's files
+    assert input_versions({"data.target": "digits", "source": "letters"}) == {}
 
 
 def test_own_code_belongs_to_the_address(tmp_path, monkeypatch):
@@ -77,40 +77,30 @@ def test_own_code_belongs_to_the_address(tmp_path, monkeypatch):
     assert input_versions({"model.arch": "mynet:net"}) != first
 
 
-@pytest.mark.parametrize(
-    ("text", "same"),
-    [
-        (
-            '"""Other words."""\n\n\n# a comment\ndef f(x):\n    """Doc."""\n    return x in {"a", "b", "c"}\n',
-            True,
-        ),
-        ('def f(x):\n    return x in {"a", "b", "d"}\n', False),
-        ('def f(x):\n    return x not in {"a", "b", "c"}\n', False),
-    ],
-)
-def test_comments_are_no_code(tmp_path, monkeypatch, text, same):
-    def version(content):
-        (tmp_path / "m.py").write_text(content)
+def test_an_edit_of_a_package_moves_the_stages_that_it_runs(tmp_path, monkeypatch):
+    for package in ("ppcore", "ppgen", "pptrain"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+        (tmp_path / package / "cached.pyc").touch()
+    found = {
+        name: SimpleNamespace(origin=str(tmp_path / name / "__init__.py"))
+        for name in ("ppcore", "ppgen", "pptrain")
+    }
+    monkeypatch.setattr(fingerprint, "find_spec", found.get)
+
+    def versions():
         code_version.cache_clear()
-        return code_version("synth")
+        files_digest.cache_clear()
+        return {kind: code_version(kind) for kind in ("synth", "pseudo", "train", "refit", "export")}
 
-    monkeypatch.setattr(fingerprint, "_sources", lambda module: [tmp_path / "m.py"])
-    first = version('def f(x):\n    return x in {"a", "b", "c"}\n')
-    assert (version(text) == first) is same
+    def edited(file):
+        before = versions()
+        (tmp_path / file).write_text(file)
+        return {kind for kind, version in versions().items() if version != before[kind]}
+
+    assert edited("pptrain/loop.py") == {"train", "refit", "export"}
+    assert edited("ppgen/plan.py") == {"synth", "pseudo"}
+    assert len(edited("ppcore/seeds.py")) == 5
+    assert edited("ppcore/cached.pyc") == set()
     code_version.cache_clear()
-
-
-def test_every_room_that_decides_a_result_counts():
-    """A room of the packages is either part of a fingerprint or known to leave results alone."""
-    from pathlib import Path
-
-    import ppgen
-    import pptrain
-
-    counted = {m for modules in fingerprint._MODULES.values() for m in modules}
-    for package, free in (
-        (ppgen, {"cli", "doctor", "engines", "exchange", "journal", "quality", "upkeep"}),
-        (pptrain, {"cli"}),
-    ):
-        rooms = {p.parent.name for p in Path(package.__file__).parent.glob("*/__init__.py")}
-        assert {f"{package.__name__}.{room}" for room in rooms - free} <= counted
+    files_digest.cache_clear()

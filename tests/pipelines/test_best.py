@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from ppcore.errors import UserError
 from ppcore.seeds import numpy_rng
-from ppflow.cli.new import write_new
+from ppflow.cli.recipes import write_new
 from ppflow.recipe import load_recipe
 
 NETWORK = '''
@@ -60,8 +60,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_from_a_folder_and_a_network_to_a_measured_file(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = {"target": "strokes", "arch": "bestnet:Net"}
-    assert inplace.run(monkeypatch, "best", place / "out", settings=settings, scale="tiny") == 0
+    parameters = {"target": "strokes", "arch": "bestnet:Net"}
+    assert inplace.run(monkeypatch, "best", place / "out", parameters=parameters, scale="tiny") == 0
     told = capsys.readouterr().out
     assert "Against Scratch, strong views: " in told
     assert "% on 8 test images in onnxruntime" in told
@@ -85,5 +85,5 @@ def test_a_recipe_of_ones_own(place: Path, capsys: pytest.CaptureFixture[str]) -
     assert recipe.parameters["target"] == "strokes"
     assert recipe.parameters["channels"] == 1
     assert recipe.cells[0].stages["scratch"].settings["model.arch"] == "bestnet:Net"
-    with pytest.raises(UserError, match="there already"):
+    with pytest.raises(UserError, match="exists; choose another"):
         write_new("strokes", "small", "letters", Path("mine.yaml"))

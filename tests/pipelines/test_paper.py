@@ -10,9 +10,10 @@ from PIL import Image
 
 from ppcore.seeds import numpy_rng
 from ppcore.targets import NAMED
+from ppflow.cli.dry_run import job_sizes, target_size
 from ppflow.jobs import expand
 from ppflow.recipe import Choices, load_recipe, named_recipes
-from ppflow.runner import Sizes, check_job
+from ppflow.runner import check_job
 from ppflow.statistics import read_results
 
 PAPER = [name for name in named_recipes() if name.startswith("paper-")]
@@ -22,11 +23,11 @@ TARGETS = ("cars", "aircraft", "cub", "dtd", "flowers", "pets", "dogs", "indoor6
 def sizes(name: str, root: Path) -> dict[str, set[str]]:
     """Stage -> the sizes it has at the points of the grid, in words."""
     graph = expand(load_recipe(name), root)
-    measured = Sizes(graph)
     found: dict[str, set[str]] = {}
-    for job in graph.jobs.values():
+    for digest, size in job_sizes(graph).items():
+        job = graph.jobs[digest]
         check_job(job)
-        found.setdefault(job.stage, set()).add(measured.of(job).text)
+        found.setdefault(job.stage, set()).add(size.text)
     return found
 
 
@@ -49,6 +50,15 @@ def test_real_sizes_are_known_before_anything_is_there(name: str, tmp_path: Path
         assert f"of {train:,} train, {test:,} test images of {target}," in told
     if name == "paper-targets":
         assert "12,000 images of dogs x 10 = 120,000 images" in found["soft"]
+
+
+@pytest.mark.parametrize("target", ["cars", "cars=elsewhere"])
+def test_official_sizes_are_known_before_the_images_are_here(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert target_size(target) == (196, 8144, 8041)  # classes, training images, test images
+    assert target_size("nobody-knows") is None
 
 
 def test_grids_are_those_of_the_paper() -> None:
@@ -100,7 +110,7 @@ def test_every_recipe_runs_to_its_end_on_tiny_models(
         settings["generator"] = {"tiny": {"source": settings.pop("source")}}
     if name == "paper-ablations":
         settings["other_classifier"] = settings["source_classifier"]
-    assert inplace.run(monkeypatch, name, shared, settings=settings, scale="tiny", seeds=2) == 0
+    assert inplace.run(monkeypatch, name, shared, parameters=settings, scale="tiny", seeds=2) == 0
     found = read_results(shared / "results.csv")
     recipe = load_recipe(name, Choices(settings, "tiny"))
     assert found.rows == list(recipe.rows)

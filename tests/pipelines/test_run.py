@@ -83,7 +83,7 @@ def test_the_table_is_printed_again_from_the_directory_and_from_its_csv(finished
 def test_one_parameter_of_p_ssl_reruns_p_ssl_table_and_report_alone(finished):
     root, _ = finished
     before = stages(root / "out")
-    done = ppflow("run", root / "small.yaml", "--out", root / "out", "--set", "mu=3")
+    done = ppflow("run", root / "small.yaml", "--out", root / "out", "--param", "mu=3")
     assert "9 jobs, 7 of them done" in done.stderr
     after = stages(root / "out")
     assert {key: after[key] for key in before} == before
@@ -110,7 +110,7 @@ def test_a_failure_stops_only_what_depends_on_it(finished):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "error: both (seed 0): " in done.stderr
-    assert "2 jobs failed and 0 that need them were left out; incomplete rows: PP + P-SSL" in done.stderr
+    assert "2 jobs failed and 0 jobs that need them were skipped; incomplete rows: PP + P-SSL" in done.stderr
     assert "| Scratch" in done.stdout
     assert "| PP + P-SSL" not in done.stdout
     early = SMALL.replace('classes: "0-3,14,18"', 'classes: "99"')
@@ -118,7 +118,7 @@ def test_a_failure_stops_only_what_depends_on_it(finished):
     done = ppflow("run", root / "early.yaml", "--out", root / "out")
     assert done.returncode == 2
     assert "error: letters: " in done.stderr
-    assert "1 jobs failed and 4 that need them were left out" in done.stderr
+    assert "1 jobs failed and 4 jobs that need them were skipped" in done.stderr
 
 
 def test_a_request_that_no_run_could_have_is_refused_before_anything_runs(tmp_path):

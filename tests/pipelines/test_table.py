@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from ppcore.errors import UserError
-from ppflow.report.curves import legible
+from ppflow.report.measured import charts
 from ppflow.statistics import (
     FORMATS,
     Result,
@@ -60,11 +60,11 @@ def test_holm_steps_down_and_leaves_out_what_has_no_p():
 
 def test_a_difference_is_sure_only_among_all_of_its_column():
     alone = results({"a": [1.0, 2.0, 3.0], "b": [11.0, 14.0, 12.0]}, ("a",))
-    assert make_table(alone).groups[""][1].differences["a"].sure
+    assert make_table(alone).groups[""][1].differences["a"].significant
     assert "* (3/3)" in as_text(make_table(alone))
     noise = {f"n{i}": [1.0, 2.0 + i, 2.5] for i in range(300)}
     crowd = results({"a": [1.0, 2.0, 3.0], "b": [11.0, 14.0, 12.0], **noise}, ("a",))
-    assert not make_table(crowd).groups[""][1].differences["a"].sure
+    assert not make_table(crowd).groups[""][1].differences["a"].significant
 
 
 def test_the_bootstrap_over_images_is_that_of_the_images():
@@ -142,7 +142,7 @@ def test_latex_and_csv():
 def test_one_seed_has_no_deviation():
     table = make_table(results({"a": [1.0], "b": [3.0]}, ("a",)))
     assert table.groups[""][0].std == 0.0
-    assert not table.groups[""][1].differences["a"].sure
+    assert not table.groups[""][1].differences["a"].significant
     text = as_text(table)
     assert "+2.0 (1/1)" in text
     assert "±" not in text
@@ -156,8 +156,8 @@ def test_rows_to_compare_with_must_be_there():
 
 def test_many_curves_are_spread_over_charts():
     series = {f"row {n}": [(0.0, n), (1.0, n)] for n in range(20)}
-    charts = legible(series, ["row 3", "row 9"])
-    assert all(len(chart) <= 8 and "row 3" in chart and "row 9" in chart for chart in charts)
-    assert set().union(*charts) == set(series)
-    assert sum(map(len, charts)) == 20 + 2 * (len(charts) - 1)
-    assert legible(dict(list(series.items())[:8]), ["row 3"]) == [dict(list(series.items())[:8])]
+    spread = charts(series, ["row 3", "row 9"])
+    assert all(len(chart) <= 8 and "row 3" in chart and "row 9" in chart for chart in spread)
+    assert set().union(*spread) == set(series)
+    assert sum(map(len, spread)) == 20 + 2 * (len(spread) - 1)
+    assert charts(dict(list(series.items())[:8]), ["row 3"]) == [dict(list(series.items())[:8])]

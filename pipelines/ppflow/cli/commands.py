@@ -1,9 +1,9 @@
-"""`ppflow`: run a named experiment."""
+"""The command `ppflow`. Each command imports what it needs when it runs, so that `--help` answers at once."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,18 +13,23 @@ from ppcore.program import EXPERTS, HOW_MUCH, MACHINES, WHAT, WHERE_TO, new_app,
 
 app = new_app("ppflow", "Run a named experiment.")
 
-Recipe = Annotated[str, typer.Argument(help="A recipe's name (see `ppflow list`) or a YAML file.")]
-Settings = Annotated[
+Recipe = Annotated[str, typer.Argument(help="Name of a recipe (`ppflow list` shows all) or a YAML file.")]
+Parameters = Annotated[
     list[str] | None,
     option(
         EXPERTS,
-        "NAME=VALUE of a parameter or a grid's axis, or STAGE.SETTING=VALUE; repeatable. [default: as the recipe says]",
-        "--set",
+        "NAME=VALUE for a parameter or an axis of the grid, or STAGE.SETTING=VALUE; repeatable. [default: the recipe's values]",
+        "--param",
     ),
 ]
 Scale = Annotated[
-    str | None, option(HOW_MUCH, "Another size that the recipe has, such as tiny. [default: full size]")
+    str | None,
+    option(
+        HOW_MUCH,
+        "Run another size of the experiment that the recipe defines, for example tiny. [default: full size]",
+    ),
 ]
+Results = Annotated[str, typer.Argument(help="Directory of results, or a results.csv.")]
 Form = Annotated[str, typer.Option("--format", help="markdown, csv, latex or json.")]
 ENGINES = ("local", "ray")
 
@@ -46,40 +51,46 @@ def run(
         int | None, option(HOW_MUCH, "Run with seeds 0 to N - 1. [default: the recipe's seeds]", min=1)
     ] = None,
     rows: Annotated[
-        list[str] | None, option(WHAT, "Only this row of the table, * for any; repeatable. [default: all]")
+        list[str] | None,
+        option(
+            WHAT, "Run only the rows with this label, * matches any text; repeatable. [default: all rows]"
+        ),
     ] = None,
     target: Annotated[
-        str | None, option(WHAT, "Your labelled images; short for --set target=.... [default: the recipe's]")
+        str | None, option(WHAT, "Your labelled images, same as --param target=.... [default: the recipe's]")
     ] = None,
     arch: Annotated[
-        str | None, option(WHAT, "Your network; short for --set arch=.... [default: the recipe's]")
+        str | None, option(WHAT, "Your network, same as --param arch=.... [default: the recipe's]")
     ] = None,
-    settings: Settings = None,
+    params: Parameters = None,
     scale: Scale = None,
     dry_run: Annotated[
-        bool, option(HOW_MUCH, "Show what would be run, its size and its cost; write nothing.", "--dry-run")
+        bool, option(HOW_MUCH, "Print what would be run, its size and its cost; write nothing.", "--dry-run")
     ] = False,
     engine: Annotated[str, option(MACHINES, "Where jobs run: local (this machine) or ray.")] = "local",
     address: Annotated[
         str | None,
-        option(MACHINES, "Ray: address of a running cluster, or auto. [default: start a local one]"),
+        option(
+            MACHINES,
+            "With --engine ray: address of a running cluster, or auto. [default: start one on this machine]",
+        ),
     ] = None,
 ) -> None:
     """Run every stage of a recipe, print its table, write results.csv and report.html.
 
-    Finished stages are found again: after an interruption or a failure the same command goes on.
+    Finished stages are kept: after an interruption or a failure, run the same command again to resume.
     """
     if engine not in ENGINES:
         raise UserError(f"unknown engine {engine!r}; expected {' or '.join(ENGINES)}")
     if address is not None and engine != "ray":
-        raise UserError("--address is an option of Ray; add --engine ray or leave it out")
-    chosen = parse_settings(settings or [], "labels=5")
-    chosen |= {name: value for name, value in (("target", target), ("arch", arch)) if value is not None}
-    from ppflow.cli import experiment  # loads numpy and scipy: --help must answer at once
+        raise UserError("--address needs --engine ray; add it, or leave --address out")
+    parameters = _parse(params)
+    parameters |= {name: value for name, value in (("target", target), ("arch", arch)) if value is not None}
+    from ppflow.cli import experiment
 
-    options = experiment.RunOptions(out, jobs, seeds, rows or [], chosen, scale, engine, address)
+    options = experiment.RunOptions(out, jobs, seeds, rows or [], parameters, scale, engine, address)
     if dry_run:
-        from ppflow.cli.dry_run import print_dry_run  # loads torch, likewise
+        from ppflow.cli.dry_run import print_dry_run
 
         print_dry_run(recipe, options)
         return
@@ -90,72 +101,77 @@ def run(
 
 @app.command("list")
 def list_recipes() -> None:
-    """The recipes that come with the package."""
-    from ppflow.recipe import load_recipe, named_recipes  # loads pydantic: --help must answer at once
+    """List the recipes that come with the package."""
+    from ppflow.recipe import load_recipe, named_recipes
 
     for name in named_recipes():
-        print(f"{name:20} {load_recipe(name).title}")
+        print(f"{name:24} {load_recipe(name).title}")
 
 
 @app.command()
-def show(recipe: Recipe, *, settings: Settings = None, scale: Scale = None) -> None:
-    """What a recipe is: parameters, grid, stages with their settings, rows."""
-    from ppflow.cli.show import print_recipe  # loads pydantic: --help must answer at once
+def show(recipe: Recipe, *, params: Parameters = None, scale: Scale = None) -> None:
+    """Print the parameters, grid, rows and stages of a recipe."""
+    from ppflow.cli.recipes import print_recipe
+    from ppflow.recipe import Choices
 
-    print_recipe(recipe, parse_settings(settings or [], "labels=5"), scale)
+    print_recipe(recipe, Choices(_parse(params), scale))
 
 
 @app.command()
 def new(
     target: Annotated[
-        str, typer.Argument(help="Your labelled images: a folder, parquet, tars, or a known target.")
+        str,
+        typer.Argument(
+            help="Your labelled images: an image folder, parquet, tars, or the name of a known target."
+        ),
     ],
     *,
-    arch: Annotated[str, typer.Option(help="Your network: module:callable, or a known one.")] = "mobile",
-    source: Annotated[str, typer.Option(help="Generator to learn from; see ppgen sources.")] = "letters",
-    out: Annotated[Path, typer.Option(help="File to write.")] = Path("recipe.yaml"),
+    arch: Annotated[
+        str, option(WHAT, "Your network: module:callable, or the name of a network of pptrain.")
+    ] = "mobile",
+    source: Annotated[str, option(WHAT, "Generator to learn from (`ppgen sources` lists them).")] = "letters",
+    out: Annotated[Path, option(WHERE_TO, "File to write.")] = Path("recipe.yaml"),
 ) -> None:
-    """Write a recipe for your own images, to be edited and run."""
-    from ppflow.cli.new import write_new  # loads torch: --help must answer at once
+    """Write a recipe for your own images. Edit it, then run it."""
+    from ppflow.cli.recipes import write_new
 
     write_new(target, arch, source, out)
 
 
 @app.command()
 def schema() -> None:
-    """The JSON schema of recipes, for editors that complete and check YAML."""
-    from ppflow.recipe import recipe_schema  # loads pydantic: --help must answer at once
+    """Print the JSON schema of recipes, with which editors complete and check YAML."""
+    from ppflow.recipe import recipe_schema
 
     print(recipe_schema())
 
 
 @app.command()
 def table(
-    run: Annotated[str, typer.Argument(help="Directory of results, or a results.csv.")],
+    run: Results,
     *,
     form: Form = "markdown",
     compare: Annotated[
         list[str] | None,
-        typer.Option(help="Row that the others are compared with; repeatable. [default: as recorded]"),
+        typer.Option(help="Row that the others are compared with; repeatable. [default: the recipe's]"),
     ] = None,
 ) -> None:
     """Print the table of a finished run again, in a format for papers and programs."""
-    from ppflow.cli.tables import print_table  # loads numpy and scipy: --help must answer at once
+    from ppflow.cli.tables import print_table
 
     print_table(run, form, compare or [])
 
 
 @app.command("compare")
-def compare_runs(
-    run_a: Annotated[str, typer.Argument(help="Directory of results, or a results.csv.")],
-    run_b: Annotated[str, typer.Argument(help="Another.")],
-    *,
-    form: Form = "markdown",
-) -> None:
-    """The rows that two runs have in common, the second against the first, seed by seed."""
-    from ppflow.cli.tables import print_comparison  # loads numpy and scipy: --help must answer at once
+def compare_runs(run_a: Results, run_b: Results, *, form: Form = "markdown") -> None:
+    """Compare two runs: the rows that both have, RUN_B minus RUN_A, paired seed by seed."""
+    from ppflow.cli.tables import print_comparison
 
     print_comparison(run_a, run_b, form)
+
+
+def _parse(params: list[str] | None) -> dict[str, Any]:
+    return parse_settings(params or [], "labels=5", "--param")
 
 
 def main() -> None:

@@ -1,139 +1,252 @@
-"""What a run would do, before it does anything: the graph, what is done already, hours and bytes."""
+"""`ppflow run --dry-run`: every stage with its size, what it needs and its cost, before anything runs."""
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ppcore.console import format_duration
+from ppcore.kits import KIT_FILE, KITS, get_kit
+from ppcore.targets import NAMED, load_target, target_name
 from ppflow.cli.experiment import RunOptions, open_recipe
-from ppflow.jobs import FinishedJob, Graph, Job, expand, find_done
+from ppflow.jobs import Graph, Job, StageResult, expand, find_done
 from ppflow.recipe import Rates
-from ppflow.runner import Size, Sizes, check_job
-from ppgen.plan import format_bytes
+from ppflow.runner import check_job
+from ppgen.plan import format_bytes, guess_bytes, parse_classes
+from pptrain.config import (
+    Situation,
+    choose_fine_tuning,
+    choose_pre_training,
+    load_config,
+    method_name,
+)
+
+_IMAGENET = 1000  # classes of the kits whose class names come with their weights
+_SOURCE, _PER_CLASS, _PER_IMAGE = "dit-xl-2-256", 1300, 10  # defaults of ppgen
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a job will make.
+
+    Attributes:
+        text: in words.
+        images: made by a generation stage, or read by a training stage over its whole length; None where it is not known.
+        bytes: on disk, of a generation stage; None where it is not known.
+    """
+
+    text: str
+    images: int | None = None
+    bytes: int | None = None
+
+
+def job_sizes(graph: Graph) -> dict[str, Size]:
+    """Digest -> size of every job. Reads local targets and kits; downloads nothing."""
+    sizes: dict[str, Size] = {}
+    for digest, job in graph.jobs.items():  # each comes after the jobs that it needs
+        if job.kind == "synth":
+            sizes[digest] = _synth_size(job)
+        elif job.kind == "pseudo":
+            sizes[digest] = _pseudo_size(job)
+        elif job.kind == "train":
+            shards = [sizes[need].images for need in job.needs if graph.jobs[need].kind == "synth"]
+            sizes[digest] = _training_size(job, shards)
+        elif job.kind == "refit":
+            images = max((sizes[need].images or 0 for need in job.needs), default=0)
+            text = f"the best of {len(job.needs)} on validation images, on all labels"
+            sizes[digest] = Size(text, images or None)
+        else:
+            sizes[digest] = Size("one ONNX file, measured in onnxruntime")
+    return sizes
+
+
+def _synth_size(job: Job) -> Size:
+    each, wanted = int(job.settings.get("per_class", _PER_CLASS)), job.settings.get("classes")
+    names = _class_names(str(job.settings.get("source", _SOURCE)))
+    if not names and wanted is None:
+        return Size(f"all classes x {each:,}")
+    numbers = [str(number) for number in range(_IMAGENET)]
+    count = len(parse_classes(None if wanted is None else str(wanted), names or numbers))
+    images = count * each
+    return Size(f"{count:,} classes x {each:,} = {images:,} images", images, _bytes(job, images))
+
+
+def _pseudo_size(job: Job) -> Size:
+    target, labels = str(job.settings.get("target", "")), job.settings.get("labels_per_class")
+    each, count = int(job.settings.get("per_image") or _PER_IMAGE), job.settings.get("count")
+    known = target_size(target)
+    if known is None:
+        conditions, text = None, f"? images of {target}"
+    else:
+        conditions = known[0] * int(labels) if labels else known[1]
+        text = f"{conditions:,} images of {target}"
+    if count is not None:
+        return Size(f"{text}, {int(count):,} images", int(count), _bytes(job, int(count)))
+    if conditions is None:
+        return Size(text)
+    images = conditions * each
+    return Size(f"{text} x {each:,} = {images:,} images", images, _bytes(job, images))
+
+
+def _training_size(job: Job, shards: Sequence[int | None]) -> Size:
+    """Size of a training stage; `shards` are the images of each synth stage that it needs."""
+    config = load_config(overrides={**job.settings, "out": str(job.folder)})
+    if config.data.target:
+        known = target_size(config.data.target)
+        if known is None:
+            return Size(f"{config.data.target} (size not known before it is here)")
+        classes, train, test = known
+        images = classes * config.data.labels_per_class if config.data.labels_per_class else train
+        text = f"{images:,} labelled of {train:,} train, {test:,} test images of {config.data.target}"
+    else:
+        counts = [count for count in shards if count is not None]
+        if not counts or len(counts) < len(config.data.shards):
+            return Size("shards")
+        images = sum(counts)
+        text = f"{images:,} synthetic images"
+    if config.data.shards:
+        rule = choose_pre_training(images, config.optim.batch_size)
+    else:
+        rule = choose_fine_tuning(Situation(images, conditions=method_name(config) == "condition"))
+    batch = config.optim.batch_size or rule.batch_size
+    epochs = config.optim.epochs
+    steps = config.optim.steps or (-(-int(epochs * images) // batch) if epochs else rule.steps)
+    unlabelled = float(config.method.options.get("mu", 1.0)) if config.data.unlabeled else 0.0
+    return Size(f"{text}, {steps:,} steps of {batch}", int(steps * batch * (1 + unlabelled)))
+
+
+def _class_names(source: str) -> tuple[str, ...]:
+    """Names of the classes of a source, or their numbers; empty if only the source itself knows."""
+    if source.startswith("bank:"):
+        known = target_size(source.removeprefix("bank:"))
+        return () if known is None else tuple(map(str, range(known[0])))
+    if not _is_kit(source):
+        return ()
+    return get_kit(source).class_names or tuple(map(str, range(_IMAGENET)))
+
+
+def _bytes(job: Job, images: int) -> int | None:
+    source = str(job.settings.get("source", _SOURCE))
+    if not _is_kit(source):
+        return None
+    kit = get_kit(source)
+    return images * guess_bytes(
+        job.kind,
+        resolution=kit.resolution,
+        channels=kit.channels,
+        num_classes=len(_class_names(source)),
+        image_format=str(job.settings.get("format", kit.image_format)),
+    )
+
+
+def _is_kit(source: str) -> bool:
+    return source in KITS or (Path(source) / KIT_FILE).is_file()
+
+
+@functools.cache
+def target_size(target: str) -> tuple[int, int, int] | None:
+    """(classes, training images, test images) of a target: the official sizes if it has a known name, else those of the local
+    images; None if there are none."""
+    known = NAMED.get(target_name(target))
+    if known is not None:
+        return known.classes, known.train, known.test
+    if "=" not in target and not Path(target).exists():
+        return None
+    local = load_target(target)
+    return len(local.classes), len(local.train), len(local.test)
 
 
 @dataclass
 class _Line:
-    """Jobs of one stage and one size."""
+    """The jobs of one stage that have the same size."""
 
-    stage: str
-    kind: str
     size: Size
     jobs: list[Job] = field(default_factory=list)
 
+    def left(self, done: Mapping[str, StageResult]) -> int:
+        """Number of jobs that are not done."""
+        return sum(job.digest not in done for job in self.jobs)
+
 
 def print_dry_run(name: str, options: RunOptions) -> None:
-    """Print every stage with its size, what it needs, its cost; write nothing.
+    """Print every stage with its size, what it needs and its cost; write nothing.
 
     Raises:
-        UserError: the recipe or the request of a job makes no sense.
+        UserError: the recipe or the settings of a job are wrong.
     """
     recipe, root = open_recipe(name, options)
     graph = expand(recipe, root)
     for job in graph.jobs.values():
         check_job(job)
     done = find_done(graph)
-    lines = _lines(graph)
-    cost = _Cost(recipe.rates, graph, done, lines)
+    sizes = job_sizes(graph)
+    lines: dict[tuple[str, Size], _Line] = {}
+    for digest, job in graph.jobs.items():
+        lines.setdefault((job.stage, sizes[digest]), _Line(sizes[digest])).jobs.append(job)
+    pace = _measured_pace(lines.values(), done)
     points = f" at {len(recipe.cells)} points of the grid" if len(recipe.cells) > 1 else ""
     print(
         f"{recipe.title}: {len(recipe.rows)} rows{points}, {len(recipe.seeds)} seed{'s' if len(recipe.seeds) > 1 else ''}; "
         f"{len(graph.jobs)} jobs, {len(done)} of them done, into {root}"
     )
-    for line in lines:
-        print(_line_text(line, graph, done, cost))
-    for text in cost.summary(len(graph.jobs) - len(done)):
-        print(text)
+    total, unknown, size = 0.0, 0, 0
+    for line in lines.values():
+        left, seconds = line.left(done), _seconds(line, pace, recipe.rates)
+        print(_line_text(line, graph, left, seconds))
+        unknown += left if seconds is None else 0
+        total += left * (seconds or 0.0)
+        size += left * (line.size.bytes or 0)
+    left = len(graph.jobs) - len(done)
+    if left:
+        text = f"{left} jobs are left: about {_hours(total)} of one worker, {format_bytes(size)} of images"
+        print(text + (f"; without {unknown} jobs whose time is not known" if unknown else ""))
+        if recipe.rates.source and total:
+            print(f"rates: {recipe.rates.source}")
+    else:
+        print("nothing is left to do")
     print("nothing was written; the same command without --dry-run runs it")
 
 
-def _lines(graph: Graph) -> list[_Line]:
-    sizes = Sizes(graph)
-    found: dict[tuple[str, Size], _Line] = {}
-    for job in graph.jobs.values():
-        size = sizes.of(job)
-        line = found.setdefault((job.stage, size), _Line(job.stage, job.kind, size))
-        line.jobs.append(job)
-    return list(found.values())
-
-
-def _line_text(line: _Line, graph: Graph, done: Mapping[str, FinishedJob], cost: _Cost) -> str:
-    count, there = len(line.jobs), sum(job.digest in done for job in line.jobs)
+def _line_text(line: _Line, graph: Graph, left: int, seconds: float | None) -> str:
+    first, count = line.jobs[0], len(line.jobs)
+    parts = [f"  {first.stage} ({first.kind}): {f'{count} x ' if count > 1 else ''}{line.size.text}"]
     needs = dict.fromkeys(graph.jobs[need].stage for job in line.jobs for need in job.needs)
-    many = f"{count} x " if count > 1 else ""
-    text = f"  {line.stage} ({line.kind}): {many}{line.size.text}"
-    text += f"; needs {', '.join(needs)}" if needs else ""
-    resources = line.jobs[0].resources
-    if resources.gpus or resources.cpus != 1:
-        text += f"; {resources.cpus:g} CPUs, {resources.gpus:g} GPUs each"
-    if there:
-        text += f"; {'done' if there == count else f'{there} done'}"
-    if there < count:
-        text += f"; {cost.text(line)}"
-    return text
+    if needs:
+        parts.append(f"needs {', '.join(needs)}")
+    if first.resources.gpus or first.resources.cpus != 1:
+        parts.append(f"{first.resources.cpus:g} CPUs, {first.resources.gpus:g} GPUs each")
+    if left < count:
+        parts.append(f"{count - left} done" if left else "done")
+    if left:
+        cost = "hours not known" if seconds is None else _hours(seconds * left)
+        parts.append(cost if line.size.bytes is None else f"{cost}, {format_bytes(line.size.bytes * left)}")
+    return "; ".join(parts)
 
 
-class _Cost:
-    """Seconds of the jobs that are left: by finished jobs of the same stage, else by the recipe's rates."""
+def _seconds(line: _Line, pace: Mapping[str, float], rates: Rates) -> float | None:
+    """Seconds of one job: by the finished jobs of its stage, else by the rates of the recipe; None where neither is known."""
+    job = line.jobs[0]
+    if job.kind == "export":
+        return 0.0
+    rate = rates.images_per_s if job.kind in ("synth", "pseudo") else rates.train_images_per_s
+    each = pace.get(job.stage) or (1 / rate if rate else None)
+    return line.size.images * each if line.size.images and each else None
 
-    def __init__(
-        self, rates: Rates, graph: Graph, done: Mapping[str, FinishedJob], lines: Iterable[_Line]
-    ) -> None:
-        self._rates, self._done, self._graph = rates, done, graph
-        self._lines = list(lines)
-        self._paces = self._measured()
 
-    def seconds(self, line: _Line) -> float | None:
-        """Of one job."""
-        if line.kind in ("refit", "train", "synth", "pseudo") and line.size.images:
-            pace = self._paces.get(line.stage) or self._assumed(line.kind)
-            return None if pace is None else line.size.images * pace
-        return 0.0 if line.kind == "export" else None
-
-    def text(self, line: _Line) -> str:
-        left = [job for job in line.jobs if job.digest not in self._done]
-        seconds = self.seconds(line)
-        parts = ["hours not known"] if seconds is None else [f"{_hours(seconds * len(left))}"]
-        if line.size.bytes is not None:
-            parts.append(format_bytes(line.size.bytes * len(left)))
-        return ", ".join(parts)
-
-    def summary(self, left: int) -> list[str]:
-        """Totals over what is left."""
-        if not left:
-            return ["nothing is left to do"]
-        total, unknown, size = 0.0, 0, 0
-        for line in self._lines:
-            jobs = sum(job.digest not in self._done for job in line.jobs)
-            seconds = self.seconds(line)
-            unknown += jobs if seconds is None else 0
-            total += jobs * (seconds or 0.0)
-            size += jobs * (line.size.bytes or 0)
-        text = f"{left} jobs are left: about {_hours(total)} of one worker, {format_bytes(size)} of images"
-        if unknown:
-            text += f"; without {unknown} jobs whose time nobody knows yet"
-        told = [text]
-        if self._rates.source and total:
-            told.append(f"rates: {self._rates.source}")
-        return told
-
-    def _measured(self) -> dict[str, float]:
-        """Stage -> seconds an image, of its finished jobs."""
-        seconds: dict[str, float] = defaultdict(float)
-        images: dict[str, int] = defaultdict(int)
-        for line in self._lines:
-            for job in line.jobs:
-                found = self._done.get(job.digest)
-                if found is not None and found.result.seconds and line.size.images:
-                    seconds[line.stage] += found.result.seconds
-                    images[line.stage] += line.size.images
-        return {stage: seconds[stage] / images[stage] for stage in images}
-
-    def _assumed(self, kind: str) -> float | None:
-        rate = self._rates.images_per_s if kind in ("synth", "pseudo") else self._rates.train_images_per_s
-        return None if not rate else 1 / rate
+def _measured_pace(lines: Iterable[_Line], done: Mapping[str, StageResult]) -> dict[str, float]:
+    """Stage -> seconds an image, over its finished jobs."""
+    seconds: dict[str, float] = defaultdict(float)
+    images: dict[str, int] = defaultdict(int)
+    for line in lines:
+        for job in line.jobs:
+            took = done[job.digest].seconds if job.digest in done else None
+            if took and line.size.images:
+                seconds[job.stage] += took
+                images[job.stage] += line.size.images
+    return {stage: seconds[stage] / images[stage] for stage in images}
 
 
 def _hours(seconds: float) -> str:

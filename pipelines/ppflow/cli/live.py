@@ -62,11 +62,7 @@ class LiveTable:
 
 def _known(outcomes: Outcomes, seeds: Mapping[int, str]) -> dict[int, float]:
     """Seed -> accuracy in percent, of the jobs of a row that have one by now."""
-    done = {
-        seed: outcomes.done[digest].result.accuracy
-        for seed, digest in seeds.items()
-        if digest in outcomes.done
-    }
+    done = {seed: outcomes.done[digest].accuracy for seed, digest in seeds.items() if digest in outcomes.done}
     return {seed: 100 * accuracy for seed, accuracy in done.items() if accuracy is not None}
 
 

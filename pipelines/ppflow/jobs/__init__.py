@@ -1,29 +1,41 @@
-"""From a recipe to jobs: the graph, what addresses a job, and what a finished one left behind. Loads nothing heavy."""
+"""From a recipe to jobs: the graph, the digest that identifies a job, and the results of finished ones. Imports nothing heavy."""
 
 from ppflow.jobs.fingerprint import code_version
 from ppflow.jobs.graph import Graph, Job, expand
-from ppflow.jobs.manifest import Run, correct_images, make_run, read_run, write_run
-from ppflow.jobs.outcomes import FailedJob, FinishedJob, Outcomes, find_done
-from ppflow.jobs.records import RESULT, Judged, StageResult, cached_result, read_judged, write_record
+from ppflow.jobs.results import (
+    RESULT,
+    Failure,
+    Outcomes,
+    Predictions,
+    Run,
+    StageResult,
+    correct_images,
+    find_done,
+    make_run,
+    read_predictions,
+    read_run,
+    stored_result,
+    write_record,
+    write_run,
+)
 
 __all__ = [
     "RESULT",
-    "FailedJob",
-    "FinishedJob",
+    "Failure",
     "Graph",
     "Job",
-    "Judged",
     "Outcomes",
+    "Predictions",
     "Run",
     "StageResult",
-    "cached_result",
     "code_version",
     "correct_images",
     "expand",
     "find_done",
     "make_run",
-    "read_judged",
+    "read_predictions",
     "read_run",
+    "stored_result",
     "write_record",
     "write_run",
 ]

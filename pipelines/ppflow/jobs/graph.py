@@ -1,10 +1,9 @@
-"""A recipe spelled out: one job a stage, seed and point of the grid, addressed by the content of its request."""
+"""The jobs of a recipe: one for each stage, seed and point of the grid, identified by the content of its request."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ _SEEDED = {
     "train": ("seed", "data.label_seed"),
     "refit": ("seed",),
 }
-"""Settings that take the seed: also which images are labelled changes with it."""
+"""Settings that take the seed. The label seed decides which images are labelled, so these change with the seed, too."""
 _SHORT = 12  # digits of a digest in a folder's name
 
 
@@ -27,11 +26,13 @@ class Job:
     """A stage with one seed at one point of the grid.
 
     Attributes:
-        digest: sha256 (hex) of the request, of the code behind it, of the files that it names, and of all it needs. Jobs of equal
-            digest are one, whatever their stages are called.
-        settings: of the command, references replaced by folders, seed filled in.
-        folder: where it writes; its name ends in the digest, so that a changed recipe never meets old results.
-        needs: digests of the jobs that must be done before.
+        digest: sha256 (hex) of the settings, the code that runs the stage, the files that the settings name, and the digests of
+            the jobs in `needs`. Two stages with the same digest are one job, whatever their names are.
+        group: the point of the grid; "" if several points share the job.
+        seed: None if all seeds share the job.
+        settings: of the command, with stage names replaced by folders and the seed filled in.
+        folder: where it writes. The name ends in the digest, so a changed recipe never finds old results there.
+        needs: digests of the jobs that must finish first.
     """
 
     digest: str
@@ -46,9 +47,10 @@ class Job:
 
     @property
     def label(self) -> str:
-        told = [self.group] if self.group else []
-        told += [] if self.seed is None else [f"seed {self.seed}"]
-        return f"{self.stage} ({', '.join(told)})" if told else self.stage
+        """`pp (labels 2, seed 0)`."""
+        details = [self.group] if self.group else []
+        details += [] if self.seed is None else [f"seed {self.seed}"]
+        return f"{self.stage} ({', '.join(details)})" if details else self.stage
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,9 @@ class Graph:
     """All jobs of an experiment.
 
     Attributes:
-        jobs: by digest, each after those it needs.
-        rows: (group, row) -> seed -> digest of the job whose accuracy it shows.
-        cells: group -> stage -> seed (None where all share it) -> digest.
+        jobs: by digest, each after the jobs that it needs.
+        rows: (group, row) -> seed -> digest of the job whose accuracy the table shows.
+        cells: group -> stage -> seed (None if all seeds share the job) -> digest.
         exports: (group, stage) -> digest.
     """
 
@@ -68,16 +70,20 @@ class Graph:
     exports: dict[tuple[str, str], str]
 
     def dependents(self) -> dict[str, set[str]]:
-        """Digest -> those that wait for it, directly or not."""
-        waiting: dict[str, set[str]] = {digest: set() for digest in self.jobs}
-        for digest in reversed(list(self.jobs)):  # a job stands after all it needs
+        """Digest -> the jobs that need it, directly or through other jobs."""
+        dependents: dict[str, set[str]] = {digest: set() for digest in self.jobs}
+        for digest in reversed(list(self.jobs)):  # each job comes after the jobs that it needs
             for needed in self.jobs[digest].needs:
-                waiting[needed] |= {digest, *waiting[digest]}
-        return waiting
+                dependents[needed] |= {digest, *dependents[digest]}
+        return dependents
 
 
 def expand(recipe: Recipe, root: Path) -> Graph:
-    """All jobs that the recipe's rows and exports need. Folders of finished jobs are found again under whatever name they have."""
+    """All jobs that the rows and exports of a recipe need.
+
+    Args:
+        root: directory of results. A finished job whose digest is there keeps its folder, also if the stage was renamed.
+    """
     builder = _Builder(recipe, root / "stages")
     rows: dict[tuple[str, str], dict[int, str]] = {}
     exports: dict[tuple[str, str], str] = {}
@@ -86,7 +92,7 @@ def expand(recipe: Recipe, root: Path) -> Graph:
             rows[cell.group, label] = {
                 seed: builder.add(cell, cell.stages[stage], seed).digest for seed in recipe.seeds
             }
-        for stage in recipe.exports:
+        for stage in recipe.export:
             exports[cell.group, stage] = builder.add(cell, cell.stages[stage], recipe.seeds[0]).digest
     return Graph(builder.jobs, rows, builder.cells, exports)
 
@@ -96,61 +102,51 @@ class _Builder:
         self.jobs: dict[str, Job] = {}
         self.cells: dict[str, dict[str, dict[int | None, str]]] = {cell.group: {} for cell in recipe.cells}
         self._folder = folder
-        there = folder.iterdir() if folder.is_dir() else ()
-        self._known = {path.name.rpartition("-")[2]: path for path in there if path.is_dir()}
+        folders = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+        self._existing = {path.name.rpartition("-")[2]: path for path in folders}
 
     def add(self, cell: Cell, stage: Stage, seed: int) -> Job:
-        """The job of a stage and seed, put into `jobs` after those it needs."""
-        own = seed if stage.per_seed else None
-        places = self.cells[cell.group].setdefault(stage.name, {})
-        if own in places:
-            return self.jobs[places[own]]
-        settings, request = dict(stage.settings), dict(stage.settings)
+        """Add the job of a stage and seed to `jobs`, after the jobs that it needs, and return it."""
+        own_seed = seed if stage.per_seed else None
+        digests = self.cells[cell.group].setdefault(stage.name, {})
+        if own_seed in digests:
+            return self.jobs[digests[own_seed]]
+        # The digest covers `request`, which names the needed jobs by digest; the command gets `settings`, with their folders.
+        settings, request, outside = dict(stage.settings), dict(stage.settings), dict(stage.settings)
         needs: list[str] = []
-        outside = dict(stage.settings)
         for setting, names in stage.references().items():
-            outside[setting] = [n for n in names if n not in cell.stages]
-            # What is no stage of the recipe is a path or the name of a kit.
             needed = {n: self.add(cell, cell.stages[n], seed) for n in names if n in cell.stages}
             needs.extend(job.digest for job in needed.values())
             folders = [str(needed[n].folder) if n in needed else n for n in names]
             settings[setting] = folders if isinstance(stage.settings[setting], list) else folders[0]
             request[setting] = [needed[n].digest if n in needed else n for n in names]
-        if stage.per_seed:
-            seeded = dict.fromkeys(_SEEDED[stage.kind], seed)
-            settings.update(seeded)
-            request.update(seeded)
-        digest = _digest(
-            {
-                "kind": stage.kind,
-                "settings": request,
-                "code": code_version(stage.kind),
-                "inputs": input_versions(outside),
-            }
-        )
-        places[own] = digest
-        if digest not in self.jobs:
-            folder = self._place(stage.name, own, digest)
-            self.jobs[digest] = Job(
+            outside[setting] = [n for n in names if n not in needed]  # a path or the name of a kit
+        seeds = dict.fromkeys(_SEEDED[stage.kind], seed) if stage.per_seed else {}
+        content = {
+            "kind": stage.kind,
+            "settings": request | seeds,
+            "code": code_version(stage.kind),
+            "inputs": input_versions(outside),
+        }
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+        digests[own_seed] = digest
+        job = self.jobs.get(digest)
+        if job is None:
+            short = digest[:_SHORT]
+            name = f"{stage.name}-{short}" if own_seed is None else f"{stage.name}-{own_seed}-{short}"
+            folder = self._existing.get(short, self._folder / name)
+            job = Job(
                 digest,
                 stage.name,
                 cell.group,
-                own,
+                own_seed,
                 stage.kind,
-                settings,
+                settings | seeds,
                 folder,
                 tuple(needs),
                 stage.resources,
             )
-        elif self.jobs[digest].group != cell.group:
-            self.jobs[digest] = replace(self.jobs[digest], group="")  # the whole grid's
-        return self.jobs[digest]
-
-    def _place(self, name: str, seed: int | None, digest: str) -> Path:
-        short = digest[:_SHORT]
-        fresh = f"{name}-{short}" if seed is None else f"{name}-{seed}-{short}"
-        return self._known.get(short, self._folder / fresh)
-
-
-def _digest(request: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(request, sort_keys=True, default=str).encode()).hexdigest()
+        elif job.group != cell.group:
+            job = replace(job, group="")  # several points of the grid share it
+        self.jobs[digest] = job
+        return job

@@ -1,9 +1,7 @@
 """A recipe: the YAML description of an experiment, checked before anything runs."""
 
-from ppflow.recipe.load import load_recipe, named_recipes, recipe_text
-from ppflow.recipe.new import new_recipe
+from ppflow.recipe.load import load_recipe, named_recipes, parse_recipe, recipe_text
 from ppflow.recipe.parameters import Choices
-from ppflow.recipe.parse import parse_recipe
 from ppflow.recipe.recipe import MODELS, Cell, Rates, Recipe, Resources, Stage
 from ppflow.recipe.schema import recipe_schema
 
@@ -17,7 +15,6 @@ __all__ = [
     "Stage",
     "load_recipe",
     "named_recipes",
-    "new_recipe",
     "parse_recipe",
     "recipe_schema",
     "recipe_text",

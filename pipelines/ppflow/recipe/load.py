@@ -1,48 +1,32 @@
-"""Recipes by name or from a YAML file."""
+"""Recipes by name or from a YAML file: read, checked, and their parameters filled in."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from ppcore.errors import UserError
-from ppflow.recipe.parameters import Choices
-from ppflow.recipe.parse import parse_recipe
-from ppflow.recipe.recipe import Recipe
+from ppcore.storage import convert
+from ppflow.recipe.parameters import Choices, cells, choose, fill, require_known
+from ppflow.recipe.recipe import MODELS, REFERENCES, Cell, Document, Recipe, Resources, Stage
+
+T = TypeVar("T")
+_UNFILLED = ("params", "grid", "scales")
 
 
 def named_recipes() -> list[str]:
-    """Recipes that come with the package."""
-    return sorted(
-        p.name.removesuffix(".yaml")
-        for p in files("ppflow").joinpath("recipes").iterdir()
-        if p.name.endswith(".yaml")
-    )
-
-
-def load_recipe(name_or_file: str, choices: Choices | None = None) -> Recipe:
-    """A recipe by name or from a YAML file, with what the command line says of it.
-
-    Raises:
-        UserError: no such recipe, or it does not make sense; the message says where.
-    """
-    text = recipe_text(name_or_file)
-    try:
-        content: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"recipe {name_or_file} is not valid YAML ({' '.join(str(error).split())})"
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(f"recipe {name_or_file} is not a mapping; compare it with the recipe demo")
-    return parse_recipe(content, Path(name_or_file).stem, choices)
+    """Names of the recipes that come with the package."""
+    folder = files("ppflow").joinpath("recipes")
+    return sorted(p.name.removesuffix(".yaml") for p in folder.iterdir() if p.name.endswith(".yaml"))
 
 
 def recipe_text(name_or_file: str) -> str:
-    """The YAML of a recipe as it stands in its file. Raises UserError where there is none."""
+    """The YAML text of a recipe. Raises UserError if there is no such recipe or file."""
     if name_or_file in named_recipes():
         return files("ppflow").joinpath(f"recipes/{name_or_file}.yaml").read_text()
     try:
@@ -53,3 +37,140 @@ def recipe_text(name_or_file: str) -> str:
         raise UserError(
             f"unknown recipe {name_or_file!r}; expected one of {', '.join(named_recipes())}, or a YAML file"
         ) from error
+
+
+def load_recipe(name_or_file: str, choices: Choices | None = None) -> Recipe:
+    """A recipe by name or from a YAML file, with the choices of the command line.
+
+    Raises:
+        UserError: there is no such recipe, or an entry is wrong; the message names the entry.
+    """
+    try:
+        content: Any = yaml.safe_load(recipe_text(name_or_file))
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"recipe {name_or_file} is not valid YAML ({' '.join(str(error).split())})"
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(f"recipe {name_or_file} is not a mapping; compare it with the recipe demo")
+    return parse_recipe(content, Path(name_or_file).stem, choices)
+
+
+def parse_recipe(content: Mapping[str, Any], name: str, choices: Choices | None = None) -> Recipe:
+    """A recipe from the content of its YAML.
+
+    Args:
+        name: of the file, without its ending.
+
+    Raises:
+        UserError: an entry is wrong; the message names it.
+    """
+    where = f"recipe {name}"
+    require_known(content, [f.name for f in fields(Document)], where)
+    # The types are checked before parameters are filled in, too, so that an error names the entry as it is in the file. Rates are
+    # numbers that may be given as parameters.
+    _convert(Document, {key: value for key, value in content.items() if key != "rates"}, where)
+    content = choose(content, choices or Choices(), where)
+    template = {key: value for key, value in content.items() if key not in _UNFILLED}
+    points: list[Cell] = []
+    documents: list[Document] = []
+    for values, parameters in cells(content, where):
+        document = _convert(Document, fill(template, parameters, where), where)
+        points.append(Cell(values, _stages(document, where)))
+        documents.append(document)
+    first = documents[0]
+    _check_rows(first, points[0].stages, where)
+    axes = {axis: list(values) for axis, values in (content.get("grid") or {}).items()}
+    entries = {f.name: getattr(first, f.name) for f in fields(Document)}
+    entries |= {"name": first.name or name, "title": first.title or name}
+    return Recipe(**entries, cells=tuple(points), parameters=dict(content.get("params") or {}) | axes)
+
+
+def _check_rows(document: Document, stages: Mapping[str, Stage], where: str) -> None:
+    for label, stage in document.rows.items():
+        if stage not in stages or stages[stage].kind not in MODELS:
+            raise UserError(
+                f"{where}: row {label!r} names {stage!r}, expected a training stage of the recipe"
+            )
+    require_known(document.compare, document.rows, f"{where}, compare")
+    require_known([document.headline] if document.headline else [], document.rows, f"{where}, headline")
+    if not document.rows or not document.seeds:
+        raise UserError(f"{where} has no rows or no seeds; give at least one of each")
+    if len(set(document.seeds)) != len(document.seeds):
+        raise UserError(f"{where} has a seed twice ({document.seeds}); give every seed once")
+
+
+def _stages(document: Document, where: str) -> dict[str, Stage]:
+    """Every stage by its name, generation first, its references checked."""
+    stages: dict[str, Stage] = {}
+
+    def add(name: str, kind: str, settings: Mapping[str, Any], per_seed: bool) -> None:
+        if name in stages:
+            raise UserError(f"{where}: two stages are called {name}; rename one")
+        settings = {key: value for key, value in settings.items() if value is not None}
+        resources = settings.pop("resources", {})
+        if isinstance(resources, dict):
+            require_known(resources, [f.name for f in fields(Resources)], f"{where}: stage {name}, resources")
+        resources = _convert(Resources, resources, f"{where}: stage {name}, resources")
+        stages[name] = Stage(name, kind, settings, per_seed, resources)
+
+    for name, settings in document.generate.items():
+        options = dict(settings)
+        kind, per_seed = options.pop("kind", None), options.pop("per_seed", False)
+        if kind not in ("synth", "pseudo"):
+            raise UserError(f"{where}: stage {name} has kind {kind!r}; expected synth or pseudo")
+        add(name, kind, options, _convert(bool, per_seed, f"{where}: stage {name}, per_seed"))
+    for name, given in document.train.items():
+        add(name, "train", {**document.defaults, **(given or {})}, per_seed=True)
+    for name, settings in document.refit.items():
+        if not settings.get("candidates"):
+            raise UserError(f"{where}: stage {name} has no candidates; name training stages to choose from")
+        add(name, "refit", settings, per_seed=True)
+    for name, settings in document.export.items():
+        if not settings.get("model"):
+            raise UserError(f"{where}: stage {name} names no model; give the training stage to export")
+        add(name, "export", settings, per_seed=False)
+    for stage in stages.values():
+        _check_references(stage, stages, where)
+        _require_no_cycle(stage, stages, where)
+    return stages
+
+
+def _check_references(stage: Stage, stages: Mapping[str, Stage], where: str) -> None:
+    """Refuse references to stages of the wrong kind, and from a stage that all seeds share to one that each seed has of its own."""
+    for key, others in stage.references().items():
+        for other in others:
+            if other not in stages:
+                if stage.kind in ("refit", "export"):
+                    require_known([other], stages, f"{where}: {stage.name}.{key}")
+                continue
+            if stages[other].kind not in REFERENCES[key]:
+                raise UserError(
+                    f"{where}: {stage.name}.{key} names the {stages[other].kind} stage {other}, expected a "
+                    f"{' or '.join(REFERENCES[key])} stage"
+                )
+            if stages[other].per_seed and not stage.per_seed and stage.kind != "export":
+                raise UserError(
+                    f"{where}: {stage.name}.{key} names {other}, which runs once for each seed; give {stage.name} per_seed: true"
+                )
+
+
+def _require_no_cycle(stage: Stage, stages: Mapping[str, Stage], where: str) -> None:
+    seen, todo = set(), [stage.name]
+    while todo:
+        current = todo.pop()
+        for other in (other for others in stages[current].references().values() for other in others):
+            if other == stage.name:
+                raise UserError(
+                    f"{where}: stage {stage.name} depends on itself through {current}; remove one of the references"
+                )
+            if other in stages and other not in seen:
+                seen.add(other)
+                todo.append(other)
+
+
+def _convert(kind: type[T], value: Any, where: str) -> T:
+    try:
+        return convert(kind, value)
+    except ValueError as error:
+        raise UserError(f"{where} cannot be read ({error}); compare it with the recipe demo") from error

@@ -1,4 +1,4 @@
-"""Parameters of a recipe: which values they have, where `$name` stands, and the points of the grid."""
+"""Parameters of a recipe: the values that the command line chooses, the points of the grid, and the text that `$name` stands for."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from string import Template
 from typing import Any
 
 from ppcore.errors import UserError
-from ppflow.recipe.document import Axis
+from ppflow.recipe.recipe import Axis
 
 _SECTIONS = ("train", "generate", "refit", "export")
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What a command line says of a recipe.
+    """What the command line changes in a recipe.
 
     Attributes:
-        settings: of `--set`: a parameter, an axis of the grid, or `STAGE.SETTING`.
-        scale: name of another size of the experiment.
+        parameters: of `--param`: name of a parameter, of an axis of the grid, or `STAGE.SETTING` -> value.
+        scale: of `--scale`: name of another size of the experiment.
     """
 
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     scale: str | None = None
 
 
 def choose(content: Mapping[str, Any], choices: Choices, where: str) -> dict[str, Any]:
-    """The content of a recipe with what the command line says written into it.
+    """The content of a recipe with the choices of the command line written into it. The scale is applied first.
 
     Raises:
-        UserError: no such scale, parameter, stage or setting to change.
+        UserError: the recipe has no such scale, parameter, axis or stage.
     """
     content = {name: dict(value) if isinstance(value, dict) else value for name, value in content.items()}
     scale: Mapping[str, Any] = {}
@@ -42,7 +42,7 @@ def choose(content: Mapping[str, Any], choices: Choices, where: str) -> dict[str
         scale = dict(scales[choices.scale] or {})
         if "seeds" in scale:
             content["seeds"] = scale.pop("seeds")
-    for name, value in [*scale.items(), *choices.settings.items()]:
+    for name, value in [*scale.items(), *choices.parameters.items()]:
         _set(content, name, value, where)
     return content
 
@@ -58,12 +58,14 @@ def _set(content: dict[str, Any], name: str, value: Any, where: str) -> None:
 
 
 def _axis(axis: Axis, value: Any, where: str) -> Axis:
-    """Other values of an axis; of named points, those that are named."""
-    wanted = value if isinstance(value, list) else [value]
-    if not isinstance(axis, dict) or isinstance(value, dict):
-        return value if isinstance(value, dict) else wanted
-    require_known(map(str, wanted), axis, where)
-    return {str(name): axis[str(name)] for name in wanted}
+    """An axis with other values. Of an axis of named points, `value` selects points by name, or is a mapping of new points."""
+    if isinstance(value, dict):
+        return value
+    values = value if isinstance(value, list) else [value]
+    if not isinstance(axis, dict):
+        return values
+    require_known(map(str, values), axis, where)
+    return {str(name): axis[str(name)] for name in values}
 
 
 def _set_of_stage(content: dict[str, Any], name: str, value: Any, where: str) -> None:
@@ -81,10 +83,10 @@ def _set_of_stage(content: dict[str, Any], name: str, value: Any, where: str) ->
 
 
 def cells(content: Mapping[str, Any], where: str) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
-    """(axis -> what it is called, all parameters) of every point of the grid, the last axis changing fastest.
+    """(axis -> name of its value, all parameters) for every point of the grid. The last axis changes fastest.
 
     Raises:
-        UserError: an axis without values.
+        UserError: an axis has no values.
     """
     axes: Mapping[str, Axis] = content.get("grid") or {}
     for name, axis in axes.items():
@@ -92,24 +94,20 @@ def cells(content: Mapping[str, Any], where: str) -> Iterator[tuple[dict[str, st
             raise UserError(
                 f"{where}, grid: {name} is {axis!r}; expected a list of values or a mapping of named points"
             )
-    points = [
-        [(name, str(point), axis[point] if isinstance(axis, dict) else {name: point}) for point in axis]
-        for name, axis in axes.items()
-    ]
-    for combination in itertools.product(*points):
-        values = {axis: shown for axis, shown, _ in combination}
-        parameters = dict(content.get("params") or {})
-        parameters.update(values)
-        for _, _, given in combination:
-            parameters.update(given or {})
+    for points in itertools.product(*axes.values()):
+        values = {name: str(point) for name, point in zip(axes, points, strict=True)}
+        parameters = {**(content.get("params") or {}), **values}
+        for name, point in zip(axes, points, strict=True):
+            axis = axes[name]
+            parameters |= (axis[point] or {}) if isinstance(axis, dict) else {name: point}
         yield values, parameters
 
 
 def fill(value: Any, parameters: Mapping[str, Any], where: str) -> Any:
-    """`value` with every `$name` replaced; a text that is nothing else takes the parameter's own type.
+    """`value` with every `$name` replaced. A text that is only `$name` becomes the value of the parameter with its type.
 
     Raises:
-        UserError: a name that is no parameter.
+        UserError: a name is not a parameter, or a `$` has no name.
     """
     if isinstance(value, Mapping):
         return {key: fill(inner, parameters, f"{where}, {key}") for key, inner in value.items()}
@@ -130,11 +128,11 @@ def fill(value: Any, parameters: Mapping[str, Any], where: str) -> Any:
 
 
 def require_known(given: Iterable[Any], known: Iterable[str], where: str) -> None:
-    """Raise UserError, with the nearest name, for a name that is not known."""
+    """Raise UserError for a name that is not in `known`, with the most similar known name."""
     names = list(known)
     for key in given:
         if key not in names:
             near = difflib.get_close_matches(str(key), names, n=1)
-            expected = f"expected one of {', '.join(sorted(names))}" if names else "it has none"
+            expected = f"expected one of {', '.join(sorted(names))}" if names else "it has no entries"
             hint = f"did you mean {near[0]}?" if near else expected
             raise UserError(f"{where} has an unknown entry {key!r}; {hint}")

@@ -1,10 +1,12 @@
-"""An experiment and its stages, all choices made: parameters filled in, the grid spelled out."""
+"""The types of a recipe: its YAML (:class:`Document`), and the experiment that it becomes (:class:`Recipe`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
+
+from pydantic import ConfigDict
 
 from ppcore.errors import UserError
 
@@ -19,12 +21,16 @@ REFERENCES: dict[str, tuple[str, ...]] = {
     "candidates": ("train",),
     "model": MODELS,
 }
-"""Settings that may name another stage of the recipe -> the kinds that stage may be of."""
+"""Settings that may name another stage of the recipe -> the kinds that this stage may have."""
+
+Settings = dict[str, Any]
+Axis = list[Any] | dict[str, Settings]
+"""Values of one parameter; or named points, each with values for several parameters."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one run of a stage takes: CPUs and GPUs (a share of one below 1), and memory in GB (Ray only)."""
+    """What one job of a stage takes: CPUs, GPUs (below 1: a share of one), and memory in GB (used on Ray only)."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -32,28 +38,89 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class Rates:
+    """Speeds that `--dry-run` assumes for a stage of which no job has finished yet.
+
+    Attributes:
+        images_per_s: of one generation worker.
+        train_images_per_s: of one training process, labelled and unlabelled images together.
+        source: where these numbers come from.
+    """
+
+    images_per_s: float | None = None
+    train_images_per_s: float | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Document:
+    """An experiment of ppflow.
+
+    `$name` anywhere below stands for the value of a parameter or of an axis of the grid, `$$` for a dollar sign. A setting whose
+    value is null is left out.
+    """
+
+    # YAML reads `title: 2` as a number. The docstrings below are the descriptions in the JSON schema (`ppflow schema`).
+    __pydantic_config__ = ConfigDict(
+        coerce_numbers_to_str=True, extra="forbid", use_attribute_docstrings=True
+    )
+    name: str = ""
+    """Directory under runs/ [default: the name of the file]."""
+    title: str = ""
+    """Heading of the report."""
+    seeds: tuple[int, ...] = (0,)
+    """Every training stage runs once with each seed."""
+    params: Settings = field(default_factory=dict)
+    """Parameters and their values; --param NAME=VALUE changes one."""
+    grid: dict[str, Axis] = field(default_factory=dict)
+    """Axis -> its values, or named points with values for several parameters. The rows run at every combination."""
+    scales: dict[str, Settings] = field(default_factory=dict)
+    """Name -> parameters, axes and `seeds` of the experiment in another size: --scale NAME."""
+    generate: dict[str, Settings] = field(default_factory=dict)
+    """Stages of ppgen."""
+    train: dict[str, Settings | None] = field(default_factory=dict)
+    """Stages of pptrain."""
+    defaults: Settings = field(default_factory=dict)
+    """Settings of every training stage."""
+    refit: dict[str, Settings] = field(default_factory=dict)
+    """Stages that take the candidate with the best validation accuracy and train it again, on all labels."""
+    export: dict[str, Settings] = field(default_factory=dict)
+    """Classifiers to write as one ONNX file."""
+    rows: dict[str, str] = field(default_factory=dict)
+    """Label in the table -> training stage."""
+    compare: tuple[str, ...] = ()
+    """Rows that the others are compared with."""
+    headline: str = ""
+    """The row that the last sentences of the output are about."""
+    notes: tuple[str, ...] = ()
+    """Sentences under the table."""
+    rates: Rates = field(default_factory=Rates)
+    """Speeds that --dry-run assumes where none was measured."""
+
+
+@dataclass(frozen=True)
 class Stage:
     """One stage.
 
     Attributes:
-        kind: `synth`, `pseudo`: options of that command of `ppgen`; `train`: settings of `pptrain run`; `refit`: the candidate that did
-            best on validation images, trained again on all labels; `export`: a classifier as one file.
-        settings: synth, pseudo: options under their long names, `-` written `_`; train: settings under their dotted names.
-        per_seed: the stage is run anew for every seed; training stages always are.
+        kind: `synth` or `pseudo` (commands of ppgen), `train` (`pptrain run`), `refit` (train the best candidate again, on all
+            labels) or `export` (write a classifier as one file).
+        settings: synth, pseudo: options by their long names, with `_` for `-`; train: settings by their dotted names.
+        per_seed: whether each seed has its own run of the stage; always true for training stages.
     """
 
     name: str
     kind: str
-    settings: dict[str, Any]
+    settings: Settings
     per_seed: bool
     resources: Resources = field(default_factory=Resources)
 
     def references(self) -> dict[str, list[str]]:
-        """Setting -> what it names: other stages, or things outside the recipe."""
-        given = {key: self.settings[key] for key in REFERENCES if key in self.settings}
+        """Setting -> the stages of the recipe, or the things outside it, that the setting names."""
+        values = {key: self.settings[key] for key in REFERENCES if key in self.settings}
         return {
             key: [str(v) for v in value] if isinstance(value, list) else [str(value)]
-            for key, value in given.items()
+            for key, value in values.items()
         }
 
 
@@ -62,7 +129,7 @@ class Cell:
     """A point of the grid.
 
     Attributes:
-        values: axis -> what it is called there; empty without a grid.
+        values: axis -> name of its value at this point; empty without a grid.
         stages: with the parameters of this point.
     """
 
@@ -76,50 +143,20 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Rates:
-    """What `--dry-run` reckons with where nothing has been measured yet; both of one worker.
+class Recipe(Document):
+    """A document in which every parameter has its value.
 
     Attributes:
-        images_per_s: of generation.
-        train_images_per_s: of training, labelled and unlabelled images together.
-        source: where the figures are from.
+        cells: the points of the grid; one without a grid. The fields of the document have the values of the first point.
+        parameters: name -> value, or the values of an axis.
     """
 
-    images_per_s: float | None = None
-    train_images_per_s: float | None = None
-    source: str = ""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """An experiment.
-
-    Attributes:
-        seeds: every training stage runs once with each.
-        cells: the grid's points, one without a grid.
-        rows: label in the table -> training stage; the table has them in every cell.
-        compare: labels of the rows that all others are compared with, seed by seed.
-        exports: stages of kind `export`, run once at the end.
-        headline: the row that the run ends with a sentence about, "" for none.
-        notes: sentences printed under the table.
-        parameters: name -> value, as they were chosen.
-    """
-
-    name: str
-    title: str
-    seeds: tuple[int, ...]
-    cells: tuple[Cell, ...]
-    rows: dict[str, str]
-    compare: tuple[str, ...] = ()
-    exports: tuple[str, ...] = ()
-    headline: str = ""
-    notes: tuple[str, ...] = ()
-    parameters: dict[str, Any] = field(default_factory=dict)
-    rates: Rates = field(default_factory=Rates)
+    cells: tuple[Cell, ...] = ()
+    parameters: Settings = field(default_factory=dict)
 
     @property
     def shown(self) -> Cell:
-        """The point of the grid that a report shows in detail: the last, where an axis of growing numbers has most."""
+        """The point of the grid that a report shows in detail: the last one, which usually has the most labels."""
         return self.cells[-1]
 
     def with_seeds(self, count: int) -> Recipe:
@@ -127,18 +164,21 @@ class Recipe:
         return replace(self, seeds=tuple(range(count)))
 
     def with_rows(self, patterns: list[str]) -> Recipe:
-        """Only the rows of these labels; `*` stands for anything. Raises UserError where a pattern meets no row."""
+        """Only the rows with these labels; `*` matches any text. Raises UserError if a pattern matches no row."""
         for pattern in patterns:
             if not any(fnmatchcase(label, pattern) for label in self.rows):
                 raise UserError(
-                    f"recipe {self.name} has no row {pattern!r}; expected some of {', '.join(self.rows)} (* stands for anything)"
+                    f"recipe {self.name} has no row {pattern!r}; expected one of {', '.join(self.rows)} (* matches any text)"
                 )
         kept = {
             label: stage
             for label, stage in self.rows.items()
             if any(fnmatchcase(label, pattern) for pattern in patterns)
         }
-        compare = tuple(label for label in self.compare if label in kept)
-        exports = self.exports if len(kept) == len(self.rows) else ()
-        headline = self.headline if self.headline in kept else ""
-        return replace(self, rows=kept, compare=compare, exports=exports, headline=headline)
+        return replace(
+            self,
+            rows=kept,
+            compare=tuple(label for label in self.compare if label in kept),
+            export=self.export if len(kept) == len(self.rows) else {},
+            headline=self.headline if self.headline in kept else "",
+        )

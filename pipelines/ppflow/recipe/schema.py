@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ppflow.recipe.document import Document
-from ppflow.recipe.recipe import Resources
+from ppflow.recipe.recipe import Document, Resources
 from pptrain.config import TrainConfig
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"

@@ -1,4 +1,4 @@
-"""The report of an experiment: which tables, curves and samples go on its page."""
+"""The report of an experiment: the tables, curves and samples on its page."""
 
 from ppflow.report.page import make_report
 

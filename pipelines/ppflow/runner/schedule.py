@@ -1,72 +1,75 @@
-"""Work off a graph of jobs: seed by seed, those that most others wait for first; a failure stops only what depends on it."""
+"""Runs the jobs of a graph in an order in which each comes after the jobs that it needs."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from ppcore.console import format_duration
-from ppflow.jobs import FailedJob, FinishedJob, Graph, Outcomes
-from ppflow.runner.engines import Engine, Outcome
+from ppflow.jobs import Failure, Graph, Outcomes, StageResult
+from ppflow.runner.executors import Executor, Outcome
 
-Watch = Callable[[Outcomes, str], None]
-"""Told after every job: what there is by now, and a line about that job."""
+_KILLED = "its process was killed (out of memory?); the same command runs it again"
 
 
-def run_jobs(graph: Graph, done: Mapping[str, FinishedJob], engine: Engine, watch: Watch) -> Outcomes:
-    """Run every job that is not done once those it needs are.
+def run_jobs(
+    graph: Graph,
+    done: Mapping[str, StageResult],
+    executor: Executor,
+    on_finished: Callable[[Outcomes, str], None],
+) -> Outcomes:
+    """Run every job that is not done. A failed job stops only the jobs that need it.
 
-    Each job writes what it prints to `<folder>.log`. Ctrl-C stops the running jobs; they resume.
+    Each job writes its output to `<folder>.log`. Ctrl-C stops the running jobs; the next run resumes them.
+
+    Args:
+        done: digest -> result of the jobs that are finished already.
+        on_finished: called after every job with all outcomes so far and a line about that job.
     """
     outcomes = Outcomes(dict(done))
     dependents = graph.dependents()
 
-    def urgency(digest: str) -> tuple[int, int]:
-        """What all seeds share, then a seed after the other: whoever watches has a figure of every row early."""
+    def priority(digest: str) -> tuple[int, int]:
+        """Jobs of all seeds first, then seed by seed, so that every row of the table has a figure early."""
         seed = graph.jobs[digest].seed
         return -1 if seed is None else seed, -len(dependents[digest])
 
-    waiting = sorted((digest for digest in graph.jobs if digest not in done), key=urgency)
-    total, running, start = len(waiting), 0, time.monotonic()
+    waiting = sorted((digest for digest in graph.jobs if digest not in done), key=priority)
+    running: dict[Future[Outcome], str] = {}
+    total, start = len(waiting), time.monotonic()
     try:
         while waiting or running:
             for digest in list(waiting):
                 job = graph.jobs[digest]
-                if all(need in outcomes.done for need in job.needs) and engine.has_room(job):
+                ready = all(need in outcomes.done for need in job.needs)
+                if ready and executor.has_room(job, [graph.jobs[other] for other in running.values()]):
                     waiting.remove(digest)
-                    engine.start(job)
-                    running += 1
-            assert running, "jobs wait for each other"
-            for outcome in engine.finished():
-                running -= 1
-                if isinstance(outcome, FailedJob):
-                    _fail(outcome, dependents, waiting, graph, outcomes)
+                    running[executor.submit(job)] = digest
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                digest = running.pop(future)
+                outcome = _outcome(future)
+                if isinstance(outcome, Failure):
+                    outcomes.failed[digest] = outcome
+                    outcomes.skipped.extend(other for other in waiting if other in dependents[digest])
+                    waiting = [other for other in waiting if other not in dependents[digest]]
                 else:
-                    outcomes.done[outcome.job.digest] = outcome
-                left = len(waiting) + running
-                told = _told(outcome, time.monotonic() - start, total, left)
-                watch(outcomes, f"[{total - left}/{total}] {told}")
+                    outcomes.done[digest] = outcome
+                left = len(waiting) + len(running)
+                eta = (time.monotonic() - start) / (total - left) * left
+                line = f"[{total - left}/{total}] {graph.jobs[digest].label}{_ending(outcome, eta)}"
+                on_finished(outcomes, line)
     finally:
-        engine.close()
+        executor.close()
     return outcomes
 
 
-def _fail(
-    failed: FailedJob,
-    dependents: Mapping[str, set[str]],
-    waiting: list[str],
-    graph: Graph,
-    outcomes: Outcomes,
-) -> None:
-    outcomes.failed[failed.job.digest] = failed
-    for digest in dependents[failed.job.digest]:
-        if digest in waiting:
-            waiting.remove(digest)
-            outcomes.skipped[digest] = graph.jobs[digest]
+def _ending(outcome: Outcome, eta: float) -> str:
+    if isinstance(outcome, Failure):
+        return f" FAILED: {outcome.reason}"
+    return f": {outcome}, {outcome.seconds or 0:.0f} s; ETA {format_duration(eta)}"
 
 
-def _told(outcome: Outcome, elapsed: float, total: int, left: int) -> str:
-    if isinstance(outcome, FailedJob):
-        return f"{outcome.job.label} FAILED: {outcome.reason}"
-    eta = format_duration(elapsed / max(1, total - left) * left)
-    return f"{outcome.job.label}: {outcome.result}, {outcome.result.seconds or 0:.0f} s; ETA {eta}"
+def _outcome(future: Future[Outcome]) -> Outcome:
+    error = future.exception()
+    return future.result() if error is None else Failure(f"{_KILLED} ({type(error).__name__})")

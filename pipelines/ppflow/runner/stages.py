@@ -1,26 +1,35 @@
-"""What a stage of each kind does, by the functions behind `ppgen synth`, `ppgen pseudo`, `pptrain run` and `pptrain export`."""
+"""What a job of each kind runs: the functions behind `ppgen synth`, `ppgen pseudo`, `pptrain run` and `pptrain export`."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ppcore.errors import UserError
 from ppcore.storage import Store
 from ppcore.trust import Trust
-from ppflow.jobs import RESULT, Job, StageResult, cached_result
+from ppflow.jobs import RESULT, Failure, Job, StageResult, stored_result, write_record
 from ppgen.cli import generate, read_options
 from pptrain.config import CONFIG_FILE, TrainConfig, load_config
 from pptrain.engine import read_result, train
 from pptrain.evaluation import export_model
 
-CHOSEN = "chosen.json"
+_CHOSEN = "chosen.json"
 
 
 def check_job(job: Job) -> None:
-    """Refuse settings that no run of the stage could have; opens nothing. Raises UserError."""
+    """Refuse settings that are wrong in themselves, without opening a source or a target. Raises UserError."""
     try:
         if job.kind == "train":
             load_config(overrides=_train_settings(job))
@@ -30,11 +39,32 @@ def check_job(job: Job) -> None:
         raise UserError(f"{job.label}: {error}") from error
 
 
+def run_job(job: Job) -> StageResult | Failure:
+    """Run a job in this process, or resume it. Its output and a traceback go to `<folder>.log`; it raises nothing."""
+    torch.set_num_threads(max(1, int(job.resources.cpus)))
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    stored = stored_result(job)
+    if stored is not None:
+        return stored
+    start = time.monotonic()
+    with _output_to(job.folder.with_name(job.folder.name + ".log")):
+        try:
+            result = run_stage(job)
+        except UserError as error:
+            return Failure(str(error), refused=True)
+        except Exception as error:
+            traceback.print_exc()
+            return Failure(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    seconds = max(time.monotonic() - start, result.seconds or 0.0)  # a stage may count earlier runs, too
+    write_record(job, seconds, platform.node())
+    return replace(result, seconds=seconds)
+
+
 def run_stage(job: Job) -> StageResult:
-    """Do the job, or the rest of it.
+    """Do the work of a job, or what is left of it.
 
     Raises:
-        UserError: the request makes no sense.
+        UserError: a setting is wrong.
         RuntimeError: shards failed.
     """
     if job.kind == "train":
@@ -47,9 +77,9 @@ def run_stage(job: Job) -> StageResult:
         status = generate(read_options(job.kind, _generation_options(job)))
         if status:
             raise RuntimeError(f"{job.label} failed with status {status}; see {job.folder}.log")
-    done = cached_result(job)
-    assert done is not None, job.folder
-    return done
+    result = stored_result(job)
+    assert result is not None, job.folder
+    return result
 
 
 def _train_settings(job: Job) -> dict[str, Any]:
@@ -68,28 +98,46 @@ def _train(config: TrainConfig) -> None:
 
 
 def _refit(job: Job) -> None:
-    """Train the candidate of the highest validation accuracy again, on all labels; the first of equals, or of all without validation."""
+    """Train the candidate with the highest validation accuracy again, on all labels; the first one if several are equal."""
     settings = dict(job.settings)
     candidates = {Path(folder): read_result(Path(folder)) for folder in settings.pop("candidates")}
     best = max(candidates, key=lambda folder: candidates[folder].val_accuracy or 0.0)
-    found = {folder.name: result.val_accuracy for folder, result in candidates.items()}
     overrides = {"data.val_fraction": 0.0, **settings, "out": str(job.folder)}
     _train(load_config(str(best / CONFIG_FILE), overrides))
-    told = {"chosen": best.name, "val_accuracy": found}
-    Store(job.folder).write_atomic(CHOSEN, (json.dumps(told, indent=1) + "\n").encode())
+    accuracies = {folder.name: result.val_accuracy for folder, result in candidates.items()}
+    choice = {"chosen": best.name, "val_accuracy": accuracies}
+    Store(job.folder).write_atomic(_CHOSEN, (json.dumps(choice, indent=1) + "\n").encode())
 
 
 def _export(job: Job) -> None:
     settings = dict(job.settings)
     model, file = str(settings.pop("model")), job.folder / "model.onnx"
     job.folder.mkdir(parents=True, exist_ok=True)
-    # What a stage of the recipe made may name code; what somebody else may have made may not.
-    made_here = bool(job.needs)
-    done = export_model(model, str(file), trust_code=made_here, **settings)
-    test = done.evaluations.get("onnx")
+    # A model that a stage of this recipe trained may name code. A model from outside the recipe may not.
+    trained_here = bool(job.needs)
+    exported = export_model(model, str(file), trust_code=trained_here, **settings)
+    test = exported.evaluations.get("onnx")
     result = StageResult(
         accuracy=None if test is None else test.accuracy,
         images=None if test is None else test.images,
         file=str(file),
     )
     Store(job.folder).write_atomic(RESULT, (json.dumps(asdict(result), indent=1) + "\n").encode())
+
+
+@contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """Send file descriptors 1 and 2 to a file, so that subprocesses and C libraries write there, too."""
+    saved = [os.dup(1), os.dup(2)]
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, stream)
+            os.close(copy)

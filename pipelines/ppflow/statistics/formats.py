@@ -1,4 +1,4 @@
-"""A table of results as Markdown, CSV, LaTeX or JSON; all of them say over which seeds."""
+"""A table of results as Markdown, CSV, LaTeX or JSON, always with its seeds, and sentences about one of its rows."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def header(compare: Sequence[str]) -> list[str]:
 
 
 def cells(row: Row, compare: Sequence[str], seeds: Sequence[int] | None = None) -> list[str]:
-    """The row as text: mean and standard deviation `90.4 ± 1.9`; difference, 95 % interval, seeds won `+9.7 [+7.1, +12.3]* (5/5)`.
+    """The row as text: `90.4 ± 1.9` (mean and standard deviation), `+9.7 [+7.1, +12.3]* (5/5)` (difference, 95 % interval, seeds won).
 
-    A row that lacks some of `seeds` says which it has.
+    A row that lacks some of `seeds` names the seeds that it has.
     """
     some = "" if seeds is None or len(row.values) == len(seeds) else f" (seeds {_ranges(row.seeds)} only)"
     out = [row.label, f"{row.mean:.1f}{_deviation(row)}{some}"]
@@ -30,18 +30,19 @@ def cells(row: Row, compare: Sequence[str], seeds: Sequence[int] | None = None) 
 
 
 def explain(table: Table) -> str:
-    """The line under a table: its seeds, and what the signs mean."""
+    """The line under a table: its seeds, and the meaning of the signs."""
     seeds = table.seeds
     text = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({_ranges(seeds)})"
     if len(seeds) > 1:
         text += "; ± standard deviation over seeds"
     if table.compare and len(seeds) > 1:
-        text += "; differences seed by seed with Student's 95 % interval, (seeds won/seeds); * sure at 5 % among all of its column (Holm)"
+        text += "; differences seed by seed with Student's 95 % interval, (seeds won/seeds); "
+        text += "* significant at 5 % after Holm's correction for the column"
     return text + "."
 
 
 def as_text(table: Table) -> str:
-    """Plain tables with aligned columns, also valid Markdown, a heading over every group and the seeds below."""
+    """Markdown tables with aligned columns, a heading for every group, the seeds below."""
     parts = []
     for group, rows in table.groups.items():
         drawn = _aligned([header(table.compare), *(cells(row, table.compare, table.seeds) for row in rows)])
@@ -50,7 +51,7 @@ def as_text(table: Table) -> str:
 
 
 def _as_csv(table: Table) -> str:
-    """One line a row and comparison, in percent and points."""
+    """One line for each row and comparison, in percent and points."""
     records = [record for row in _records(table) for record in _flat(row)]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
@@ -74,6 +75,37 @@ def _as_latex(table: Table) -> str:
             lines += [*rule, rf"\multicolumn{{{len(columns)}}}{{l}}{{\emph{{{_latex(group)}}}}} \\"]
         lines += [_latex_line(cells(row, table.compare, table.seeds)) for row in rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", f"% {explain(table)}"])
+
+
+def headline_sentences(table: Table, label: str) -> list[str]:
+    """Sentences on one row for every group that has it: its accuracy, and its difference to every row of comparison."""
+    sentences = []
+    for group, rows in table.groups.items():
+        for row in (row for row in rows if row.label == label):
+            place = f" ({group})" if group else ""
+            seeds = f"{len(row.seeds)} seed{'s' if len(row.seeds) > 1 else ''}"
+            sentences.append(f"{label}{place}: {row.mean:.1f} % on the test images, mean of {seeds}.")
+            sentences += [
+                f"Against {other}: {_judgement(delta)}." for other, delta in row.differences.items()
+            ]
+    return sentences
+
+
+def _judgement(delta: Difference) -> str:
+    """`+5.3 points, significantly better (95 % interval +2.1 to +8.5 over 3 seeds)`."""
+    points = f"{delta.mean:+.1f} points"
+    if not math.isfinite(delta.half):
+        return f"{points}; one seed cannot show whether this is chance, run more with --seeds"
+    low, high = delta.interval
+    interval = f"95 % interval {low:+.1f} to {high:+.1f} over {delta.seeds} seeds"
+    better = "better" if delta.mean > 0 else "worse"
+    if delta.significant:
+        return (
+            f"{points}, significantly {better} ({interval}; also after correction for all rows of the table)"
+        )
+    if low > 0 or high < 0:
+        return f"{points}, probably {better} ({interval}; not significant after correction for all rows of the table)"
+    return f"{points}, not significant ({interval}); use more seeds or more test images"
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {
@@ -125,10 +157,10 @@ def _flat(record: dict[str, Any]) -> list[dict[str, Any]]:
     own = {name: record[name] for name in ("group", "row", "mean", "std")}
     own["seeds"] = _ranges(record["seeds"])
     empty = dict.fromkeys(_difference_record(Difference(0.0, 0.0, math.inf, 0, 1)))
-    found: dict[str, dict[str, Any]] = record["differences"] or {"": empty}
+    differences: dict[str, dict[str, Any]] = record["differences"] or {"": empty}
     return [
         own | {"versus": other} | {f"difference_{name}": value for name, value in delta.items()}
-        for other, delta in found.items()
+        for other, delta in differences.items()
     ]
 
 
@@ -139,7 +171,7 @@ def _deviation(row: Row) -> str:
 def _difference_text(delta: Difference) -> str:
     low, high = delta.interval
     interval = f" [{low:+.1f}, {high:+.1f}]" if math.isfinite(delta.half) else ""
-    return f"{delta.mean:+.1f}{interval}{'*' if delta.sure else ''} ({delta.wins}/{delta.seeds})"
+    return f"{delta.mean:+.1f}{interval}{'*' if delta.significant else ''} ({delta.wins}/{delta.seeds})"
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:

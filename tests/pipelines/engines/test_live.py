@@ -6,7 +6,7 @@ import pytest
 from recipes import content
 
 from ppflow.cli.live import LiveTable
-from ppflow.jobs import FinishedJob, Outcomes, StageResult, expand
+from ppflow.jobs import Outcomes, StageResult, expand
 from ppflow.recipe import parse_recipe
 
 
@@ -17,7 +17,7 @@ def show(tmp_path: Path) -> None:
     first, second, *_ = graph.rows.values()
     with LiveTable(graph) as live:
         for digest, accuracy in ((first[0], 0.5), (first[1], 0.75), (second[1], 0.9)):
-            outcomes.done[digest] = FinishedJob(graph.jobs[digest], StageResult(accuracy=accuracy))
+            outcomes.done[digest] = StageResult(accuracy=accuracy)
             live.show(outcomes, f"done {accuracy}")
 
 

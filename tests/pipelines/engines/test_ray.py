@@ -15,7 +15,7 @@ from ppcore.errors import UserError
 from ppflow.cli.experiment import RunOptions, run_experiment
 from ppflow.jobs import expand
 from ppflow.recipe import Resources, load_recipe
-from ppflow.runner import RayEngine
+from ppflow.runner import RayExecutor
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
@@ -67,4 +67,4 @@ def test_a_stage_that_no_machine_has_room_for_is_refused(cluster: Cluster, tmp_p
     (tmp_path / "small.yaml").write_text(SMALL)
     job = next(iter(expand(load_recipe(str(tmp_path / "small.yaml")), tmp_path).jobs.values()))
     with pytest.raises(UserError, match="asks for 4 GPUs and the cluster has 0"):
-        RayEngine().start(replace(job, resources=Resources(gpus=4)))
+        RayExecutor().submit(replace(job, resources=Resources(gpus=4)))
