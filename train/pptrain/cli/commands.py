@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,147 +44,110 @@ _SETTINGS = {
 }
 
 _TARGET = "a name (see ppgen targets), NAME=DIR, an image folder, parquet, tars or CSV."
-_INIT = "Run, model directory, kit or classifier to start from; none: random weights."
 
 Model = Annotated[str, typer.Argument(help="Run directory, model directory, kit or classifier.")]
 Device = Annotated[str, option(MACHINES, "auto, cpu, cuda or cuda:N.")]
 TrustCode = Annotated[
-    bool,
-    option(EXPERTS, "Run the code (module:callable) that a model directory names.", "--trust-code"),
+    bool, option(EXPERTS, "Run the code (module:callable) that a model directory names.", "--trust-code")
 ]
+
+
+def _unset(group: str, text: str, *names: str) -> Any:
+    """An option of `pptrain run` that leaves the setting alone unless it is given."""
+    return typer.Option(None, *names, help=text, rich_help_panel=group)
 
 
 @app.command()
 def run(
     context: typer.Context,
     *,
-    target: Annotated[
-        str | None,
-        option(WHAT, f"Labelled images: {_TARGET} [default: the one of the newest runs/pseudo-*]"),
-    ] = None,
-    shards: Annotated[
-        list[str] | None,
-        option(WHAT, "Synth directory to pre-train on; repeatable. [default: the newest runs/synth-*]"),
-    ] = None,
-    unlabeled: Annotated[
-        list[str] | None,
-        option(
-            WHAT,
-            "Unlabelled images: a pseudo directory, or target:NAME for real images; repeatable. "
-            "[default: runs/pseudo-* made for the target]",
-        ),
-    ] = None,
-    arch: Annotated[
-        str | None,
-        option(
-            WHAT,
-            "Network: small, mobile, a torchvision name, timm/NAME or module:callable. "
-            "[default: that of --init, else small]",
-        ),
-    ] = None,
-    init: Annotated[
-        str | None, option(WHAT, f"{_INIT} [default: this command's pre-training, if any]")
-    ] = None,
-    method: Annotated[
-        str | None,
-        option(
-            WHAT,
-            "Training method; see pptrain methods. [default: condition with unlabelled images, else supervised]",
-        ),
-    ] = None,
-    teacher: Annotated[
-        str | None,
-        option(WHAT, "Run or model that the method distill learns from. [default: none]"),
-    ] = None,
-    labels_per_class: Annotated[
-        int | None, option(HOW_MUCH, "Labelled images of each class to train on. [default: all]")
-    ] = None,
-    epochs: Annotated[
-        float | None,
-        option(HOW_MUCH, "Passes over the training images. [default: by the number of images]"),
-    ] = None,
-    steps: Annotated[
-        int | None, option(HOW_MUCH, "Optimiser steps, instead of --epochs. [default: by --epochs]")
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        option(HOW_MUCH, "Labelled images of a step, over all processes. [default: by the number of images]"),
-    ] = None,
-    weights: Annotated[
-        list[float] | None,
-        option(
-            HOW_MUCH,
-            "Share of each of several directories in a batch; repeat it for each directory. [default: by size]",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, option(HOW_MUCH, "Seed of the split, the weights, the order and the views. [default: 0]")
-    ] = None,
-    out: Annotated[
-        str | None,
-        option(
-            WHERE_TO,
-            "Run directory. If it is unfinished, the run resumes. [default: runs/train-NAME-METHOD-HASH]",
-        ),
-    ] = None,
-    device: Annotated[str | None, option(MACHINES, "auto, cpu, cuda or cuda:N. [default: auto]")] = None,
-    workers: Annotated[
-        int | None,
-        option(MACHINES, "Processes that decode images; 0 decodes in the training process. [default: 0]"),
-    ] = None,
+    target: str | None = _unset(
+        WHAT, f"Labelled images: {_TARGET} [default: the target of the newest runs/pseudo-*]"
+    ),
+    shards: list[str] | None = _unset(
+        WHAT, "Synth directory to pre-train on; repeatable. [default: the newest runs/synth-*]"
+    ),
+    unlabeled: list[str] | None = _unset(
+        WHAT,
+        "Unlabelled images: a pseudo directory, or target:NAME for real images; repeatable. "
+        "[default: runs/pseudo-* made for the target]",
+    ),
+    arch: str | None = _unset(
+        WHAT,
+        "Network: small, mobile, a torchvision name, timm/NAME or module:callable. "
+        "[default: the network of --init, else small]",
+    ),
+    init: str | None = _unset(
+        WHAT,
+        "Run, model directory, kit or classifier to start from; none: random weights. "
+        "[default: this command's pre-training, else none]",
+    ),
+    method: str | None = _unset(
+        WHAT,
+        "Training method; pptrain methods lists them. [default: condition with unlabelled images, else supervised]",
+    ),
+    teacher: str | None = _unset(WHAT, "Run or model that the method distill learns from. [default: none]"),
+    labels_per_class: int | None = _unset(
+        HOW_MUCH, "Labelled images of each class to train on. [default: all]"
+    ),
+    epochs: float | None = _unset(
+        HOW_MUCH, "Passes over the training images. [default: by the number of images]"
+    ),
+    steps: int | None = _unset(
+        HOW_MUCH, "Optimiser steps, instead of --epochs. [default: by the number of images]"
+    ),
+    batch_size: int | None = _unset(
+        HOW_MUCH, "Labelled images of a step, over all processes. [default: 50; 64 in pre-training]"
+    ),
+    weights: list[float] | None = _unset(
+        HOW_MUCH, "Share of a directory in every batch; repeat it for each directory. [default: by size]"
+    ),
+    seed: int | None = _unset(
+        HOW_MUCH, "Seed of the split, the weights, the order and the views. [default: 0]"
+    ),
+    out: str | None = _unset(
+        WHERE_TO, "Run directory; an unfinished run resumes. [default: runs/train-NAME-METHOD-HASH]"
+    ),
+    device: str | None = _unset(MACHINES, "auto, cpu, cuda or cuda:N. [default: auto]"),
+    workers: int | None = _unset(
+        MACHINES, "Processes that decode images; 0 decodes in the training process. [default: 0]"
+    ),
     ray_workers: Annotated[
-        int,
-        option(MACHINES, "Training processes on a Ray cluster; 0 trains here without Ray.", "--ray", min=0),
+        int, option(MACHINES, "Training processes on a Ray cluster; 0 trains here.", "--ray", min=0)
     ] = 0,
     address: Annotated[
         str, option(MACHINES, "Ray cluster, host:port; local starts one on this machine.")
     ] = "local",
-    settings: Annotated[
-        list[str] | None,
-        option(
-            EXPERTS,
-            "Training setting KEY=VALUE, such as optim.weight_decay=0.01; config.yaml in a run directory lists all keys; "
-            "repeatable. [default: none]",
-            "--set",
-        ),
-    ] = None,
-    config: Annotated[
-        str | None,
-        option(EXPERTS, "YAML file of settings; options of the command line win over it. [default: none]"),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        option(EXPERTS, "Named settings: paper (the published schedule for 224 pixels). [default: none]"),
-    ] = None,
-    lr: Annotated[float | None, option(EXPERTS, "Highest learning rate. [default: 0.002]")] = None,
-    resolution: Annotated[
-        int | None,
-        option(
-            EXPERTS,
-            "Side in pixels of the images that the network sees. "
-            "[default: that of --init, else the shards', else 32 for built-in networks, else 224]",
-        ),
-    ] = None,
-    channels: Annotated[
-        int | None,
-        option(
-            EXPERTS, "1 (grey) or 3 (colour). [default: that of --init, else the shards', else the target's]"
-        ),
-    ] = None,
-    flip: Annotated[
-        bool | None,
-        option(EXPERTS, "Mirror half of the training images. [default: on for colour, off for grey images]"),
-    ] = None,
-    batch_norm: Annotated[
-        str | None,
-        option(
-            EXPERTS,
-            "Batch norm statistics of labelled and unlabelled images: joint or split. [default: joint]",
-        ),
-    ] = None,
-    amp: Annotated[
-        str | None, option(EXPERTS, "Mixed precision: auto, no, bf16 or fp16. [default: auto]")
-    ] = None,
+    settings: list[str] | None = _unset(
+        EXPERTS,
+        "Training setting KEY=VALUE, such as optim.weight_decay=0.01; the config.yaml of any run lists all keys; "
+        "repeatable. [default: none]",
+        "--set",
+    ),
+    config: str | None = _unset(
+        EXPERTS, "YAML file of settings; options of the command line win over it. [default: none]"
+    ),
+    preset: str | None = _unset(
+        EXPERTS, "Named settings: paper (the published schedule for 224 pixels). [default: none]"
+    ),
+    lr: float | None = _unset(EXPERTS, "Highest learning rate. [default: 0.002]"),
+    resolution: int | None = _unset(
+        EXPERTS,
+        "Side in pixels of the network's input. "
+        "[default: as --init, else as the shards, else 32 for built-in networks, else 224]",
+    ),
+    channels: int | None = _unset(
+        EXPERTS, "1 (grey) or 3 (colour). [default: as --init, else as the shards, else as the target]"
+    ),
+    flip: bool | None = _unset(
+        EXPERTS,
+        "Mirror half of the training images. [default: on for colour, off for grey images]",
+        "--flip/--no-flip",
+    ),
+    batch_norm: str | None = _unset(
+        EXPERTS, "Batch norm of labelled and unlabelled images: joint or split. [default: joint]"
+    ),
+    amp: str | None = _unset(EXPERTS, "Mixed precision: auto, no, bf16 or fp16. [default: auto]"),
     trust_code: TrustCode = False,
 ) -> None:
     """Train a classifier: on synthetic images, on a target, or on both, one after the other.
