@@ -16,10 +16,7 @@ from ppcore.errors import UserError
 from ppcore.images import decode
 from ppcore.shards import RawSample
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_COLOR_TYPES = {1: 0, 3: 2}  # channels -> grey, RGB
-_HEADER_END = 33
-_CHUNK = 12  # bytes around a chunk's data: length, type, checksum
+_COLOR_TYPES = {1: 0, 3: 2}  # channels -> color type of a PNG: grey, RGB
 
 
 def decode_into(sample: RawSample, out: np.ndarray, where: str) -> None:
@@ -62,26 +59,22 @@ def read_plain_png(data: bytes, out: np.ndarray) -> bool:
         Whether the file is a plain PNG. If not, the content of `out` is undefined. Nothing is raised.
     """
     height, width, channels = out.shape
-    header = struct.pack(">IIBBBBB", width, height, 8, _COLOR_TYPES[channels], 0, 0, 0)
-    if data[:8] != _SIGNATURE or data[12:16] != b"IHDR" or data[16:29] != header:
+    header = struct.pack(">I4sIIBBBBB", 13, b"IHDR", width, height, 8, _COLOR_TYPES[channels], 0, 0, 0)
+    if not data.startswith(b"\x89PNG\r\n\x1a\n" + header) or data[37:41] != b"IDAT":
         return False
-    length = int.from_bytes(data[_HEADER_END : _HEADER_END + 4], "big")
-    body = data[_HEADER_END + 8 : _HEADER_END + 8 + length]
-    if data[_HEADER_END + 4 : _HEADER_END + 8] != b"IDAT" or len(body) != length:
-        return False
-    checksum = data[_HEADER_END + 8 + length : _HEADER_END + _CHUNK + length]
-    if zlib.crc32(body, zlib.crc32(b"IDAT")).to_bytes(4, "big") != checksum:
+    end = 41 + int.from_bytes(data[33:37], "big")
+    if zlib.crc32(data[37:end]).to_bytes(4, "big") != data[end : end + 4]:
         return False
     size = height * (width * channels + 1)
     inflate = zlib.decompressobj()
     try:
-        rows = inflate.decompress(body, size + 1)
+        rows = inflate.decompress(data[41:end], size + 1)
     except zlib.error:
         return False
     if len(rows) != size or not inflate.eof:
         return False
     table = np.frombuffer(rows, dtype=np.uint8).reshape(height, width * channels + 1)
-    if table[:, 0].any():
+    if table[:, 0].any():  # a row filter
         return False
     out[:] = table[:, 1:].reshape(out.shape)
     return True
