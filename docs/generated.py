@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,6 @@ import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from pydantic import TypeAdapter
-from typer.cli import get_docs_for_click
 from typer.main import get_command
 
 from ppcore.targets import NAMED
@@ -75,9 +76,62 @@ PROGRAMS = {"ppgen": ppgen, "pptrain": pptrain, "ppflow": ppflow}
 
 
 def commands(name: str, app: typer.Typer) -> str:
-    """Every command of a program with its arguments and options, as typer describes them."""
-    command = get_command(app)
-    text = get_docs_for_click(obj=command, ctx=typer.Context(command), name=name)
+    """Every command of a program with its arguments and options, in the groups of `--help`."""
+    root: Any = get_command(app)
+    context = typer.Context(root, info_name=name)
+    links = [
+        (f"[`{name} {one}`](#{name}-{one})", _escaped(command.help or "").split("\n\n")[0])
+        for one, command in root.commands.items()
+    ]
+    parts = [f"# {name}\n\n{root.help}\n", table(("command", "what it does"), links)]
+    for one, command in root.commands.items():
+        parts += _command_parts(command, typer.Context(command, info_name=one, parent=context), 2)
+    return "\n".join(parts)
+
+
+def _command_parts(command: Any, context: Any, level: int) -> list[str]:
+    """The Markdown of a command and of the commands below it."""
+    path = context.command_path
+    usage = " ".join((path, *command.collect_usage_pieces(context)))
+    about = inspect.cleandoc(_escaped(command.help or ""))
+    parts = [f"{'#' * level} `{path}`\n\n{about}\n", f"```text\n{usage}\n```\n"]
+    if hasattr(command, "commands"):
+        for name, inner in command.commands.items():
+            parts += _command_parts(inner, typer.Context(inner, info_name=name, parent=context), level + 1)
+        return parts
+    sections = _Sections()
+    command.format_options(context, sections)
+    for section, rows in sections.rows.items():
+        cells = [(f"`{option}`", *_text_and_default(text)) for option, text in rows if option != "--help"]
+        if cells:
+            parts += [f"**{section}**\n", table(("option", "what it does", "default"), cells)]
+    return parts
+
+
+class _Sections:
+    """Stands in for click's help formatter and keeps the rows of each section."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[tuple[str, str]]] = {}
+        self._section = ""
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        self._section = name
+        yield
+
+    def write_dl(self, rows: list[tuple[str, str]]) -> None:
+        self.rows[self._section] = rows
+
+
+def _text_and_default(text: str) -> tuple[str, str]:
+    """`Side in pixels. [default: 32]` -> (`Side in pixels.`, `32`)."""
+    match = re.fullmatch(r"(.*?)\s*\[(?:default: (.*)|(required))\]", text, re.DOTALL)
+    return (_escaped(match[1]), _escaped(match[2] or match[3])) if match else (_escaped(text), "")
+
+
+def _escaped(text: str) -> str:
+    """The text with `<` outside code spans as an entity, which Markdown would take for HTML."""
     return re.sub(r"`[^`\n]*`|<", lambda match: "&lt;" if match[0] == "<" else match[0], text)
 
 
