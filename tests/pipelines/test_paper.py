@@ -12,7 +12,7 @@ from ppcore.seeds import numpy_rng
 from ppcore.targets import NAMED
 from ppflow.cli.dry_run import job_sizes, target_size
 from ppflow.jobs import expand
-from ppflow.recipe import Choices, load_recipe, named_recipes
+from ppflow.recipe import load_recipe, named_recipes
 from ppflow.runner import check_job
 from ppflow.statistics import read_results
 
@@ -66,7 +66,7 @@ def test_grids_are_those_of_the_paper() -> None:
     assert {cell.values["target"] for cell in load_recipe("paper-targets").cells} == set(TARGETS)
     algorithms = {s.settings.get("method.name") for s in load_recipe("paper-ssl").cells[0].stages.values()}
     assert algorithms >= {"entmin", "pseudo-label", "soft-pseudo-label", "pi-model", "uda"}
-    assert load_recipe("letters-digits", Choices({"labels": 2})).cells[0].group == "labels 2"
+    assert load_recipe("letters-digits", {"labels": 2}).cells[0].group == "labels 2"
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_every_recipe_runs_to_its_end_on_tiny_models(
         settings["other_classifier"] = settings["source_classifier"]
     assert inplace.run(monkeypatch, name, shared, parameters=settings, scale="tiny", seeds=2) == 0
     found = read_results(shared / "results.csv")
-    recipe = load_recipe(name, Choices(settings, "tiny"))
+    recipe = load_recipe(name, settings, "tiny")
     assert found.rows == list(recipe.rows)
     assert len(found.entries) == 2 * len(recipe.rows) * len(recipe.cells)
     assert (shared / "report.html").stat().st_size > 20_000

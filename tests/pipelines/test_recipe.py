@@ -8,7 +8,7 @@ from recipes import content
 
 from ppcore.errors import UserError
 from ppflow.jobs import expand
-from ppflow.recipe import Choices, load_recipe, named_recipes, parse_recipe, recipe_schema
+from ppflow.recipe import load_recipe, named_recipes, parse_recipe, recipe_schema
 
 
 def names(graph):
@@ -60,11 +60,11 @@ def test_parameters_grids_and_scales():
     first, second, third, _ = recipe.cells
     assert [c.stages["letters"].settings["per_class"] for c in (first, second)] == [9, 2]
     assert third.stages["similar"].settings["per_image"] == 2
-    one = parse_recipe(content(grid={"per": [1, 2]}), "r", Choices({"per": 2, "pretrain.optim.steps": 5}))
+    one = parse_recipe(content(grid={"per": [1, 2]}), "r", {"per": 2, "pretrain.optim.steps": 5})
     assert [cell.group for cell in one.cells] == ["per 2"]
     assert one.cells[0].stages["pretrain"].settings["optim.steps"] == 5
     small = content(scales={"tiny": {"seeds": [4], "images": 1, "defaults.optim.steps": 3}})
-    tiny = parse_recipe(small, "r", Choices({"images": 7}, "tiny"))
+    tiny = parse_recipe(small, "r", {"images": 7}, "tiny")
     assert tiny.seeds == (4,)
     assert tiny.cells[0].stages["letters"].settings["per_class"] == 7  # the command line comes last
     assert tiny.cells[0].stages["scratch"].settings["optim.steps"] == 3
@@ -123,7 +123,7 @@ def test_only_some_rows(tmp_path):
                 "rows": {"A": "a"},
                 "compare": [],
             },
-            "depends on itself",
+            "in a circle",
         ),
     ],
 )
@@ -133,17 +133,17 @@ def test_recipes_that_make_no_sense(changes, message):
 
 
 @pytest.mark.parametrize(
-    ("choices", "message"),
+    ("parameters", "scale", "message"),
     [
-        (Choices({"labls": 2}), "has no parameter 'labls'"),
-        (Choices({"nosuch.optim.steps": 2}), "or STAGE.SETTING"),
-        (Choices(scale="tiny"), "scales has an unknown entry 'tiny'"),
-        (Choices({"shape": "thin"}), "shape has an unknown entry 'thin'"),
+        ({"labls": 2}, None, "has no parameter 'labls'"),
+        ({"nosuch.optim.steps": 2}, None, "or STAGE.SETTING"),
+        ({}, "tiny", "scales has an unknown entry 'tiny'"),
+        ({"shape": "thin"}, None, "shape has an unknown entry 'thin'"),
     ],
 )
-def test_command_lines_that_make_no_sense(choices, message):
+def test_command_lines_that_make_no_sense(parameters, scale, message):
     with pytest.raises(UserError, match=message):
-        parse_recipe(content(grid={"shape": {"wide": {"images": 9}}}), "r", choices)
+        parse_recipe(content(grid={"shape": {"wide": {"images": 9}}}), "r", parameters, scale)
 
 
 def test_unknown_recipe():

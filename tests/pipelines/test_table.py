@@ -93,9 +93,9 @@ def test_a_result_without_its_seeds_cannot_be_shown(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("row,seed,accuracy\na,0,nan\n", "line 2 is no result"),
-        ("row,seed,accuracy\na,x,3\n", "line 2 is no result"),
-        ("row,seed,accuracy\na,0\n", "line 2 is no result"),
+        ("row,seed,accuracy\na,0,nan\n", "line 2 is not a result"),
+        ("row,seed,accuracy\na,x,3\n", "line 2 is not a result"),
+        ("row,seed,accuracy\na,0\n", "line 2 is not a result"),
         ("row,seed,accuracy\na,0,3\na,0,4\n", "two results of 'a' with seed 0"),
         ("", "no column row"),
     ],

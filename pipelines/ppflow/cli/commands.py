@@ -112,9 +112,8 @@ def list_recipes() -> None:
 def show(recipe: Recipe, *, params: Parameters = None, scale: Scale = None) -> None:
     """Print the parameters, grid, rows and stages of a recipe."""
     from ppflow.cli.recipes import print_recipe
-    from ppflow.recipe import Choices
 
-    print_recipe(recipe, Choices(_parse(params), scale))
+    print_recipe(recipe, _parse(params), scale)
 
 
 @app.command()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ppcore.console import format_duration
@@ -159,18 +158,6 @@ def target_size(target: str) -> tuple[int, int, int] | None:
     return len(local.classes), len(local.train), len(local.test)
 
 
-@dataclass
-class _Line:
-    """The jobs of one stage that have the same size."""
-
-    size: Size
-    jobs: list[Job] = field(default_factory=list)
-
-    def left(self, done: Mapping[str, StageResult]) -> int:
-        """Number of jobs that are not done."""
-        return sum(job.digest not in done for job in self.jobs)
-
-
 def print_dry_run(name: str, options: RunOptions) -> None:
     """Print every stage with its size, what it needs and its cost; write nothing.
 
@@ -181,27 +168,27 @@ def print_dry_run(name: str, options: RunOptions) -> None:
     graph = expand(recipe, root)
     for job in graph.jobs.values():
         check_job(job)
-    done = find_done(graph)
-    sizes = job_sizes(graph)
-    lines: dict[tuple[str, Size], _Line] = {}
+    done, sizes = find_done(graph), job_sizes(graph)
+    groups: dict[tuple[str, Size], list[Job]] = {}
     for digest, job in graph.jobs.items():
-        lines.setdefault((job.stage, sizes[digest]), _Line(sizes[digest])).jobs.append(job)
-    pace = _measured_pace(lines.values(), done)
+        groups.setdefault((job.stage, sizes[digest]), []).append(job)
     points = f" at {len(recipe.cells)} points of the grid" if len(recipe.cells) > 1 else ""
     print(
         f"{recipe.title}: {len(recipe.rows)} rows{points}, {len(recipe.seeds)} seed{'s' if len(recipe.seeds) > 1 else ''}; "
         f"{len(graph.jobs)} jobs, {len(done)} of them done, into {root}"
     )
-    total, unknown, size = 0.0, 0, 0
-    for line in lines.values():
-        left, seconds = line.left(done), _seconds(line, pace, recipe.rates)
-        print(_line_text(line, graph, left, seconds))
+    pace = _measured_pace(graph, sizes, done)
+    total, unknown, stored = 0.0, 0, 0
+    for (_, size), jobs in groups.items():
+        left = sum(job.digest not in done for job in jobs)
+        seconds = _seconds(jobs[0], size, pace, recipe.rates)
+        print(_group_text(jobs, size, graph, left, seconds))
         unknown += left if seconds is None else 0
         total += left * (seconds or 0.0)
-        size += left * (line.size.bytes or 0)
+        stored += left * (size.bytes or 0)
     left = len(graph.jobs) - len(done)
     if left:
-        text = f"{left} jobs are left: about {_hours(total)} of one worker, {format_bytes(size)} of images"
+        text = f"{left} jobs are left: about {_hours(total)} of one worker, {format_bytes(stored)} of images"
         print(text + (f"; without {unknown} jobs whose time is not known" if unknown else ""))
         if recipe.rates.source and total:
             print(f"rates: {recipe.rates.source}")
@@ -210,10 +197,11 @@ def print_dry_run(name: str, options: RunOptions) -> None:
     print("nothing was written; the same command without --dry-run runs it")
 
 
-def _line_text(line: _Line, graph: Graph, left: int, seconds: float | None) -> str:
-    first, count = line.jobs[0], len(line.jobs)
-    parts = [f"  {first.stage} ({first.kind}): {f'{count} x ' if count > 1 else ''}{line.size.text}"]
-    needs = dict.fromkeys(graph.jobs[need].stage for job in line.jobs for need in job.needs)
+def _group_text(jobs: Sequence[Job], size: Size, graph: Graph, left: int, seconds: float | None) -> str:
+    """The line about the jobs of one stage that have the same size; `seconds` are those of one job."""
+    first, count = jobs[0], len(jobs)
+    parts = [f"  {first.stage} ({first.kind}): {f'{count} x ' if count > 1 else ''}{size.text}"]
+    needs = dict.fromkeys(graph.jobs[need].stage for job in jobs for need in job.needs)
     if needs:
         parts.append(f"needs {', '.join(needs)}")
     if first.resources.gpus or first.resources.cpus != 1:
@@ -222,31 +210,31 @@ def _line_text(line: _Line, graph: Graph, left: int, seconds: float | None) -> s
         parts.append(f"{count - left} done" if left else "done")
     if left:
         cost = "hours not known" if seconds is None else _hours(seconds * left)
-        parts.append(cost if line.size.bytes is None else f"{cost}, {format_bytes(line.size.bytes * left)}")
+        parts.append(cost if size.bytes is None else f"{cost}, {format_bytes(size.bytes * left)}")
     return "; ".join(parts)
 
 
-def _seconds(line: _Line, pace: Mapping[str, float], rates: Rates) -> float | None:
-    """Seconds of one job: by the finished jobs of its stage, else by the rates of the recipe; None where neither is known."""
-    job = line.jobs[0]
+def _seconds(job: Job, size: Size, pace: Mapping[str, float], rates: Rates) -> float | None:
+    """Seconds of a job: by the finished jobs of its stage, else by the rates of the recipe; None if neither is known."""
     if job.kind == "export":
         return 0.0
     rate = rates.images_per_s if job.kind in ("synth", "pseudo") else rates.train_images_per_s
     each = pace.get(job.stage) or (1 / rate if rate else None)
-    return line.size.images * each if line.size.images and each else None
+    return size.images * each if size.images and each else None
 
 
-def _measured_pace(lines: Iterable[_Line], done: Mapping[str, StageResult]) -> dict[str, float]:
+def _measured_pace(
+    graph: Graph, sizes: Mapping[str, Size], done: Mapping[str, StageResult]
+) -> dict[str, float]:
     """Stage -> seconds an image, over its finished jobs."""
-    seconds: dict[str, float] = defaultdict(float)
-    images: dict[str, int] = defaultdict(int)
-    for line in lines:
-        for job in line.jobs:
-            took = done[job.digest].seconds if job.digest in done else None
-            if took and line.size.images:
-                seconds[job.stage] += took
-                images[job.stage] += line.size.images
-    return {stage: seconds[stage] / images[stage] for stage in images}
+    sums: dict[str, tuple[float, int]] = {}
+    for digest, result in done.items():
+        images = sizes[digest].images
+        if result.seconds and images:
+            stage = graph.jobs[digest].stage
+            before = sums.get(stage, (0.0, 0))
+            sums[stage] = before[0] + result.seconds, before[1] + images
+    return {stage: seconds / images for stage, (seconds, images) in sums.items()}
 
 
 def _hours(seconds: float) -> str:

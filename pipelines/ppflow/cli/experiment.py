@@ -24,7 +24,7 @@ from ppflow.jobs import (
     read_run,
     write_run,
 )
-from ppflow.recipe import Choices, Recipe, load_recipe
+from ppflow.recipe import Recipe, load_recipe
 from ppflow.statistics import Result, Results, Table, as_text, headline_sentences, make_table, results_csv
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class RunOptions:
         jobs: jobs at the same time; None is one for each CPU core, and on Ray as many as have room.
         seeds: run with seeds 0 to `seeds` - 1; None takes the recipe's seeds.
         rows: patterns of the rows to run; empty runs all.
-        parameters: of `--param`, see :class:`ppflow.recipe.Choices`.
+        parameters: of `--param`, see :func:`ppflow.recipe.load_recipe`.
         address: of a running Ray cluster; None starts one on this machine.
     """
 
@@ -58,7 +58,7 @@ class RunOptions:
 
 def open_recipe(name: str, options: RunOptions) -> tuple[Recipe, Path]:
     """The recipe with the choices of the command line, and its directory of results."""
-    recipe = load_recipe(name, Choices(options.parameters, options.scale))
+    recipe = load_recipe(name, options.parameters, options.scale)
     if options.seeds is not None:
         recipe = recipe.with_seeds(options.seeds)
     if options.rows:
@@ -106,14 +106,14 @@ def _is_reported(recipe: Recipe, graph: Graph, root: Path) -> bool:
 
 def _run(graph: Graph, outcomes: Outcomes, options: RunOptions, root: Path) -> Outcomes:
     # Imported here because a run that is done needs neither rich nor torch.
-    from ppflow.cli.live import LiveTable
+    from ppflow.cli.live import live_table
     from ppflow.runner import check_job, run_jobs
 
     for job in graph.jobs.values():
         check_job(job)
     try:
-        with _executor(options) as executor, LiveTable(graph) as live:
-            return run_jobs(graph, outcomes.done, executor, live.show)
+        with _executor(options) as executor, live_table(graph) as show:
+            return run_jobs(graph, outcomes.done, executor, show)
     except KeyboardInterrupt:
         _log(f"stopped; run the same command again to resume from {root}")
         raise

@@ -1,10 +1,9 @@
-"""The table of a run as it fills, while its jobs run."""
+"""The table of a run while its jobs run."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
-from types import TracebackType
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
@@ -14,62 +13,58 @@ from ppflow.jobs import Graph, Outcomes
 from ppflow.statistics import Row
 
 
-class LiveTable:
-    """A row's accuracies seed by seed below the log: redrawn in place on a terminal; elsewhere a line for every row that is full."""
+@contextmanager
+def live_table(graph: Graph) -> Iterator[Callable[[Outcomes, str], None]]:
+    """A function that shows a line about a finished job, and the accuracies so far.
 
-    def __init__(self, graph: Graph) -> None:
-        self._rows = graph.rows
-        self._full: set[tuple[str, str]] = set()
-        self._console = Console(stderr=True, highlight=False, markup=False)
-        # a dumb terminal (TERM=dumb: an editor's shell, many CI runners) cannot move its cursor
-        self._redraws = self._console.is_terminal and not self._console.is_dumb_terminal
-        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+    A terminal shows the table below the lines and redraws it. A log, a pipe or a dumb terminal (TERM=dumb, which cannot move its
+    cursor) shows one line for every row when all its seeds are finished.
+    """
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    if console.is_terminal and not console.is_dumb_terminal:
+        with Live(console=console, auto_refresh=False, transient=True) as live:
 
-    def __enter__(self) -> LiveTable:
-        if self._redraws:
-            self._live.start()
-        return self
+            def redraw(outcomes: Outcomes, line: str) -> None:
+                console.print(line)
+                live.update(_table(graph, outcomes), refresh=True)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
+            yield redraw
+        return
+    complete: set[tuple[str, str]] = set()
 
-    def show(self, outcomes: Outcomes, line: str) -> None:
-        """`line` about the job that came to its end last, and what is known by now."""
-        if self._redraws:
-            self._console.print(line)
-            self._live.update(self._table(outcomes), refresh=True)
-            return
-        print(line, file=sys.stderr, flush=True)
-        for (group, label), seeds in self._rows.items():
-            known = _known(outcomes, seeds)
-            if len(known) == len(seeds) and (group, label) not in self._full:
-                self._full.add((group, label))
-                print(f"    {f'{group} {label}'.strip()}: {_cell(known)}", file=sys.stderr, flush=True)
+    def print_lines(outcomes: Outcomes, line: str) -> None:
+        console.print(line)
+        for row, seeds in graph.rows.items():
+            values = _accuracies(outcomes, seeds)
+            if len(values) == len(seeds) and row not in complete:
+                complete.add(row)
+                console.print(f"    {' '.join(row).strip()}: {_summary(values)}")
 
-    def _table(self, outcomes: Outcomes) -> Table:
-        table = Table("so far, accuracy %", box=None, pad_edge=False)
-        for seed in next(iter(self._rows.values()), {}):
-            table.add_column(f"seed {seed}", justify="right")
-        table.add_column("mean", justify="right")
-        for (group, label), seeds in self._rows.items():
-            known = _known(outcomes, seeds)
-            cells = [f"{known[seed]:.1f}" if seed in known else "" for seed in seeds]
-            table.add_row(f"{group} {label}".strip(), *cells, _cell(known))
-        return table
+    yield print_lines
 
 
-def _known(outcomes: Outcomes, seeds: Mapping[int, str]) -> dict[int, float]:
-    """Seed -> accuracy in percent, of the jobs of a row that have one by now."""
-    done = {seed: outcomes.done[digest].accuracy for seed, digest in seeds.items() if digest in outcomes.done}
-    return {seed: 100 * accuracy for seed, accuracy in done.items() if accuracy is not None}
+def _table(graph: Graph, outcomes: Outcomes) -> Table:
+    table = Table("so far, accuracy %", box=None, pad_edge=False)
+    for seed in next(iter(graph.rows.values()), {}):
+        table.add_column(f"seed {seed}", justify="right")
+    table.add_column("mean", justify="right")
+    for row, seeds in graph.rows.items():
+        values = _accuracies(outcomes, seeds)
+        cells = [f"{values[seed]:.1f}" if seed in values else "" for seed in seeds]
+        table.add_row(" ".join(row).strip(), *cells, _summary(values))
+    return table
 
 
-def _cell(known: dict[int, float]) -> str:
+def _accuracies(outcomes: Outcomes, seeds: Mapping[int, str]) -> dict[int, float]:
+    """Seed -> accuracy in percent, of the finished jobs of a row."""
+    results = {seed: outcomes.done[digest] for seed, digest in seeds.items() if digest in outcomes.done}
+    return {seed: 100 * r.accuracy for seed, r in results.items() if r.accuracy is not None}
+
+
+def _summary(values: dict[int, float]) -> str:
     """`83.3 ± 1.5 (5 seeds)`."""
-    if not known:
+    if not values:
         return ""
-    row = Row("", known)
-    spread = f" ± {row.std:.1f}" if len(known) > 1 else ""
-    return f"{row.mean:.1f}{spread} ({len(known)} seed{'s' * (len(known) > 1)})"
+    row = Row("", values)
+    spread = f" ± {row.std:.1f}" if len(values) > 1 else ""
+    return f"{row.mean:.1f}{spread} ({len(values)} seed{'s' * (len(values) > 1)})"

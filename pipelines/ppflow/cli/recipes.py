@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from itertools import dropwhile
 from pathlib import Path
+from typing import Any
 
 from ppcore.errors import UserError
 from ppcore.storage import Store
-from ppflow.recipe import Choices, load_recipe, recipe_text
+from ppflow.recipe import load_recipe, recipe_text
 
 _BASE = "best"  # the recipe that `ppflow new` fills in
 _SAMPLE = 20  # images that are read to find out whether a target has colour
 
 
-def print_recipe(name: str, choices: Choices) -> None:
+def print_recipe(name: str, parameters: Mapping[str, Any], scale: str | None) -> None:
     """Print parameters, grid, rows and stages of a recipe, the stages as they are at the first point of the grid."""
-    recipe = load_recipe(name, choices)
+    recipe = load_recipe(name, parameters, scale)
     first = recipe.cells[0]
     print(f"{recipe.title}\nseeds: {', '.join(map(str, recipe.seeds))}")
     for parameter, value in recipe.parameters.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from graphlib import CycleError, TopologicalSorter
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ import yaml
 
 from ppcore.errors import UserError
 from ppcore.storage import convert
-from ppflow.recipe.parameters import Choices, cells, choose, fill, require_known
+from ppflow.recipe.parameters import cells, choose, fill, require_known
 from ppflow.recipe.recipe import MODELS, REFERENCES, Cell, Document, Recipe, Resources, Stage
 
 T = TypeVar("T")
@@ -39,8 +40,14 @@ def recipe_text(name_or_file: str) -> str:
         ) from error
 
 
-def load_recipe(name_or_file: str, choices: Choices | None = None) -> Recipe:
+def load_recipe(
+    name_or_file: str, parameters: Mapping[str, Any] | None = None, scale: str | None = None
+) -> Recipe:
     """A recipe by name or from a YAML file, with the choices of the command line.
+
+    Args:
+        parameters: of `--param`: name of a parameter, of an axis of the grid, or `STAGE.SETTING` -> value.
+        scale: of `--scale`: name of another size of the experiment.
 
     Raises:
         UserError: there is no such recipe, or an entry is wrong; the message names the entry.
@@ -53,29 +60,27 @@ def load_recipe(name_or_file: str, choices: Choices | None = None) -> Recipe:
         ) from error
     if not isinstance(content, dict):
         raise UserError(f"recipe {name_or_file} is not a mapping; compare it with the recipe demo")
-    return parse_recipe(content, Path(name_or_file).stem, choices)
+    return parse_recipe(content, Path(name_or_file).stem, parameters, scale)
 
 
-def parse_recipe(content: Mapping[str, Any], name: str, choices: Choices | None = None) -> Recipe:
-    """A recipe from the content of its YAML.
-
-    Args:
-        name: of the file, without its ending.
-
-    Raises:
-        UserError: an entry is wrong; the message names it.
-    """
+def parse_recipe(
+    content: Mapping[str, Any],
+    name: str,
+    parameters: Mapping[str, Any] | None = None,
+    scale: str | None = None,
+) -> Recipe:
+    """A recipe from the content of its YAML, see :func:`load_recipe`; `name` is that of the file, without its ending."""
     where = f"recipe {name}"
     require_known(content, [f.name for f in fields(Document)], where)
     # The types are checked before parameters are filled in, too, so that an error names the entry as it is in the file. Rates are
     # numbers that may be given as parameters.
     _convert(Document, {key: value for key, value in content.items() if key != "rates"}, where)
-    content = choose(content, choices or Choices(), where)
+    content = choose(content, parameters or {}, scale, where)
     template = {key: value for key, value in content.items() if key not in _UNFILLED}
     points: list[Cell] = []
     documents: list[Document] = []
-    for values, parameters in cells(content, where):
-        document = _convert(Document, fill(template, parameters, where), where)
+    for values, filled in cells(content, where):
+        document = _convert(Document, fill(template, filled, where), where)
         points.append(Cell(values, _stages(document, where)))
         documents.append(document)
     first = documents[0]
@@ -132,7 +137,13 @@ def _stages(document: Document, where: str) -> dict[str, Stage]:
         add(name, "export", settings, per_seed=False)
     for stage in stages.values():
         _check_references(stage, stages, where)
-        _require_no_cycle(stage, stages, where)
+    needs = {s.name: [n for names in s.references().values() for n in names] for s in stages.values()}
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        raise UserError(
+            f"{where}: stages depend on each other in a circle ({' < '.join(error.args[1])}); remove a reference"
+        ) from error
     return stages
 
 
@@ -153,20 +164,6 @@ def _check_references(stage: Stage, stages: Mapping[str, Stage], where: str) -> 
                 raise UserError(
                     f"{where}: {stage.name}.{key} names {other}, which runs once for each seed; give {stage.name} per_seed: true"
                 )
-
-
-def _require_no_cycle(stage: Stage, stages: Mapping[str, Stage], where: str) -> None:
-    seen, todo = set(), [stage.name]
-    while todo:
-        current = todo.pop()
-        for other in (other for others in stages[current].references().values() for other in others):
-            if other == stage.name:
-                raise UserError(
-                    f"{where}: stage {stage.name} depends on itself through {current}; remove one of the references"
-                )
-            if other in stages and other not in seen:
-                seen.add(other)
-                todo.append(other)
 
 
 def _convert(kind: type[T], value: Any, where: str) -> T:

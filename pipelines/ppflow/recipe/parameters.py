@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from string import Template
 from typing import Any
 
@@ -15,34 +14,27 @@ from ppflow.recipe.recipe import Axis
 _SECTIONS = ("train", "generate", "refit", "export")
 
 
-@dataclass(frozen=True)
-class Choices:
-    """What the command line changes in a recipe.
+def choose(
+    content: Mapping[str, Any], parameters: Mapping[str, Any], scale: str | None, where: str
+) -> dict[str, Any]:
+    """The content of a recipe with the choices of the command line written into it, the scale first.
 
-    Attributes:
-        parameters: of `--param`: name of a parameter, of an axis of the grid, or `STAGE.SETTING` -> value.
-        scale: of `--scale`: name of another size of the experiment.
-    """
-
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    scale: str | None = None
-
-
-def choose(content: Mapping[str, Any], choices: Choices, where: str) -> dict[str, Any]:
-    """The content of a recipe with the choices of the command line written into it. The scale is applied first.
+    Args:
+        parameters: name of a parameter, of an axis of the grid, or `STAGE.SETTING` -> value.
+        scale: name of another size of the experiment.
 
     Raises:
         UserError: the recipe has no such scale, parameter, axis or stage.
     """
     content = {name: dict(value) if isinstance(value, dict) else value for name, value in content.items()}
-    scale: Mapping[str, Any] = {}
-    if choices.scale is not None:
+    scaled: dict[str, Any] = {}
+    if scale is not None:
         scales = content.get("scales") or {}
-        require_known([choices.scale], scales, f"{where}, scales")
-        scale = dict(scales[choices.scale] or {})
-        if "seeds" in scale:
-            content["seeds"] = scale.pop("seeds")
-    for name, value in [*scale.items(), *choices.parameters.items()]:
+        require_known([scale], scales, f"{where}, scales")
+        scaled = dict(scales[scale] or {})
+        if "seeds" in scaled:
+            content["seeds"] = scaled.pop("seeds")
+    for name, value in [*scaled.items(), *parameters.items()]:
         _set(content, name, value, where)
     return content
 

@@ -1,7 +1,6 @@
 """Runs jobs: what each kind of stage does, the processes or the Ray cluster that do it, and in which order."""
 
-from ppflow.runner.executors import Executor, LocalExecutor, RayExecutor
-from ppflow.runner.schedule import run_jobs
+from ppflow.runner.schedule import Executor, LocalExecutor, RayExecutor, run_jobs
 from ppflow.runner.stages import check_job
 
 __all__ = ["Executor", "LocalExecutor", "RayExecutor", "check_job", "run_jobs"]

@@ -1,16 +1,40 @@
-"""Runs the jobs of a graph in an order in which each comes after the jobs that it needs."""
+"""Runs the jobs of a graph, each after the jobs that it needs: in processes of this machine, or on a Ray cluster."""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import active_children, get_context
+from pathlib import Path
+from typing import Any, Protocol
 
 from ppcore.console import format_duration
-from ppflow.jobs import Failure, Graph, Outcomes, StageResult
-from ppflow.runner.executors import Executor, Outcome
+from ppcore.errors import UserError
+from ppflow.jobs import Failure, Graph, Job, Outcomes, StageResult
+from ppflow.runner.stages import run_job
+from ppgen.engines import load_ray
 
 _KILLED = "its process was killed (out of memory?); the same command runs it again"
+Outcome = StageResult | Failure
+_START_METHOD = "spawn"  # torch does not survive a fork
+
+
+class Executor(Protocol):
+    """Runs jobs in other processes."""
+
+    def has_room(self, job: Job, running: Sequence[Job]) -> bool:
+        """Whether `job` may start while the jobs in `running` run."""
+        ...
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        """Start a job. The future raises if the process of the job was killed."""
+        ...
+
+    def close(self) -> None:
+        """Stop the jobs that still run. The next run resumes them."""
+        ...
 
 
 def run_jobs(
@@ -73,3 +97,89 @@ def _ending(outcome: Outcome, eta: float) -> str:
 def _outcome(future: Future[Outcome]) -> Outcome:
     error = future.exception()
     return future.result() if error is None else Failure(f"{_KILLED} ({type(error).__name__})")
+
+
+class LocalExecutor:
+    """Processes of this machine. A process that is killed takes only its own job with it.
+
+    Args:
+        slots: CPUs to use; a job takes as many as its stage asks for, a job that asks for more runs alone.
+        gpus: GPUs of the machine. They are counted, so that two jobs of half a GPU share one; 0 does not count them.
+    """
+
+    def __init__(self, slots: int, gpus: float) -> None:
+        self._slots, self._gpus = slots, gpus
+        self._pools: dict[Future[Outcome], ProcessPoolExecutor] = {}
+
+    def has_room(self, job: Job, running: Sequence[Job]) -> bool:
+        if not running:
+            return True
+        jobs = [*running, job]
+        cpus = sum(min(max(1, round(j.resources.cpus)), self._slots) for j in jobs)
+        gpus = sum(j.resources.gpus for j in jobs)
+        return cpus <= self._slots and (not self._gpus or gpus <= self._gpus + 1e-9)
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        # Every pool has one process: a killed process breaks its whole pool. A process that is free is used again, because a new
+        # one needs seconds to import torch.
+        free = next((f for f in self._pools if f.done() and f.exception() is None), None)
+        pool = (
+            ProcessPoolExecutor(1, mp_context=get_context(_START_METHOD))
+            if free is None
+            else self._pools.pop(free)
+        )
+        future = pool.submit(run_job, job)
+        self._pools[future] = pool
+        return future
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+        for process in active_children():
+            process.terminate()
+        for process in active_children():
+            process.join(timeout=10)
+
+
+class RayExecutor:
+    """A Ray cluster, which finds a machine with the CPUs, GPUs and memory that each stage asks for.
+
+    All machines must see the directory of results and the working directory under the same paths.
+
+    Args:
+        most: jobs at the same time; None leaves it to Ray, which queues jobs until there is room.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self._ray, self._most = load_ray(), most
+        self._started: list[Any] = []
+        self._gpus = self._ray.cluster_resources().get("GPU", 0.0)
+
+    def has_room(self, job: Job, running: Sequence[Job]) -> bool:
+        return self._most is None or len(running) < self._most
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        need = job.resources
+        if need.gpus > self._gpus:
+            raise UserError(
+                f"{job.label} asks for {need.gpus:g} GPUs and the cluster has {self._gpus:g}; add some, or set the stage's resources"
+            )
+        task = self._ray.remote(_run_on_ray).options(
+            num_cpus=need.cpus, num_gpus=need.gpus, memory=int(need.memory_gb * 1e9) or None, max_retries=0
+        )
+        self._started.append(task.remote(job, os.getcwd()))
+        future: Future[Outcome] = self._started[-1].future()
+        return future
+
+    def close(self) -> None:
+        for reference in self._started:
+            self._ray.cancel(reference, force=True)
+
+
+def _run_on_ray(job: Job, folder: str) -> Outcome:
+    """Run a job in a Ray worker, in the working directory of the driver, so that relative paths mean the same."""
+    if not Path(folder).is_dir():
+        reason = f"the machine does not see {folder}; give the run a shared file system"
+        return Failure(reason, refused=True)
+    os.chdir(folder)
+    return run_job(job)

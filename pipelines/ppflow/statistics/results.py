@@ -1,15 +1,17 @@
-"""The small CSV of an experiment: one line a result, never without its seed."""
+"""The CSV file of an experiment: one line for each result, with its seed."""
 
 from __future__ import annotations
 
 import csv
 import io
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from ppcore.errors import UserError
+from ppcore.storage import convert
 
 _COLUMNS = ("group", "row", "seed", "accuracy", "images", "compare")
 _NEEDED = ("row", "seed", "accuracy")
@@ -17,31 +19,31 @@ _NEEDED = ("row", "seed", "accuracy")
 
 @dataclass(frozen=True)
 class Result:
-    """One trained classifier on the test images.
+    """Accuracy of one trained classifier on the test images.
 
     Attributes:
-        group: the point of the recipe's grid, "" without one; only rows of a group are compared.
+        group: point of the recipe's grid, "" without a grid; only rows of the same group are compared.
         accuracy: percent.
-        images: test images; None where an old file does not say.
+        images: number of test images; None if the file does not say.
     """
 
     group: str
     row: str
     seed: int
-    accuracy: float
+    accuracy: Annotated[float, Field(allow_inf_nan=False)]
     images: int | None = None
 
 
 @dataclass(frozen=True)
 class Results:
-    """All results of an experiment, and the rows that the others are compared with."""
+    """All results of an experiment, and the labels of the rows that the others are compared with."""
 
     entries: tuple[Result, ...]
     compare: tuple[str, ...] = ()
 
     @property
     def rows(self) -> list[str]:
-        """Labels in their order."""
+        """Labels in the order of the entries."""
         return list(dict.fromkeys(entry.row for entry in self.entries))
 
     @property
@@ -54,7 +56,7 @@ class Results:
 
 
 def results_csv(results: Results) -> str:
-    """The file that :func:`read_results` reads; accuracies keep four decimals."""
+    """The text of a CSV file for :func:`read_results`; accuracies with four decimals."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(_COLUMNS)
@@ -66,10 +68,11 @@ def results_csv(results: Results) -> str:
 
 
 def read_results(path: Path) -> Results:
-    """Results from their CSV; `group`, `images` and `compare` may be missing.
+    """Results from their CSV; the columns `group`, `images` and `compare` may be missing.
 
     Raises:
-        UserError: no such file, no result in it, or a line without row, seed or accuracy, or two of the same.
+        UserError: the file cannot be read or has no results, or a line has no row, seed or accuracy, or two lines are of the same row
+            and seed.
     """
     try:
         with path.open(newline="") as handle:
@@ -83,37 +86,20 @@ def read_results(path: Path) -> Results:
         raise UserError(
             f"{path} has no column {' and no column '.join(missing)}; expected results with {', '.join(_NEEDED)}"
         )
-    entries = tuple(_entry(line, f"{path}, line {number}") for number, line in enumerate(lines, 2))
-    _require_once(entries, path)
-    compared = dict.fromkeys(
-        e.row for e, line in zip(entries, lines, strict=True) if line.get("compare") == "1"
-    )
-    return Results(entries, tuple(compared))
-
-
-def _entry(line: dict[str, str], where: str) -> Result:
-    try:
-        images = line.get("images") or None
-        accuracy = float(line["accuracy"])
-        if not math.isfinite(accuracy):
-            raise ValueError(f"the accuracy {accuracy}")
-        return Result(
-            line.get("group") or "",
-            line["row"],
-            int(line["seed"]),
-            accuracy,
-            None if images is None else int(images),
-        )
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{where} is no result ({error}); expected a row, a whole seed and a number"
-        ) from error
-
-
-def _require_once(entries: Iterable[Result], path: Path) -> None:
-    seen: set[tuple[str, str, int]] = set()
-    for entry in entries:
-        key = (entry.group, entry.row, entry.seed)
-        if key in seen:
+    entries: dict[tuple[str, str, int], Result] = {}
+    compare = []
+    for number, line in enumerate(lines, 2):
+        values = {name: line.get(name) for name in _COLUMNS if name != "compare"}
+        values |= {"group": values["group"] or "", "images": values["images"] or None}
+        try:
+            entry = convert(Result, values)
+        except ValueError as error:
+            raise UserError(
+                f"{path}, line {number} is not a result ({error}); expected a row, a seed and an accuracy"
+            ) from error
+        if (entry.group, entry.row, entry.seed) in entries:
             raise UserError(f"{path} holds two results of {entry.row!r} with seed {entry.seed}; remove one")
-        seen.add(key)
+        entries[entry.group, entry.row, entry.seed] = entry
+        if line.get("compare") == "1":
+            compare.append(entry.row)
+    return Results(tuple(entries.values()), tuple(dict.fromkeys(compare)))

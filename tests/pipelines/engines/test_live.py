@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from recipes import content
 
-from ppflow.cli.live import LiveTable
+from ppflow.cli.live import live_table
 from ppflow.jobs import Outcomes, StageResult, expand
 from ppflow.recipe import parse_recipe
 
@@ -15,10 +15,10 @@ def show(tmp_path: Path) -> None:
     graph = expand(parse_recipe(content(), "r"), tmp_path)
     outcomes = Outcomes()
     first, second, *_ = graph.rows.values()
-    with LiveTable(graph) as live:
+    with live_table(graph) as show_line:
         for digest, accuracy in ((first[0], 0.5), (first[1], 0.75), (second[1], 0.9)):
             outcomes.done[digest] = StageResult(accuracy=accuracy)
-            live.show(outcomes, f"done {accuracy}")
+            show_line(outcomes, f"done {accuracy}")
 
 
 @pytest.mark.parametrize("dumb_terminal", [False, True])

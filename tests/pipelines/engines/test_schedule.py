@@ -12,7 +12,7 @@ from recipes import content
 
 from ppflow.jobs import Failure, Job, Outcomes, StageResult, expand
 from ppflow.recipe import Resources, parse_recipe
-from ppflow.runner import LocalExecutor, executors, run_jobs
+from ppflow.runner import LocalExecutor, run_jobs, schedule
 
 Outcome = StageResult | Failure
 
@@ -98,8 +98,8 @@ def _die(job: Job) -> Outcome:
 def test_a_killed_process_is_the_failure_of_its_own_job_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(executors, "run_job", _die)
-    monkeypatch.setattr(executors, "_START_METHOD", "fork")  # so that the children have the patch
+    monkeypatch.setattr(schedule, "run_job", _die)
+    monkeypatch.setattr(schedule, "_START_METHOD", "fork")  # so that the children have the patch
     graph = expand(parse_recipe(content(), "r"), tmp_path)
     outcomes = run_jobs(graph, {}, LocalExecutor(2, 0), lambda outcomes, line: None)
     assert [graph.jobs[digest].stage for digest in outcomes.failed] == ["letters"]
