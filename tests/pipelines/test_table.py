@@ -17,7 +17,6 @@ from ppflow.statistics import (
     image_interval,
     make_table,
     read_results,
-    render,
     results_csv,
 )
 from ppflow.statistics.comparisons import Row, holm
@@ -86,7 +85,7 @@ def test_a_result_without_its_seeds_cannot_be_shown(tmp_path):
     with pytest.raises(UserError, match="no column seed"):
         read_results(tmp_path / "r.csv")
     for form in FORMATS:
-        told = render(make_table(results()), form)
+        told = FORMATS[form](make_table(results()))
         assert "0-2" in told or json.loads(told)["rows"][0]["seeds"] == [0, 1, 2]
 
 
@@ -131,10 +130,10 @@ def test_text():
 
 
 def test_latex_and_csv():
-    tabular = render(make_table(results({"A & B": [1.0, 2.0], "50 %": [2.0, 3.0]}, ("A & B",))), "latex")
+    tabular = FORMATS["latex"](make_table(results({"A & B": [1.0, 2.0], "50 %": [2.0, 3.0]}, ("A & B",))))
     assert r"A \& B & 1.5 $\pm$ 0.7 &  \\" in tabular
     assert r"50 \%" in tabular
-    lines = render(make_table(results()), "csv").splitlines()
+    lines = FORMATS["csv"](make_table(results())).splitlines()
     assert lines[0].startswith("group,row,mean,std,seeds,versus,difference_mean,difference_low")
     assert lines[2].startswith(",PP,88.0,")
 

@@ -8,22 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ppcore.console import format_duration
-from ppcore.kits import KIT_FILE, KITS, get_kit
+from ppcore.kits import KIT_FILE, KITS, Kit, get_kit
 from ppcore.targets import NAMED, load_target, target_name
 from ppflow.cli.experiment import RunOptions, open_recipe
 from ppflow.jobs import Graph, Job, StageResult, expand, find_done
 from ppflow.recipe import Rates
 from ppflow.runner import check_job
 from ppgen.plan import format_bytes, guess_bytes, parse_classes
-from pptrain.config import (
-    Situation,
-    choose_fine_tuning,
-    choose_pre_training,
-    load_config,
-    method_name,
-)
+from pptrain.config import Situation, choose_fine_tuning, choose_pre_training, load_config, method_name
 
-_IMAGENET = 1000  # classes of the kits whose class names come with their weights
+_NUMBERS = tuple(map(str, range(1000)))  # the kits without class names are of ImageNet
 _SOURCE, _PER_CLASS, _PER_IMAGE = "dit-xl-2-256", 1300, 10  # defaults of ppgen
 
 
@@ -67,8 +61,8 @@ def _synth_size(job: Job) -> Size:
     names = _class_names(str(job.settings.get("source", _SOURCE)))
     if not names and wanted is None:
         return Size(f"all classes x {each:,}")
-    numbers = [str(number) for number in range(_IMAGENET)]
-    count = len(parse_classes(None if wanted is None else str(wanted), names or numbers))
+    names = names or _NUMBERS
+    count = len(parse_classes(None if wanted is None else str(wanted), names))
     images = count * each
     return Size(f"{count:,} classes x {each:,} = {images:,} images", images, _bytes(job, images))
 
@@ -122,27 +116,27 @@ def _class_names(source: str) -> tuple[str, ...]:
     if source.startswith("bank:"):
         known = target_size(source.removeprefix("bank:"))
         return () if known is None else tuple(map(str, range(known[0])))
-    if not _is_kit(source):
-        return ()
-    return get_kit(source).class_names or tuple(map(str, range(_IMAGENET)))
+    kit = _kit(source)
+    return () if kit is None else kit.class_names or _NUMBERS
 
 
 def _bytes(job: Job, images: int) -> int | None:
     source = str(job.settings.get("source", _SOURCE))
-    if not _is_kit(source):
+    kit = _kit(source)
+    if kit is None:
         return None
-    kit = get_kit(source)
+    classes, image_format = len(_class_names(source)), str(job.settings.get("format", kit.image_format))
     return images * guess_bytes(
         job.kind,
         resolution=kit.resolution,
         channels=kit.channels,
-        num_classes=len(_class_names(source)),
-        image_format=str(job.settings.get("format", kit.image_format)),
+        num_classes=classes,
+        image_format=image_format,
     )
 
 
-def _is_kit(source: str) -> bool:
-    return source in KITS or (Path(source) / KIT_FILE).is_file()
+def _kit(source: str) -> Kit | None:
+    return get_kit(source) if source in KITS or (Path(source) / KIT_FILE).is_file() else None
 
 
 @functools.cache

@@ -14,16 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ppcore.console import EXIT_FAILED, EXIT_USER_ERROR
 from ppcore.errors import UserError
 from ppcore.storage import HeldError, Store, hold
-from ppflow.jobs import (
-    Graph,
-    Outcomes,
-    correct_images,
-    expand,
-    find_done,
-    make_run,
-    read_run,
-    write_run,
-)
+from ppflow.jobs import Graph, Outcomes, correct_images, expand, find_done, make_run, read_run, write_run
 from ppflow.recipe import Recipe, load_recipe
 from ppflow.statistics import Result, Results, Table, as_text, headline_sentences, make_table, results_csv
 

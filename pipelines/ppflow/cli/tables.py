@@ -9,7 +9,7 @@ import numpy as np
 
 from ppcore.errors import UserError
 from ppflow.jobs import correct_images
-from ppflow.statistics import FORMATS, Result, Results, make_table, read_results, render
+from ppflow.statistics import FORMATS, Result, Results, make_table, read_results
 
 RESULTS = "results.csv"
 
@@ -22,7 +22,7 @@ def print_table(run: str, form: str, compare: Sequence[str]) -> None:
     """
     _require_form(form)
     results, correct = _read(Path(run))
-    print(render(make_table(results, correct, compare or None), form))
+    print(FORMATS[form](make_table(results, correct, compare or None)))
 
 
 def print_comparison(first: str, second: str, form: str) -> None:
@@ -50,7 +50,7 @@ def print_comparison(first: str, second: str, form: str) -> None:
                 correct[group, name] = images.get((e.group, e.row), {})
     both = {e.group for e in entries if e.row == names[0]} & {e.group for e in entries if e.row == names[1]}
     kept = Results(tuple(e for e in entries if e.group in both), (names[0],))
-    print(render(make_table(kept, correct), form))
+    print(FORMATS[form](make_table(kept, correct)))
 
 
 def _read(path: Path) -> tuple[Results, Mapping[tuple[str, str], Mapping[int, np.ndarray]]]:

@@ -1,7 +1,7 @@
 """Results over seeds: mean, standard deviation, paired differences with their intervals, and the tables that show them."""
 
 from ppflow.statistics.comparisons import Correct, Difference, Row, Table, image_interval, make_table
-from ppflow.statistics.formats import FORMATS, as_text, cells, explain, header, headline_sentences, render
+from ppflow.statistics.formats import FORMATS, as_text, cells, explain, header, headline_sentences
 from ppflow.statistics.results import Result, Results, read_results, results_csv
 
 __all__ = [
@@ -20,6 +20,5 @@ __all__ = [
     "image_interval",
     "make_table",
     "read_results",
-    "render",
     "results_csv",
 ]

@@ -22,11 +22,10 @@ def cells(row: Row, compare: Sequence[str], seeds: Sequence[int] | None = None) 
     A row that lacks some of `seeds` names the seeds that it has.
     """
     some = "" if seeds is None or len(row.values) == len(seeds) else f" (seeds {_ranges(row.seeds)} only)"
-    out = [row.label, f"{row.mean:.1f}{_deviation(row)}{some}"]
-    for other in compare:
-        delta = row.differences.get(other)
-        out.append("" if delta is None else _difference_text(delta))
-    return out
+    deviation = f" ± {row.std:.1f}" if len(row.values) > 1 else ""
+    deltas = [row.differences.get(other) for other in compare]
+    differences = ["" if delta is None else _difference_text(delta) for delta in deltas]
+    return [row.label, f"{row.mean:.1f}{deviation}{some}", *differences]
 
 
 def explain(table: Table) -> str:
@@ -116,11 +115,6 @@ FORMATS: dict[str, Callable[[Table], str]] = {
 }
 
 
-def render(table: Table, form: str) -> str:
-    """The table in one of :data:`FORMATS`."""
-    return FORMATS[form](table)
-
-
 def _records(table: Table) -> list[dict[str, Any]]:
     return [
         {
@@ -162,10 +156,6 @@ def _flat(record: dict[str, Any]) -> list[dict[str, Any]]:
         own | {"versus": other} | {f"difference_{name}": value for name, value in delta.items()}
         for other, delta in differences.items()
     ]
-
-
-def _deviation(row: Row) -> str:
-    return f" ± {row.std:.1f}" if len(row.values) > 1 else ""
 
 
 def _difference_text(delta: Difference) -> str:
