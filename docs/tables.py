@@ -1,9 +1,9 @@
-"""Rewrites the tables and plots of docs/results.md from the per-seed results beside it.
+"""Rewrites the tables and plots of docs/results.md from the per-seed accuracies in docs/results/.
 
     python docs/tables.py              after `cp runs/NAME/results.csv docs/results/NAME.csv`
 
-A table stands between `<!-- table NAME -->` and `<!-- end -->`; `ppflow table docs/results/NAME.csv` prints the same. A plot shows the
-differences to the first row of comparison with their 95 % intervals.
+A table is between `<!-- table NAME -->` and `<!-- end -->`; `ppflow table docs/results/NAME.csv` prints the same table. A plot shows the
+differences from the first comparison row, with 95 % intervals.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BLOCK = re.compile(r"(<!-- table ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def rewritten(page: str) -> str:
-    """The page with every table as its CSV says."""
+    """The text of the page, with every table made again from its CSV file."""
 
     def block(match: re.Match[str]) -> str:
         name = match[2]
@@ -31,12 +31,12 @@ def rewritten(page: str) -> str:
 
 
 def table_of(name: str) -> Table:
-    """The table of docs/results/NAME.csv."""
+    """The table made from docs/results/NAME.csv."""
     return make_table(read_results(HERE / "results" / f"{name}.csv"))
 
 
 def plot(table: Table, path: Path) -> None:
-    """Differences to the first row of comparison: a point, its interval, and a line at zero."""
+    """Plot the differences from the first comparison row: a point, its interval, and a line at zero."""
     mpl.use("svg")
     from matplotlib import pyplot as plt  # after the backend is chosen
 

@@ -1,4 +1,4 @@
-"""The shards as a dataset of Hugging Face's `datasets`: python hugging_face.py runs/synth-letters"""
+"""Shards as a dataset of Hugging Face's `datasets`: python hugging_face.py runs/synth-letters"""
 
 import sys
 

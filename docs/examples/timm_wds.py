@@ -1,6 +1,6 @@
-"""The shards as a dataset of timm: python timm_wds.py runs/synth-letters
+"""Shards as a dataset of timm: python timm_wds.py runs/synth-letters
 
-The same for timm's own script:
+With timm's own script:
     train.py --dataset wds/letters --data-dir runs/synth-letters --train-split "$(python timm_wds.py runs/synth-letters --split)"
 """
 

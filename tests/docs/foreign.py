@@ -1,6 +1,6 @@
-"""A reader of shard directories written from docs/reference/shards.md alone: the standard library, a parquet reader, none of our code.
+"""A reader of shard directories written from docs/reference/shards.md alone, as a program in another language would be.
 
-What it computes is what a program in another language would.
+It uses the standard library and a parquet reader, and none of our code.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def soft_label(npy: bytes) -> list[float]:
 
 
 def planned(plan: dict[str, Any], conditions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of every shard: its fingerprint, and of every sample its index, seed, class or target row."""
+    """For every shard its fingerprint, and for every sample its index, seed, and class or target row."""
     shards: list[dict[str, Any]] = []
     run_seed = derive(plan["seed"], plan["kind"])
     for segment in plan["segments"]:
@@ -148,7 +148,7 @@ def check(root: Path) -> int:
 
 
 def check_shard(plan: dict[str, Any], samples: list[dict[str, Any]], tar: bytes, rows: list[Any]) -> None:
-    """A shard's tar and rows against what its samples are planned to be."""
+    """Compare a shard's tar and rows with the plan of its samples."""
     assert len(tar) % 10240 == 0
     archive = tarfile.open(fileobj=io.BytesIO(tar))  # noqa: SIM115 - in memory
     members = archive.getmembers()

@@ -1,10 +1,10 @@
-"""Our programs and `python` without their start: a process that has loaded everything once forks for each command.
+"""Runs our programs and `python` without their start-up time: a server imports everything once and forks for each command.
 
-    quick.py serve SOCKET          loads, says "ready", then answers
-    quick.py call SOCKET PROGRAM ARGUMENT...      what the stand-in of a program in PATH does
+    quick.py serve SOCKET          imports everything, prints "ready", then serves
+    quick.py call SOCKET PROGRAM ARGUMENT...      runs one command; the stand-ins in PATH call this
 
-A forked command has the caller's directory, environment and standard streams; what it runs is the program's own entry point. Lengths
-that `pptrain` chooses by itself are tiny.
+A forked command has the caller's working directory, environment and standard streams, and runs the program's entry point. Step counts
+that `pptrain` chooses by default are tiny here.
 """
 
 import array

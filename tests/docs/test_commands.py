@@ -23,7 +23,7 @@ RUN = [page for page in PAGES if any(not block.reason for block in commands.bloc
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """An environment whose `ppgen`, `pptrain`, `ppflow` and `python` start at once."""
+    """Environment variables with a PATH in which `ppgen`, `pptrain`, `ppflow` and `python` start without delay."""
     folder = tmp_path_factory.mktemp("bin")
     for name in (*PROGRAMS, "python"):
         (folder / name).write_text(
@@ -64,16 +64,14 @@ def test_every_command_runs(page: Path, programs: dict[str, str], tmp_path: Path
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_command_can_be_read(page: Path) -> None:
+def test_every_command_parses(page: Path) -> None:
     for block in commands.blocks(page):
-        assert not block.reason or block.reason in REASONS, (
-            f"{block.place}: no reason is called {block.reason!r}"
-        )
+        assert not block.reason or block.reason in REASONS, f"{block.place}: unknown reason {block.reason!r}"
         if block.reason:
             commands.require_read(block)
 
 
-def test_no_command_hides_in_another_kind_of_block() -> None:
+def test_commands_are_in_bash_blocks() -> None:
     for page in PAGES:
         for _, head, text, line in commands.fences(page):
             assert head.split(" ")[0] in LANGUAGES, f"{page}:{line} is a block of {head!r}"
@@ -95,6 +93,6 @@ python docs/examples/no_such.py
 
 
 @pytest.mark.parametrize("text", WRONG.splitlines())
-def test_what_cannot_be_right_is_noticed(text: str) -> None:
+def test_wrong_commands_are_refused(text: str) -> None:
     with pytest.raises(Exception, match=r"."):
         commands.require_read(Block("here", text, text, "cluster"))

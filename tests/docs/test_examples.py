@@ -1,4 +1,4 @@
-"""Every example below docs/ runs, on shard directories of 16 images."""
+"""Every example in docs/examples runs, on shard directories of 16 images."""
 
 from __future__ import annotations
 

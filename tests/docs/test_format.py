@@ -1,4 +1,4 @@
-"""docs/reference/shards.md: a reader made from the page alone understands our directories, and its tables are the code's."""
+"""A reader made from docs/reference/shards.md alone reads our directories, and the tables of the page match the code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAGE = (ROOT / "docs/reference/shards.md").read_text()
 
 
 def _table(name: str) -> dict[str, list[str]]:
-    """First cell -> the others, of a table of the page."""
+    """First cell -> other cells, of the table of this name on the page."""
     block = PAGE.split(f"<!-- table {name} -->")[1].split("<!-- end -->")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.strip().splitlines()[2:]]
     return {row[0].strip("`"): row[1:] for row in rows}
@@ -89,8 +89,10 @@ def test_the_page_is_of_this_version() -> None:
 
 @pytest.mark.parametrize(("name", "schema"), [("rows", ROW_SCHEMA), ("conditions", CONDITION_SCHEMA)])
 def test_tables_of_columns(name: str, schema: pa.Schema) -> None:
-    told = [(column, html.unescape(row[0]), row[1]) for column, row in _table(name).items()]
-    assert told == [(field.name, _spelt(field.type), "yes" if field.nullable else "no") for field in schema]
+    columns = [(column, html.unescape(row[0]), row[1]) for column, row in _table(name).items()]
+    assert columns == [
+        (field.name, _spelt(field.type), "yes" if field.nullable else "no") for field in schema
+    ]
 
 
 def _spelt(kind: pa.DataType) -> str:
@@ -99,8 +101,8 @@ def _spelt(kind: pa.DataType) -> str:
     return "float32" if kind == pa.float32() else str(kind)
 
 
-def _told(name: str, document: dict[str, Any]) -> None:
-    """Every field of a document is in the table, with the type that it has."""
+def _check_types(name: str, document: dict[str, Any]) -> None:
+    """Check that every field of a document is in the table, with its type."""
     kinds = {"string": str, "integer": int, "object": dict, "array": list, "null": type(None)}
     table = _table(name)
     assert set(document) <= set(table)
@@ -113,11 +115,11 @@ def _told(name: str, document: dict[str, Any]) -> None:
 def test_tables_of_documents(kind: str) -> None:
     root = GOLDEN / "version-2" / kind
     plan = json.loads((root / "plan.json").read_text())
-    _told("plan", plan)
+    _check_types("plan", plan)
     assert set(plan) == set(_table("plan"))
-    _told("commit", json.loads((root / "commits/000000.json").read_text()))
+    _check_types("commit", json.loads((root / "commits/000000.json").read_text()))
     index = json.loads((root / "index.json").read_text())
-    _told("index", index)
+    _check_types("index", index)
     assert set(index) == set(_table("index"))
     assert set(index["shardlist"][0]) <= set(re.findall(r"`(\w+)`", _table("index")["shardlist"][1]))
 
