@@ -74,14 +74,17 @@ class _Command(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         _write_parameters(self, ctx, formatter)
 
+    def get_short_help_str(self, limit: int = 0) -> str:
+        """The first paragraph, whole: typer cuts it at `limit` characters."""
+        return " ".join((self.help or "").strip().split("\n\n")[0].split())
+
 
 class _Group(TyperGroup):
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        rows = [(name, _first_paragraph(command.help)) for name, command in commands if command is not None]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+        self.format_commands(ctx, formatter)
         _write_parameters(self, ctx, formatter)
+
+    get_short_help_str = _Command.get_short_help_str
 
 
 def _write_parameters(command: TyperCommand | TyperGroup, ctx: Any, formatter: Any) -> None:
@@ -115,7 +118,3 @@ def _text(parameter: Any) -> str:
     if isinstance(parameter.default, bool):
         return f"{text} [default: {'on' if parameter.default else 'off'}]"
     return f"{text} [default: {parameter.default}]"
-
-
-def _first_paragraph(text: str | None) -> str:
-    return " ".join((text or "").strip().split("\n\n")[0].split())
