@@ -113,15 +113,11 @@ class ShardPool:
         """
         if not self.classes:
             return _NO_LABEL  # the class of a pseudo sample is a source class, not a target class
-        if sample.label is None:
-            raise UserError(
-                f"sample {sample.key} of {self.where(shard)} has no label; run ppgen verify on the directory"
-            )
-        position = self._dense.get(sample.label)
+        position = None if sample.label is None else self._dense.get(sample.label)
         if position is None:
             raise UserError(
-                f"sample {sample.key} of {self.where(shard)} has class {sample.label}, which is not in its plan; run ppgen "
-                f" verify on the directory"
+                f"sample {sample.key} of {self.where(shard)} has class {sample.label}, which is not in its plan; run ppgen verify "
+                f"on the directory"
             )
         return position
 
