@@ -19,11 +19,12 @@ from pathlib import Path
 
 from ppcore.shards import commit_path
 from ppcore.storage import Store
-from ppgen.engines.base import Committed, Event
-from ppgen.engines.defaults import default_threads
+from ppgen.engines.engine import default_threads
+from ppgen.engines.events import Event
 from ppgen.engines.inline import InlineEngine
 from ppgen.engines.ray import RayEngine
 from ppgen.generators import open_generator
+from ppgen.options import EngineOptions
 from ppgen.plan import Settings, SynthRequest, build_synth_plan
 from ppgen.plan.plan import Plan
 from ppgen.shards.directory import claimed
@@ -38,18 +39,18 @@ def on_ray(job: Job, shards: Sequence[int]) -> list[list[int]]:
     made: dict[str, list[int]] = {}
 
     def note(event: Event) -> None:
-        if isinstance(event, Committed):
-            made.setdefault(event.place.worker, []).append(event.shard)
+        if event.event == "committed":
+            made.setdefault(event.worker or "", []).append(event.shard or 0)
 
-    summary = RayEngine(workers=WORKERS).run(job, shards, note)
-    assert not summary.failed, summary.failed
+    outcome = RayEngine(EngineOptions(engine="ray", workers=WORKERS)).run(job, shards, note)
+    assert not outcome.failed, outcome.failed
     return list(made.values())
 
 
 def one_alone(job: Job, shards: Sequence[int]) -> None:
     """Body of an independent process."""
-    summary = InlineEngine().run(job, shards, lambda event: None)
-    assert not summary.failed, summary.failed
+    outcome = InlineEngine().run(job, shards, lambda event: None)
+    assert not outcome.failed, outcome.failed
 
 
 def apart(job: Job, shards: Sequence[int]) -> list[list[int]]:

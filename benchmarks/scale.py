@@ -28,10 +28,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ppgen.engines.base import Committed, Event, OnEvent, Summary
-from ppgen.engines.defaults import cores
+from ppgen.engines.engine import cores
+from ppgen.engines.events import Event, OnEvent, Outcome
 from ppgen.engines.run import prepare_job, run_job
 from ppgen.generators import open_generator
+from ppgen.options import EngineOptions
 from ppgen.plan import Settings, SynthRequest, build_synth_plan
 from ppgen.plan.conditions import one_hot
 from ppgen.shards.encode import make_encoder
@@ -67,10 +68,10 @@ def measure_ours(samples: int, workers: int, folder: Path) -> dict[str, Any]:
     class Watched(RayEngine):
         """Notes the time and the driver's memory at every commit."""
 
-        def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Summary:
+        def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Outcome:
             def heard(event: Event) -> None:
                 on_event(event)
-                if isinstance(event, Committed):
+                if event.event == "committed":
                     moments.append(time.monotonic())
                     memory.append(resident_mb())
 
@@ -83,7 +84,7 @@ def measure_ours(samples: int, workers: int, folder: Path) -> dict[str, Any]:
     job = prepare_job(str(folder / "ours"), plan, source=SPEC)
     gc.collect()
     start = time.monotonic()
-    status = run_job(job, Watched(workers=workers), None)
+    status = run_job(job, Watched(EngineOptions(engine="ray", workers=workers)), None)
     seconds = time.monotonic() - start
     if status:
         sys.exit("shards failed")

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from ppgen.engines.base import Committed, Event, Sampled
-from ppgen.engines.defaults import cores, default_threads
+from ppgen.engines.engine import cores, default_threads
+from ppgen.engines.events import Event
 from ppgen.engines.inline import InlineEngine
 from ppgen.engines.run import prepare_job, run_job
 from ppgen.generators import open_generator
@@ -76,9 +76,9 @@ class Stopwatch(InlineEngine):
         self.end = 0.0
 
         def timed(event: Event) -> None:
-            if isinstance(event, Sampled):
-                self.sampled.append((time.monotonic(), event.samples))
-            elif isinstance(event, Committed):
+            if event.event == "sampled":
+                self.sampled.append((time.monotonic(), event.samples or 0))
+            elif event.event == "committed":
                 self.end = time.monotonic()
             on_event(event)
 

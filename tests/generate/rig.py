@@ -12,7 +12,7 @@ from PIL import Image
 
 from ppcore.classifiers import ClassifierSpec, save_classifier
 from ppcore.storage import Store
-from ppgen.engines.base import Engine
+from ppgen.engines.engine import Engine
 from ppgen.engines.inline import InlineEngine
 from ppgen.engines.run import prepare_job, run_job
 from ppgen.generators import open_generator

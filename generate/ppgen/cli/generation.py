@@ -10,30 +10,29 @@ from ppcore.shards import PLAN
 from ppcore.storage import Store
 from ppgen.engines import (
     OnEvent,
-    Workplace,
-    calibrate_for,
     default_out,
     default_threads,
     default_workers,
     make_engine,
-    open_for_plan,
+    open_for_workers,
     prepare_job,
     run_job,
-    spec_here,
 )
 from ppgen.journal import EventLog, MetricsFile, RayMetrics
 from ppgen.options import EngineOptions, EstimateOptions, PseudoOptions, SynthOptions
 from ppgen.plan import (
     Conditions,
     Estimate,
+    Plan,
     PseudoRequest,
+    Rate,
     Settings,
     SynthRequest,
     adopt_choices,
     build_pseudo_plan,
     build_synth_plan,
 )
-from ppgen.shards import Job, pending_shards, read_plan
+from ppgen.shards import Job, calibrate, pending_shards, read_plan
 from ppgen.sources import Generator, SourceSpec, make_deterministic, read_mapping, require_licence, source_kit
 
 _PER_IMAGE = 10  # samples for every target image where no number is given
@@ -44,12 +43,12 @@ class PreparedJob:
     """A job that only needs to be run, and what was loaded to prepare it.
 
     Attributes:
-        generator: of the job's source; one worker in this process takes it over.
+        generator: of the source of the job, if this process has opened it; a single worker in this process uses it.
         conditions: pseudo: the table to write into a new directory.
     """
 
     job: Job
-    generator: Generator
+    generator: Generator | None
     conditions: Conditions | None
     options: EngineOptions
 
@@ -72,15 +71,15 @@ def prepare(options: SynthOptions | PseudoOptions) -> PreparedJob:
     )
     if settings.reproducible:
         make_deterministic()
-    conditions = None
+    request: SynthRequest | PseudoRequest
     if isinstance(options, SynthOptions):
         request = SynthRequest(options.classes, options.per_class)
-        spec, generator = _open_source(options)
-        plan = build_synth_plan(generator, spec_here(spec, generator), request, settings)
     else:
-        pseudo_request = _pseudo_request(options)
-        spec, generator = _open_source(options)
-        plan, conditions = build_pseudo_plan(generator, spec_here(spec, generator), pseudo_request, settings)
+        request = _pseudo_request(options)
+    spec, allowed = _describe_source(options), options.source_options.allow_licence or []
+    spec, generator, (plan, conditions) = open_for_workers(
+        spec, options.engine_options, _build, request, settings, allowed
+    )
     threads = options.engine_options.threads or default_threads(plan)
     out = shards.out or default_out(plan)
     if Store(out).exists(PLAN):
@@ -101,18 +100,7 @@ def run(prepared: PreparedJob) -> int:
     """Make the job's shards. Returns the command's exit status: 0, or 1 when shards failed."""
     job, plan = prepared.job, prepared.job.plan
     options = prepared.options
-    engine = make_engine(
-        options.engine,
-        plan,
-        job.source.device,
-        prepared.generator,
-        workers=options.workers,
-        min_workers=options.min_workers,
-        max_workers=options.max_workers,
-        cpus_per_worker=options.cpus_per_worker,
-        gpus_per_worker=options.gpus_per_worker,
-        address=options.address,
-    )
+    engine = make_engine(options, plan, job.source.device, prepared.generator)
     watchers: list[OnEvent] = [EventLog(Store(job.out))]
     if options.metrics_file is not None:
         watchers.append(MetricsFile(options.metrics_file, job.out))
@@ -132,17 +120,8 @@ def estimate(prepared: PreparedJob, options: EstimateOptions) -> Estimate:
         job.out,
         left=sum(plan.locate(shard)[2] for shard in pending_shards(Store(job.out), plan)),
         workers=prepared.options.workers or default_workers(plan, job.source.device),
-        rate=calibrate_for(job, prepared.generator, prepared.conditions, workplace(prepared.options))
-        if options.calibrate
-        else None,
+        rate=_measure_rate(prepared) if options.calibrate else None,
         price_per_hour=options.price_per_hour,
-    )
-
-
-def workplace(options: EngineOptions) -> Workplace:
-    """Where the workers will be."""
-    return Workplace(
-        options.engine, options.workers, options.cpus_per_worker, options.gpus_per_worker, options.address
     )
 
 
@@ -160,14 +139,42 @@ def _pseudo_request(options: PseudoOptions) -> PseudoRequest:
     )
 
 
-def _open_source(options: SynthOptions | PseudoOptions) -> tuple[SourceSpec, Generator]:
-    """A licence that is not allowed is refused, a kit's before any download."""
+def _measure_rate(prepared: PreparedJob) -> Rate:
+    """How fast one worker is, measured where the source was opened for the plan."""
+    job, conditions = prepared.job, prepared.conditions
+    if prepared.generator is not None:
+        return calibrate(job, prepared.generator, conditions)
+    return open_for_workers(job.source, prepared.options, _calibrate, job, conditions)[2]
+
+
+def _calibrate(_: SourceSpec, generator: Generator, job: Job, conditions: Conditions | None) -> Rate:
+    return calibrate(job, generator, conditions)
+
+
+def _build(
+    spec: SourceSpec,
+    generator: Generator,
+    request: SynthRequest | PseudoRequest,
+    settings: Settings,
+    allowed: list[str],
+) -> tuple[Plan, Conditions | None]:
+    """Build the plan with an open source; refuse a licence that is not allowed."""
+    require_licence(spec.source, generator.licence, allowed)
+    if settings.reproducible:
+        make_deterministic()  # the process may be another one than the driver's
+    if isinstance(request, SynthRequest):
+        return build_synth_plan(generator, spec, request, settings), None
+    return build_pseudo_plan(generator, spec, request, settings)
+
+
+def _describe_source(options: SynthOptions | PseudoOptions) -> SourceSpec:
+    """How to open the source; refuses a kit whose licence is not allowed before any download."""
     name, chosen = options.source, options.source_options
     allowed = chosen.allow_licence or []
     kit = source_kit(name)
     if kit is not None:
         require_licence(name, kit.licence, allowed)
-    spec = SourceSpec(
+    return SourceSpec(
         name,
         device=options.device,
         dtype=options.dtype,
@@ -178,6 +185,3 @@ def _open_source(options: SynthOptions | PseudoOptions) -> tuple[SourceSpec, Gen
         classifier=chosen.classifier,
         class_map=None if chosen.class_map is None else read_mapping(chosen.class_map),
     )
-    spec, generator = open_for_plan(spec, workplace(options.engine_options))
-    require_licence(name, generator.licence, allowed)
-    return spec, generator

@@ -11,12 +11,12 @@ from ppcore.shards import ShardSet
 from ppcore.storage import Store
 from ppgen import upkeep
 from ppgen.cli import generation
-from ppgen.engines import default_threads, open_for_plan, prepare_job, spec_here
+from ppgen.engines import default_threads, open_for_workers, prepare_job
 from ppgen.options import ExtendOptions, PlannedOptions
 from ppgen.plan import MergedPlan, Plan
 from ppgen.quality import QUALITY, ReportRequest, assess, summary_rows, write_report
 from ppgen.shards import Job, Worker, read_any_plan, read_plan, require_writable
-from ppgen.sources import SourceSpec, Typed, planned_spec
+from ppgen.sources import Generator, SourceSpec, Typed, planned_spec
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,18 @@ def extend(directory: str, options: ExtendOptions) -> int:
     require_writable(store)
     spec = _planned(plan, options.planned, options.device)
     threads = options.engine_options.threads or default_threads(plan)
-    spec, generator = open_for_plan(spec, generation.workplace(options.engine_options))
+    spec, generator, _ = open_for_workers(
+        spec, options.engine_options, _check_source, grown, directory, threads
+    )
     if grown != plan:
-        # A worker refuses a generator other than the plan's; before anything is written.
-        Worker(Job(grown, directory, spec_here(spec, generator), threads), generator).close()
         upkeep.replace_plan(store, plan, grown)
     job = prepare_job(directory, grown, source=spec, threads=threads)
     return generation.run(generation.PreparedJob(job, generator, None, options.engine_options))
+
+
+def _check_source(spec: SourceSpec, generator: Generator, plan: Plan, directory: str, threads: int) -> None:
+    """Raise UserError if the source is not the one of the plan, before anything is written."""
+    Worker(Job(plan, directory, spec, threads), generator).close()
 
 
 def merge(directories: Sequence[str], out: str) -> None:

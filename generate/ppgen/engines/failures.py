@@ -1,4 +1,4 @@
-"""What went wrong in a worker, and whose fault it is: the shard's, the machine's, or the place's as a whole."""
+"""An exception of a worker in a form that can be sent to the driver, and what kind of fault it is."""
 
 from __future__ import annotations
 
@@ -11,67 +11,54 @@ from typing import Literal
 from ppcore.errors import UserError
 from ppcore.storage import UnreachableError
 
-Blame = Literal["work", "machine", "node"]
-"""`work`: the shard's or its worker's, others will tell; `machine`: never the shard's; `node`: nothing works there until someone
-mends it."""
+Kind = Literal["shard", "machine", "node", "death"]
+"""`shard`: an exception that the shard or its worker may have caused; `machine`: a fault of the machine or the store, never of the
+shard; `node`: no worker can work on this node until somebody repairs it; `death`: the worker's process has ended."""
 
 _NODE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 _MACHINE = {errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENXIO}
 _DEVICE = re.compile(
     r"(CUDA|cuDNN|cuBLAS|NCCL|HIP|NVML)\w* (error|out of memory)|CU(BLAS|DNN)_STATUS|\bXid\b"
 )
-_OF_THE_DATA = "device-side assert"  # an index out of range in a kernel: as much the shard's as an exception
-
-
-@dataclass(frozen=True)
-class WorkerLocation:
-    """Where a worker runs.
-
-    Attributes:
-        worker: its process, different for every process.
-        node: the machine.
-        device: `cpu`, or the GPU by its number on the node.
-    """
-
-    worker: str
-    node: str
-    device: str
-
-    def __str__(self) -> str:
-        return f"{self.node} ({self.device}, {self.worker})"
+_OF_THE_DATA = "device-side assert"  # a kernel got an index out of range: the shard may be the cause
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An exception in a worker; passes from process to process.
+    """Why an attempt at a shard, or the start of a worker, failed.
 
     Attributes:
-        error: the exception, reduced to what can be pickled anywhere.
-        traceback: of the original, as text.
-        blame: what it counts against.
+        error: the exception as UserError, OSError or RuntimeError: other types may not unpickle in another process.
+        text: its traceback, or why the worker died.
+        kind: what it counts against, see :data:`Kind`.
     """
 
-    error: BaseException
-    traceback: str
-    blame: Blame = "work"
+    error: Exception
+    text: str
+    kind: Kind
 
     @classmethod
-    def of(cls, error: BaseException) -> Failure:
-        """The failure of an attempt that raised `error`."""
-        return cls(_picklable(error), "".join(format_exception(error)).strip(), _blame(error))
+    def of(cls, error: Exception) -> Failure:
+        """The failure of code that raised `error`."""
+        return cls(_picklable(error), "".join(format_exception(error)).strip(), _kind(error))
+
+    @classmethod
+    def death(cls, reason: str) -> Failure:
+        """The failure of a worker whose process has ended."""
+        return cls(RuntimeError(reason), reason, "death")
 
     @property
     def reason(self) -> str:
-        """The last line of the traceback."""
-        return last_line(self.traceback)
+        """The last line of the text."""
+        return last_line(self.text)
 
     @property
-    def of_the_process(self) -> bool:
-        """Whether it may stay with the process, as a CUDA error does, and not with a file or a server."""
-        return self.blame == "machine" and not isinstance(self.error, OSError | UserError)
+    def spoils_process(self) -> bool:
+        """Whether the process itself stays unusable, as after a CUDA error."""
+        return self.kind == "machine" and not isinstance(self.error, OSError | UserError)
 
     def for_the_user(self, out: str) -> UserError:
-        """A `node` failure as the sentence that ends a run."""
+        """The sentence that ends the run after a failure of kind `node`."""
         if isinstance(self.error, UserError):
             return self.error
         assert isinstance(self.error, OSError), self.error
@@ -82,22 +69,22 @@ class Failure:
 
 
 def last_line(text: str) -> str:
-    """What a person reads of a traceback."""
-    return text.strip().splitlines()[-1] if text.strip() else "no reason known"
+    """The last line of a traceback: the exception and its message."""
+    return text.strip().splitlines()[-1] if text.strip() else "unknown reason"
 
 
-def _blame(error: BaseException) -> Blame:
+def _kind(error: Exception) -> Kind:
     if isinstance(error, UnreachableError | MemoryError):
         return "machine"
     if isinstance(error, UserError):
         return "node"
     if isinstance(error, OSError):
-        return "node" if error.errno in _NODE else "machine" if error.errno in _MACHINE else "work"
+        return "node" if error.errno in _NODE else "machine" if error.errno in _MACHINE else "shard"
     device = _DEVICE.search(str(error)) is not None and _OF_THE_DATA not in str(error)
-    return "machine" if device else "work"
+    return "machine" if device else "shard"
 
 
-def _picklable(error: BaseException) -> BaseException:
+def _picklable(error: Exception) -> Exception:
     for kind in (UnreachableError, UserError):
         if isinstance(error, kind):
             return kind(str(error))

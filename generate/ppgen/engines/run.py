@@ -1,4 +1,4 @@
-"""One run of ppgen: do what is left of a job with an engine, report, finalize."""
+"""One run of ppgen: make the missing shards of a job with an engine, report, finish the directory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from ppcore.console import EXIT_FAILED, EXIT_USER_ERROR, Terminated, format_dura
 from ppcore.errors import UserError
 from ppcore.shards import INDEX, count_indexed
 from ppcore.storage import OutsideError, Store
-from ppgen.engines.base import Began, Ended, Engine, Event, OnEvent, Summary
+from ppgen.engines.engine import Engine
+from ppgen.engines.events import Event, OnEvent, Outcome
 from ppgen.engines.progress import ProgressReporter, describe_shard, say
 from ppgen.plan import Conditions, Plan
 from ppgen.shards import Job, claimed, finalize, pending_shards, reconcile_plan, survey
@@ -21,21 +22,20 @@ from ppgen.sources import SourceSpec
 
 
 def prepare_job(out: str, request: Plan, *, source: SourceSpec, threads: int = 1) -> Job:
-    """The job that brings `out` to `request`; writes nothing. Raises UserError (see :func:`reconcile_plan`)."""
+    """The job that makes the plan `request` in the directory `out`; writes nothing. Raises UserError (see :func:`reconcile_plan`)."""
     return Job(reconcile_plan(Store(out), request), out, source, threads)
 
 
 def run_job(job: Job, engine: Engine, conditions: Conditions | None, watchers: Sequence[OnEvent] = ()) -> int:
-    """Bring the directory `job.out` to the whole of `job.plan`.
+    """Make all shards of `job.plan` that the directory `job.out` lacks, and finish it.
 
     Args:
         job: from :func:`prepare_job`.
-        engine: where the shards are made.
-        conditions: pseudo plans: the table to write into a new directory.
-        watchers: told of every event, from Began to Ended; of none where nothing is left to do.
+        conditions: of a pseudo plan: the table to write into a new directory.
+        watchers: receive every event from Began to Ended; none if no shard is missing.
 
     Returns:
-        The command's exit status: 0, or 1 when shards failed.
+        The exit status of the command: 0, or 1 if shards failed.
     """
     store = Store(job.out)
     with engine.connected(), claimed(store, job.plan, conditions) as plan:
@@ -47,17 +47,19 @@ def run_job(job: Job, engine: Engine, conditions: Conditions | None, watchers: S
         left = sum(plan.locate(shard)[2] for shard in found.pending)
         run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
         job = replace(job, plan=plan, run=run if watchers else "")
-        _tell(watchers, Began(run, left, len(found.pending), engine.workers))
+        began = Event(event="began", run=run, samples=left, shards=len(found.pending), text=engine.workers)
+        _notify(watchers, began)
         try:
-            status = _complete(job, engine, found.pending, lambda event: _tell(watchers, event))
+            status = _complete(job, engine, found.pending, lambda event: _notify(watchers, event))
         except BaseException as error:
-            _tell(watchers, Ended(_status_of(error), str(error) or type(error).__name__))
+            why = str(error) or type(error).__name__
+            _notify(watchers, Event(event="ended", status=_status_of(error), text=why))
             raise
-        _tell(watchers, Ended(status))
+        _notify(watchers, Event(event="ended", status=status))
         return status
 
 
-def _tell(watchers: Sequence[OnEvent], event: Event) -> None:
+def _notify(watchers: Sequence[OnEvent], event: Event) -> None:
     for watcher in watchers:
         watcher(event)
 
@@ -70,16 +72,14 @@ def _status_of(error: BaseException) -> int | None:
 
 
 def _complete(job: Job, engine: Engine, pending: list[int], on_event: OnEvent) -> int:
-    """Make the shards that are missing and finish the directory. Returns the exit status."""
+    """Make the pending shards and finish the directory. Returns the exit status."""
     plan, store, start = job.plan, Store(job.out), time.monotonic()
     _withdraw_index(store, pending)
     if len(pending) < plan.num_shards:
         say(f"resuming: {plan.num_shards - len(pending)} of {plan.num_shards} shards are there")
-    summary = _make_shards(job, engine, pending, on_event)
-    for place, error in summary.quarantined.items():
-        say(f"quarantined: {place}, whose last error was {error}")
-    if summary.failed or summary.abandoned:
-        _report_failures(plan, summary)
+    outcome = _make_shards(job, engine, pending, on_event)
+    if outcome.failed or outcome.not_tried:
+        _report_failures(plan, outcome)
         return EXIT_FAILED
     finalize(store, plan)
     took = format_duration(time.monotonic() - start)
@@ -87,15 +87,15 @@ def _complete(job: Job, engine: Engine, pending: list[int], on_event: OnEvent) -
     return 0
 
 
-def _make_shards(job: Job, engine: Engine, pending: list[int], on_event: OnEvent) -> Summary:
+def _make_shards(job: Job, engine: Engine, pending: list[int], on_event: OnEvent) -> Outcome:
     plan, reporter = job.plan, ProgressReporter(job.plan, pending)
 
-    def tell(event: Event) -> None:
+    def notify(event: Event) -> None:
         reporter(event)
         on_event(event)
 
     try:
-        summary = engine.run(job, pending, tell)
+        outcome = engine.run(job, pending, notify)
     except KeyboardInterrupt:
         done = plan.num_shards - len(pending_shards(Store(job.out), plan))
         say(
@@ -103,21 +103,21 @@ def _make_shards(job: Job, engine: Engine, pending: list[int], on_event: OnEvent
         )
         raise
     reporter.close()
-    return summary
+    return outcome
 
 
-def _report_failures(plan: Plan, summary: Summary) -> None:
-    shards = "; ".join(describe_shard(plan, shard) for shard in sorted(summary.failed)[:20])
-    more = f"; {summary.abandoned} more were not tried" if summary.abandoned else ""
-    if summary.stopped:
-        say(f"stopped early: {summary.stopped}")
+def _report_failures(plan: Plan, outcome: Outcome) -> None:
+    shards = "; ".join(describe_shard(plan, shard) for shard in sorted(outcome.failed)[:20])
+    more = f"; {outcome.not_tried} more were not tried" if outcome.not_tried else ""
+    if outcome.stopped:
+        say(f"stopped early: {outcome.stopped}")
     say(
-        f"{len(summary.failed)} of {plan.num_shards} shards failed: {shards}{more}; run the same command again to try them anew"
+        f"{len(outcome.failed)} of {plan.num_shards} shards failed: {shards}{more}; run the same command again to retry them"
     )
 
 
 def _withdraw_index(store: Store, pending: list[int]) -> None:
-    """An index that lists a shard which is missing or damaged would be a lie until the shard is made again."""
+    """Delete an index that lists a pending shard: readers would take the shard for complete."""
     try:
         listed: int | None = count_indexed(store)
     except FileNotFoundError:

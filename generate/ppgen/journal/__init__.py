@@ -1,8 +1,7 @@
-"""What happens in a run, for people and machines that look on: the event log, metrics, and the status read from a directory."""
+"""Observing a run: its event log, its metrics, and the status of a directory."""
 
-from ppgen.journal.events import EventLog
+from ppgen.journal.log import EventLog
 from ppgen.journal.metrics import MetricsFile, RayMetrics
-from ppgen.journal.render import render
-from ppgen.journal.status import Status, read_status
+from ppgen.journal.status import Status, read_status, render
 
 __all__ = ["EventLog", "MetricsFile", "RayMetrics", "Status", "read_status", "render"]

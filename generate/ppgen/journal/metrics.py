@@ -1,98 +1,117 @@
-"""A run's numbers for Prometheus: a text file for node-exporter's textfile collector, or Ray's own metrics."""
+"""Counts of a run for Prometheus: as a text file for node-exporter's textfile collector, or through Ray's own metrics."""
 
 from __future__ import annotations
 
 import logging
-import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry, write_to_textfile
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
 from ppcore.errors import UserError
-from ppgen.engines import Committed, Ended, Event
-from ppgen.journal.counts import Counts
+from ppgen.engines import Event
 
 EVERY_S = 5.0
 _log = logging.getLogger(__name__)
 
-# Field of Counts -> metric's name, kind, help.
-_METRICS = {
-    "planned_samples": ("ppgen_planned_samples", "gauge", "Samples that the run has to make."),
-    "planned_shards": ("ppgen_planned_shards", "gauge", "Shards that the run has to make."),
-    "sampled": ("ppgen_sampled_total", "counter", "Samples drawn, those of repeated attempts among them."),
-    "samples": ("ppgen_committed_samples_total", "counter", "Samples in committed shards."),
-    "shards": ("ppgen_committed_shards_total", "counter", "Committed shards."),
-    "failed_attempts": ("ppgen_failed_attempts_total", "counter", "Attempts at a shard that failed."),
-    "failed_shards": ("ppgen_failed_shards_total", "counter", "Shards given up."),
-    "quarantined": ("ppgen_quarantined_total", "counter", "Nodes or devices that get no more shards."),
-    "alive": ("ppgen_workers_alive", "gauge", "Workers ready for work."),
-    "wanted": ("ppgen_workers_wanted", "gauge", "Workers wanted."),
+_METRICS = {  # name -> help; names of counters end in _total, the others are gauges
+    "ppgen_planned_samples": "Samples that the run has to make.",
+    "ppgen_planned_shards": "Shards that the run has to make.",
+    "ppgen_sampled_total": "Samples drawn, including those of repeated attempts.",
+    "ppgen_committed_samples_total": "Samples in committed shards.",
+    "ppgen_committed_shards_total": "Committed shards.",
+    "ppgen_failed_attempts_total": "Attempts at a shard that failed.",
+    "ppgen_failed_shards_total": "Shards given up.",
+    "ppgen_quarantined_total": "Nodes or devices that get no more shards.",
+    "ppgen_workers_alive": "Workers ready for work.",
+    "ppgen_workers_wanted": "Workers wanted.",
+    "ppgen_last_commit_timestamp_seconds": "When the last shard was committed; 0 before.",
+}
+_COUNTED = {  # event -> the counter that it raises by one
+    "committed": "ppgen_committed_shards_total",
+    "missed": "ppgen_failed_attempts_total",
+    "failed": "ppgen_failed_shards_total",
+    "quarantined": "ppgen_quarantined_total",
 }
 
 
-class MetricsFile:
-    """Keeps a file in Prometheus' text format up to date, replaced as a whole every few seconds.
+class Counts(dict[str, float]):
+    """Name of a metric -> its value so far in a run."""
+
+    def __init__(self) -> None:
+        super().__init__(dict.fromkeys(_METRICS, 0))
+
+    def add(self, event: Event) -> None:
+        """Count one event."""
+        if event.event in _COUNTED:
+            self[_COUNTED[event.event]] += 1
+        if event.event == "began":
+            self["ppgen_planned_samples"], self["ppgen_planned_shards"] = (
+                event.samples or 0,
+                event.shards or 0,
+            )
+        elif event.event == "sampled":
+            self["ppgen_sampled_total"] += event.samples or 0
+        elif event.event == "committed":
+            self["ppgen_committed_samples_total"] += event.samples or 0
+            self["ppgen_last_commit_timestamp_seconds"] = event.time
+        elif event.event == "workers":
+            self["ppgen_workers_alive"], self["ppgen_workers_wanted"] = event.alive or 0, event.wanted or 0
+        elif event.event == "ended":
+            self["ppgen_workers_alive"] = 0
+
+
+class MetricsFile(Collector):
+    """Rewrites a file in Prometheus' text format every few seconds.
 
     Args:
-        path: must end in `.prom`, as the textfile collector wants it.
+        path: must end in `.prom`: the textfile collector reads no other files.
         out: the shard directory, a label.
 
     Raises:
-        UserError: the path cannot be.
+        UserError: the path has another ending, or its folder does not exist.
     """
 
     def __init__(self, path: str, out: str) -> None:
         self._path, self._out, self._counts = Path(path), out, Counts()
         if self._path.suffix != ".prom" or not self._path.absolute().parent.is_dir():
             raise UserError(
-                f"--metrics-file {path} cannot be written; give a file NAME.prom in a folder that is there"
+                f"--metrics-file {path} cannot be written; give a file NAME.prom in an existing folder"
             )
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
         self._written = 0.0
-        self._last_commit = 0.0
         self._warned = False
 
     def __call__(self, event: Event) -> None:
-        """Count an event, write if it is time."""
+        """Count an event; write the file if it is time."""
         self._counts.add(event)
-        if isinstance(event, Committed):
-            self._last_commit = time.time()
         now = time.monotonic()
-        if now - self._written >= EVERY_S or isinstance(event, Ended):
-            self._written = now
-            self._write()
-
-    def text(self) -> str:
-        """The file's content."""
-        label = self._out.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        rows = [
-            (name, kind, text, getattr(self._counts, field)) for field, (name, kind, text) in _METRICS.items()
-        ]
-        rows.append(
-            (
-                "ppgen_last_commit_timestamp_seconds",
-                "gauge",
-                "When the last shard was committed; 0 before.",
-                self._last_commit,
-            )
-        )
-        return "".join(
-            f'# HELP {name} {text}\n# TYPE {name} {kind}\n{name}{{out="{label}"}} {value}\n'
-            for name, kind, text, value in rows
-        )
-
-    def _write(self) -> None:
-        staged = self._path.with_suffix(f".{os.getpid()}.tmp")
+        if now - self._written < EVERY_S and event.event != "ended":
+            return
+        self._written = now
         try:
-            staged.write_text(self.text())
-            os.replace(staged, self._path)
+            write_to_textfile(str(self._path), self._registry)
         except OSError as error:
             if not self._warned:
-                _log.warning("%s cannot be written (%s); the run goes on without", self._path, error)
+                _log.warning("%s cannot be written (%s); the run goes on without it", self._path, error)
             self._warned = True
+
+    def collect(self) -> Iterable[Metric]:
+        """All metrics, for the registry."""
+        for name, text in _METRICS.items():
+            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            metric = kind(name, text, labels=["out"])
+            metric.add_metric([self._out], self._counts[name])
+            yield metric
 
 
 class RayMetrics:
-    """The same numbers through `ray.util.metrics`: on every node that exports Ray's, tagged with the directory.
+    """Reports the same counts through `ray.util.metrics`, tagged with the directory.
 
     Args:
         out: the shard directory, a tag.
@@ -100,31 +119,31 @@ class RayMetrics:
 
     def __init__(self, out: str) -> None:
         self._tags, self._counts = {"out": out}, Counts()
-        self._told: dict[str, int] = {}
+        self._reported: dict[str, float] = {}
         self._metrics: dict[str, Any] = {}
         self._set_at = 0.0
 
     def __call__(self, event: Event) -> None:
-        """Count an event, pass on what changed every few seconds, while there is a Ray: a local one comes late and goes early."""
+        """Count an event; report the counts after every commit and every few seconds, while this process is connected to Ray."""
         self._counts.add(event)
         now = time.monotonic()
-        # Every shard is worth it: a local Ray is gone when the run tells its end.
-        if now - self._set_at < EVERY_S and not isinstance(event, Committed | Ended):
+        # After every commit, because a local Ray has stopped before the run reports its end.
+        if now - self._set_at < EVERY_S and event.event not in ("committed", "ended"):
             return
-        if not self._ray_is_there():
+        if not self._is_connected():
             return
         self._set_at = now
         self._metrics = self._metrics or self._make()
-        for field, metric in self._metrics.items():
-            value = getattr(self._counts, field)
-            if _METRICS[field][1] == "gauge":
+        for name, metric in self._metrics.items():
+            value, reported = self._counts[name], self._reported.get(name, 0)
+            if not name.endswith("_total"):
                 metric.set(value, self._tags)
-            elif value > self._told.get(field, 0):
-                metric.inc(value - self._told.get(field, 0), self._tags)
-                self._told[field] = value
+            elif value > reported:
+                metric.inc(value - reported, self._tags)
+                self._reported[name] = value
 
     @staticmethod
-    def _ray_is_there() -> bool:
+    def _is_connected() -> bool:
         import ray  # optional: only for --engine ray
 
         return bool(ray.is_initialized())
@@ -133,8 +152,9 @@ class RayMetrics:
     def _make() -> dict[str, Any]:
         from ray.util.metrics import Counter, Gauge  # optional: only for --engine ray
 
-        kinds = {"gauge": Gauge, "counter": Counter}
         return {
-            field: kinds[kind](name.removesuffix("_total"), description=text, tag_keys=("out",))
-            for field, (name, kind, text) in _METRICS.items()
+            name: (Counter if name.endswith("_total") else Gauge)(
+                name.removesuffix("_total"), description=text, tag_keys=("out",)
+            )
+            for name, text in _METRICS.items()
         }

@@ -12,16 +12,16 @@ import pytest
 import torch
 from rig import fingerprints, synth, synth_job
 
-from ppgen.engines import describe, gpus
-from ppgen.engines.base import Event, OnEvent, Summary
-from ppgen.engines.describe import DescribedSource, Describer, Workplace, open_for_plan, spec_here
+from ppgen.engines import inline, prepare
+from ppgen.engines.driver import SEAT_LIMIT
+from ppgen.engines.events import Event, OnEvent, Outcome
 from ppgen.engines.inline import InlineEngine
-from ppgen.engines.make import make_engine
-from ppgen.engines.places import SEAT_LIMIT
+from ppgen.engines.prepare import open_for_workers
 from ppgen.generators import open_generator
 from ppgen.options import EngineOptions
-from ppgen.plan import Settings, SynthRequest, build_synth_plan
+from ppgen.plan import Plan, Settings, SynthRequest, build_synth_plan
 from ppgen.shards import Job
+from ppgen.sources import Generator
 from ppgen.sources.spec import SourceSpec
 
 HUNDRED = Settings(seed=3, batch_size=3, samples_per_shard=3)
@@ -32,13 +32,14 @@ def painter(**options: object) -> SourceSpec:
 
 
 class Watched(InlineEngine):
-    """Keeps the summary."""
+    """Keeps the events."""
 
-    summary = Summary()
+    def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Outcome:
+        self.events: list[Event] = []
+        return super().run(job, shards, lambda event: (self.events.append(event), on_event(event))[1])
 
-    def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Summary:
-        self.summary = super().run(job, shards, on_event)
-        return self.summary
+    def of(self, kind: str) -> list[Event]:
+        return [event for event in self.events if event.event == kind]
 
 
 @pytest.mark.slow
@@ -54,10 +55,10 @@ def test_beside_a_sick_gpu_100_of_100_shards_are_committed(tmp_path: Path, capfd
     engine = Watched(workers=2, gpus=["0", "1"])
     spec = painter(sick="GPU 1", delay=0.05)
     assert synth(tmp_path / "out", engine, per_class=100, settings=HUNDRED, spec=spec) == 0
-    assert sorted(engine.summary.committed) == list(range(100))
-    assert engine.summary.retried <= SEAT_LIMIT
+    assert sorted(event.shard or 0 for event in engine.of("committed")) == list(range(100))
+    assert len(engine.of("missed")) <= SEAT_LIMIT
     message = capfd.readouterr().err
-    for place in engine.summary.quarantined:  # unless the other has made all shards before
+    for place in [str(event.worker) for event in engine.of("quarantined")]:  # unless the other was faster
         assert place.startswith("GPU 1 of ")
         assert f"{place} failed on shards that succeeded elsewhere and gets no more shards" in message
         assert f"quarantined: {place}, whose last error was RuntimeError: no such tensor" in message
@@ -94,7 +95,7 @@ def test_which_gpus_processes_may_have(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-    assert gpus.visible_gpus(device) == found
+    assert inline.visible_gpus(device) == found
 
 
 @pytest.mark.parametrize(("share", "limits"), [(1.0, []), (0.5, [0.475]), (0.25, [0.2375]), (2.0, [])])
@@ -104,37 +105,30 @@ def test_a_share_of_a_gpu_is_one_of_its_memory(
     given: list[float] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", given.append)
-    gpus.limit_gpu_memory(share)
+    inline.limit_gpu_memory(share)
     assert given == pytest.approx(limits)
 
 
 @pytest.mark.parametrize(("workers", "count", "share"), [(8, 8, 1.0), (8, 4, 0.5), (5, 4, 0.5), (2, 4, 1.0)])
 def test_workers_share_gpus_evenly(workers: int, count: int, share: float) -> None:
-    assert gpus.gpu_share(workers, count) == share
+    assert inline.gpu_share(workers, count) == share
 
 
 def test_a_driver_of_several_gpu_workers_opens_no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The source is described in a process that ends, on the first GPU; the plan is the one of a driver that opened it."""
-    monkeypatch.setattr(describe, "visible_gpus", lambda device: ["6", "7"])
-    monkeypatch.setattr(describe, "open_generator", lambda spec: pytest.fail("opened here"))
-    spec, source = open_for_plan(painter(says_gpus=True), Workplace("inline", workers=2))
-    assert isinstance(source, DescribedSource)
-    assert source.description["on"] == "6"
-    assert spec_here(spec, source).device == "auto"
-    plan = build_synth_plan(source, spec, SynthRequest("0,2", 5), Settings())
+    """The source is opened in a process that ends, on the first GPU; the plan is the one of a driver that opened it."""
+    monkeypatch.setattr(prepare, "visible_gpus", lambda device: ["6", "7"])
+    monkeypatch.setattr(prepare, "open_generator", lambda spec: pytest.fail("opened here"))
+    _, source, plan = open_for_workers(painter(says_gpus=True), EngineOptions(workers=2), small_plan)
+    assert source is None
+    assert plan.source["on"] == "6"
     assert plan.batch_size == 10
-    assert make_engine("inline", plan, "cpu", source, workers=1)._generator is None  # type: ignore[attr-defined]
+    here = painter(says_gpus=True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6")
+    assert plan.fingerprint == small_plan(here, open_generator(here)).fingerprint
 
 
-def test_a_described_source_makes_the_plan_of_an_opened_one() -> None:
-    described = Describer(painter()).load()
-    assert isinstance(described, DescribedSource)
-    request, settings = SynthRequest("0-4", 7), Settings(seed=1)
-    ours, theirs = (
-        build_synth_plan(source, painter(), request, settings)
-        for source in (described, open_generator(painter()))
-    )
-    assert ours.fingerprint == theirs.fingerprint
+def small_plan(spec: SourceSpec, generator: Generator) -> Plan:
+    return build_synth_plan(generator, spec, SynthRequest("0,2", 5), Settings())
 
 
 def test_the_engine_lets_its_generator_go_when_the_run_is_over(tmp_path: Path) -> None:

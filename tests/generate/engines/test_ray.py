@@ -19,8 +19,9 @@ from conftest import HERE
 from rig import fingerprints, stored, synth, synth_job
 
 from ppcore.errors import UserError
-from ppgen.engines.base import Committed, Event, Failed, Notice, OnEvent, Retried, Sampled, Summary, Workers
+from ppgen.engines.events import Event, OnEvent, Outcome
 from ppgen.engines.failures import Failure
+from ppgen.options import EngineOptions
 from ppgen.plan.document import encode_plan
 from ppgen.sources.spec import SourceSpec
 from ppgen.upkeep.verify import verify_directory
@@ -28,8 +29,7 @@ from ppgen.upkeep.verify import verify_directory
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from ppgen.engines.ray import RayEngine  # noqa: E402
-from ppgen.engines.ray.actor import WorkerActor  # noqa: E402
+from ppgen.engines.ray import ActorWorker, RayEngine  # noqa: E402
 from ppgen.shards.worker import Job  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -72,11 +72,11 @@ class Watched(RayEngine):
     """The engine with its events kept, the order of shards changed, and mischief on every event."""
 
     def __init__(self, mischief: Callable[[Event], None] = lambda event: None, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(EngineOptions(engine="ray", **options))
         self.events: list[Event] = []
         self._mischief = mischief
 
-    def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Summary:
+    def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Outcome:
         def heard(event: Event) -> None:
             self.events.append(event)
             on_event(event)
@@ -84,8 +84,8 @@ class Watched(RayEngine):
 
         return super().run(job, random.Random(5).sample(shards, len(shards)), heard)
 
-    def of(self, kind: type) -> list[Any]:
-        return [event for event in self.events if isinstance(event, kind)]
+    def of(self, kind: str) -> list[Any]:
+        return [event for event in self.events if event.event == kind]
 
 
 def test_four_workers_and_another_order_give_the_same_bytes(
@@ -94,8 +94,8 @@ def test_four_workers_and_another_order_give_the_same_bytes(
     engine = Watched(workers=4)
     assert synth(tmp_path / "out", engine, spec=painter(delay=0.02)) == 0
     assert made(tmp_path / "out") == undisturbed
-    assert sum(event.samples for event in engine.of(Sampled)) == 75
-    assert sorted(event.shard for event in engine.of(Committed)) == [0, 1, 2, 3]
+    assert sum(event.samples for event in engine.of("sampled")) == 75
+    assert sorted(event.shard for event in engine.of("committed")) == [0, 1, 2, 3]
 
 
 def test_one_of_two_workers_is_killed(cluster: Cluster, undisturbed: dict[str, str], tmp_path: Path) -> None:
@@ -105,15 +105,15 @@ def test_one_of_two_workers_is_killed(cluster: Cluster, undisturbed: dict[str, s
 
     def kill(event: Event) -> None:
         alive = [int(pid.name) for pid in pids.iterdir() if int(pid.name) != os.getpid()]
-        if not killed and alive and isinstance(event, Committed):
+        if not killed and alive and event.event == "committed":
             killed.append(alive[0])
             os.kill(alive[0], signal.SIGKILL)
 
     engine = Watched(kill, workers=2)
     assert synth(tmp_path / "out", engine, spec=painter(delay=0.2, pids=str(pids))) == 0
     assert killed
-    assert engine.of(Retried)
-    assert "was lost" in engine.of(Retried)[0].error
+    assert engine.of("missed")
+    assert "was lost" in engine.of("missed")[0].text
     assert made(tmp_path / "out") == undisturbed
     assert verify_directory(*stored(tmp_path / "out")).ok
 
@@ -126,10 +126,10 @@ def test_one_worker_on_nodes_that_come_and_go(
 
     def mischief(event: Event) -> None:
         # a slow cluster gives notice of waiting for room more than once
-        first = isinstance(event, Notice) and not joined
-        if first or (isinstance(event, Retried) and len(joined) == 1):
+        first = event.event == "notice" and not joined
+        if first or (event.event == "missed" and len(joined) == 1):
             joined.append(cluster.add_node(num_cpus=5, object_store_memory=STORE))
-        if isinstance(event, Committed) and joined[0] in cluster.worker_nodes and len(joined) == 1:
+        if event.event == "committed" and joined[0] in cluster.worker_nodes and len(joined) == 1:
             cluster.remove_node(joined[0], allow_graceful=False)
 
     engine = Watched(mischief, cpus_per_worker=5)
@@ -138,8 +138,8 @@ def test_one_worker_on_nodes_that_come_and_go(
     finally:
         cluster.remove_node(joined[-1])
     assert len(joined) == 2
-    assert {event.alive for event in engine.of(Workers)} >= {0, 1}
-    assert engine.of(Retried)
+    assert {event.alive for event in engine.of("workers")} >= {0, 1}
+    assert engine.of("missed")
     assert made(tmp_path / "out") == undisturbed
 
 
@@ -150,9 +150,9 @@ def test_a_failing_sample_is_reported_with_its_row(cluster: Cluster, tmp_path: P
     message = capfd.readouterr().err
     assert "1 of 4 shards failed: shard 2 (samples 40 to 59, seed 3)" in message
     assert "ValueError: this sample is cursed" in message
-    assert len(engine.of(Retried)) == 2
-    assert len(engine.of(Failed)) == 1
-    assert len(engine.of(Committed)) == 3
+    assert [event.again for event in engine.of("missed")] == [True, True, False]
+    assert len(engine.of("failed")) == 1
+    assert len(engine.of("committed")) == 3
     assert synth(tmp_path / "out", spec=painter()) == 0  # without the curse it resumes
 
 
@@ -162,7 +162,7 @@ def test_a_users_mistake_seen_by_a_worker_ends_the_run(cluster: Cluster, tmp_pat
     (tmp_path / "out" / "plan.json").write_bytes(encode_plan(job.plan))
     other = replace(job, source=painter(version=2))
     with pytest.raises(UserError, match="is not the one of the plan"):
-        RayEngine(workers=1).run(other, [0], lambda event: None)
+        RayEngine(EngineOptions(engine="ray", workers=1)).run(other, [0], lambda event: None)
 
 
 @pytest.mark.parametrize(
@@ -178,15 +178,16 @@ def test_wrong_reservations(cluster: Cluster, tmp_path: Path, options: dict[str,
     if "device" in options:
         job = replace(job, source=replace(job.source, device=options.pop("device")))
     with pytest.raises(UserError, match=message):
-        RayEngine(**options).run(job, [0], lambda event: None)
+        RayEngine(EngineOptions(engine="ray", **options)).run(job, [0], lambda event: None)
 
 
 def test_only_small_records_leave_a_worker(tmp_path: Path) -> None:
     job = synth_job(tmp_path / "out", spec=painter())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "plan.json").write_bytes(encode_plan(job.plan))
-    actor = WorkerActor(job)
-    answers = [actor.load(), actor.sample(1), actor.progress(), actor.commit(1), actor.sample(77)]
+    actor, failure = ActorWorker.open(job, 1.0)
+    assert actor is not None
+    answers = [failure, actor.sample(1), actor.progress(), actor.commit(1), actor.sample(77)]
     assert answers[1:3] == [20, 20]
     assert isinstance(answers[4], Failure)
     assert max(len(pickle.dumps(answer)) for answer in answers) < 4000
@@ -194,7 +195,8 @@ def test_only_small_records_leave_a_worker(tmp_path: Path) -> None:
 
 def test_a_machine_that_does_not_share_the_directory_is_told(tmp_path: Path) -> None:
     job = synth_job(tmp_path / "out", spec=painter())
-    answer = WorkerActor(job).load()
+    actor, answer = ActorWorker.open(job, 1.0)
+    assert actor is None
     assert isinstance(answer, Failure)
     assert isinstance(answer.error, UserError)
     assert "share" in str(answer.error)
@@ -257,7 +259,7 @@ def test_a_local_ray_is_as_nice_as_its_command_and_sigterm_stops_it_cleanly(tmp_
 
 
 def test_an_address_where_nothing_answers() -> None:
-    from ppgen.engines.ray.cluster import require_listener
+    from ppgen.engines.cluster import require_listener
 
     require_listener("auto")
     with pytest.raises(UserError, match="nothing answers at --address"):

@@ -13,18 +13,23 @@ from rig import synth
 from ppcore.errors import UserError
 from ppcore.storage import Store
 from ppgen.cli import read_options
-from ppgen.engines.base import Event, Notice, OnEvent, Quarantined, Summary
-from ppgen.engines.describe import DescribedSource, Workplace, open_for_plan
-from ppgen.options import SynthOptions
+from ppgen.engines import prepare
+from ppgen.engines.cluster import cluster as connected
+from ppgen.engines.cluster import make_reservation
+from ppgen.engines.events import Event, OnEvent, Outcome
+from ppgen.engines.prepare import open_for_workers
+from ppgen.options import EngineOptions, SynthOptions
 from ppgen.plan import Settings
 from ppgen.shards import Job
 from ppgen.shards.state import read_plan
+from ppgen.sources import Generator
 from ppgen.sources.spec import SourceSpec
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from ppgen.engines.ray import RayEngine, WorkerRange, remote  # noqa: E402
+from ppgen.engines import ray as ray_engine  # noqa: E402
+from ppgen.engines.ray import RayEngine, call_on_worker, workers_wanted  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -48,21 +53,32 @@ def painter(device: str = "cpu", **options: Any) -> SourceSpec:
     return SourceSpec("fragile:build", device=device, sampling=options)
 
 
+def on_ray(cluster: Cluster) -> EngineOptions:
+    return EngineOptions(engine="ray", address=cluster.address)
+
+
+def class_names(spec: SourceSpec, generator: Generator) -> list[str]:
+    """Must run on any worker of the cluster."""
+    return list(generator.class_names)
+
+
 class Watched(RayEngine):
     """Keeps events; a node joins at the first of a kind."""
 
-    def __init__(self, cluster: Cluster, at: type, node: dict[str, Any], **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, cluster: Cluster, at: str, node: dict[str, Any], **options: Any) -> None:
+        super().__init__(EngineOptions(engine="ray", **options))
         self.events: list[Event] = []
         self.node: Any = None
-        self._cluster, self._at, self._options = cluster, at, node
+        self._cluster, self._at, self._node_options = cluster, at, node
 
-    def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Summary:
+    def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Outcome:
         def heard(event: Event) -> None:
             self.events.append(event)
             on_event(event)
-            if self.node is None and isinstance(event, self._at):
-                self.node = self._cluster.add_node(object_store_memory=STORE, wait=False, **self._options)
+            if self.node is None and event.event == self._at:
+                self.node = self._cluster.add_node(
+                    object_store_memory=STORE, wait=False, **self._node_options
+                )
 
         return super().run(job, shards, heard)
 
@@ -71,18 +87,16 @@ def test_a_late_node_with_a_bad_environment_ends_neither_run_nor_shard(
     cluster: Cluster, tmp_path: Path, capfd
 ) -> None:
     """Two workers are wanted and one has room; the node that joins for the other lacks the weights."""
-    from ppgen.engines.base import Committed
-
     good = cluster.add_node(num_cpus=1, object_store_memory=STORE)
-    engine = Watched(cluster, Committed, {"num_cpus": 1, "env_vars": {"BAD_NODE": "0"}}, workers=2)
+    engine = Watched(cluster, "committed", {"num_cpus": 1, "env_vars": {"BAD_NODE": "0"}}, workers=2)
     try:
         status = synth(tmp_path / "out", engine, per_class=100, settings=FORTY, spec=painter(delay=0.3))
     finally:
         for node in (good, engine.node):
             cluster.remove_node(node)
     assert status == 0
-    (told,) = [event for event in engine.events if isinstance(event, Quarantined)]
-    assert "the weights are not on this node" in told.error
+    (told,) = [event for event in engine.events if event.event == "quarantined"]
+    assert "the weights are not on this node" in (told.text or "")
     assert len(list((tmp_path / "out/commits").iterdir())) == 60
     assert "the weights are not on this node" in capfd.readouterr().err
 
@@ -90,11 +104,10 @@ def test_a_late_node_with_a_bad_environment_ends_neither_run_nor_shard(
 def test_a_driver_without_a_gpu_plans_for_workers_with_one(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the source says of itself is what it says on the worker, and the driver opens nothing."""
+    """The source is opened on the worker, and the driver opens nothing."""
     from ppgen.cli import generation
-    from ppgen.engines import describe
 
-    monkeypatch.setattr(describe, "open_generator", lambda spec: pytest.fail("opened by the driver"))
+    monkeypatch.setattr(prepare, "open_generator", lambda spec: pytest.fail("opened by the driver"))
     node = cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=STORE)
     options = {"source": "fragile:build", "classes": "0,2", "per_class": 10, "batch_size": 5}
     options |= {"out": str(tmp_path / "out"), "engine": "ray", "address": cluster.address, "workers": 1}
@@ -112,7 +125,24 @@ def test_cuda_is_accepted_by_a_driver_without_one(cluster: Cluster) -> None:
     node = cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=STORE)
     try:
         with pytest.raises(UserError, match="PyTorch sees no CUDA device"):
-            open_for_plan(painter("cuda"), Workplace("ray", address=cluster.address))
+            open_for_workers(painter("cuda"), on_ray(cluster), class_names)
+    finally:
+        cluster.remove_node(node)
+
+
+def test_a_node_without_the_package_is_reported_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    """It is on the path of the driver only."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "ppgen.py").write_text("raise ModuleNotFoundError(\"No module named 'ppgen'\")")
+    node = cluster.add_node(
+        num_cpus=1, object_store_memory=STORE, env_vars={"PYTHONPATH": str(site), "PYTHONSAFEPATH": "1"}
+    )
+    try:
+        with pytest.raises(UserError, match=r"cannot run workers .*install the same packages on every node"):
+            synth(tmp_path / "out", RayEngine(EngineOptions(engine="ray", workers=1)), spec=painter())
+        with connected(cluster.address), pytest.raises(UserError, match="install the same packages"):
+            call_on_worker(make_reservation("cpu", on_ray(cluster)), class_names, None, None)
     finally:
         cluster.remove_node(node)
 
@@ -120,11 +150,12 @@ def test_cuda_is_accepted_by_a_driver_without_one(cluster: Cluster) -> None:
 def test_where_nothing_has_a_gpu_the_source_is_opened_here(cluster: Cluster) -> None:
     node = cluster.add_node(num_cpus=1, object_store_memory=STORE)
     try:
-        spec, generator = open_for_plan(painter("auto"), Workplace("ray", address=cluster.address))
+        spec, generator, names = open_for_workers(painter("auto"), on_ray(cluster), class_names)
     finally:
         cluster.remove_node(node)
     assert spec.device == "cpu"
-    assert not isinstance(generator, DescribedSource)
+    assert generator is not None
+    assert list(generator.class_names) == names
 
 
 def test_a_cluster_without_nodes_is_waited_for(
@@ -138,36 +169,36 @@ def test_a_cluster_without_nodes_is_waited_for(
         said.append(text)
         joined.append(cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=STORE, wait=False))
 
-    monkeypatch.setattr(remote, "say", say)
+    monkeypatch.setattr(ray_engine, "say", say)
     try:
         with pytest.raises(UserError, match="PyTorch sees no CUDA device"):
-            open_for_plan(painter("cuda"), Workplace("ray", address=cluster.address))
+            open_for_workers(painter("cuda"), on_ray(cluster), class_names)
     finally:
         cluster.remove_node(joined[0])
-    assert set(said) == {
-        "waiting for a worker of 1 CPU and 1 GPU that says what the source is (Ctrl-C stops)"
-    }
-    engine = Watched(cluster, Notice, {"num_cpus": 2}, workers=WorkerRange(1, 2))
+    assert set(said) == {"waiting for a worker of 1 CPU and 1 GPU to open the source (Ctrl-C stops)"}
+    engine = Watched(cluster, "notice", {"num_cpus": 2}, max_workers=2)
     try:
         assert synth(tmp_path / "out", engine, spec=painter()) == 0
     finally:
         cluster.remove_node(engine.node)
-    (notice,) = [event for event in engine.events if isinstance(event, Notice)]
-    assert "waiting for one to join (1 asked for; Ctrl-C stops)" in notice.text
+    (notice,) = [event for event in engine.events if event.event == "notice"]
+    assert "waiting for one to join (1 asked for; Ctrl-C stops)" in (notice.text or "")
 
 
 @pytest.mark.parametrize(
-    ("wish", "room", "alive", "wanted"),
+    ("least", "most", "room", "alive", "wanted"),
     [
-        (WorkerRange(), 0, 0, 1),
-        (WorkerRange(), 6, 2, 6),
-        (WorkerRange(5, 5), 2, 2, 5),
-        (WorkerRange(5, 5), 9, 5, 5),
-        (WorkerRange(2, 20), 0, 0, 2),
-        (WorkerRange(2, 20), 2, 2, 4),
-        (WorkerRange(2, 20), 16, 16, 20),
-        (WorkerRange(2, None), 1, 1, 2),
+        (1, None, 0, 0, 1),
+        (1, None, 6, 2, 6),
+        (5, 5, 2, 2, 5),
+        (5, 5, 9, 5, 5),
+        (2, 20, 0, 0, 2),
+        (2, 20, 2, 2, 4),
+        (2, 20, 16, 16, 20),
+        (2, None, 1, 1, 2),
     ],
 )
-def test_how_many_workers_are_asked_for(wish: WorkerRange, room: int, alive: int, wanted: int) -> None:
-    assert wish.wanted(room, alive) == wanted
+def test_how_many_workers_are_asked_for(
+    least: int, most: int | None, room: int, alive: int, wanted: int
+) -> None:
+    assert workers_wanted(least, most, room, alive) == wanted

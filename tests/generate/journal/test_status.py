@@ -16,10 +16,10 @@ from ppcore.errors import UserError
 from ppcore.shards import LOGS
 from ppcore.storage import Store
 from ppgen.cli.commands import app
+from ppgen.engines.events import Event
 from ppgen.engines.inline import InlineEngine
 from ppgen.engines.run import run_job
 from ppgen.journal import MetricsFile, RayMetrics, metrics, read_status, render
-from ppgen.journal.records import Record
 
 
 def test_finished(tmp_path: Path) -> None:
@@ -51,8 +51,8 @@ def test_running_then_dead(tmp_path: Path) -> None:
         (tmp_path / "out" / "commits" / f"00000{shard}.json").unlink()
     log = next((tmp_path / "out" / LOGS).iterdir())
     lines = [line for line in log.read_bytes().splitlines(True) if b'"ended"' not in line]
-    beat = Record(time=time.time(), event="progress", samples=60, alive=2, wanted=3)
-    missed = Record(
+    beat = Event(time=time.time(), event="progress", samples=60, alive=2, wanted=3)
+    missed = Event(
         time=time.time(),
         event="missed",
         worker="process 7",
@@ -61,8 +61,8 @@ def test_running_then_dead(tmp_path: Path) -> None:
         shard=2,
         text="a\nXid 79",
     )
-    gone = Record(time=time.time(), event="quarantined", worker="GPU 3 of sick", text="failed: Xid 79")
-    log.write_bytes(b"".join([*lines, missed.to_line(), gone.to_line(), beat.to_line(), b'{"torn']))
+    gone = Event(time=time.time(), event="quarantined", worker="GPU 3 of sick", text="failed: Xid 79")
+    log.write_bytes(b"".join([*lines, missed.encode(), gone.encode(), beat.encode(), b'{"torn']))
     status = read_status(Store(tmp_path / "out"))
     assert (status.state, status.samples, status.alive, status.wanted) == ("running", 40, 2, 3)
     assert status.rate is not None
@@ -82,7 +82,7 @@ def test_stopped_and_failed(tmp_path: Path) -> None:
     log = next((tmp_path / "out" / LOGS).iterdir())
     for status, state in ((143, "stopped"), (130, "stopped"), (1, "failed"), (2, "failed")):
         with log.open("ab") as handle:
-            handle.write(Record(time=time.time(), event="ended", status=status).to_line())
+            handle.write(Event(time=time.time(), event="ended", status=status).encode())
         assert read_status(Store(tmp_path / "out")).state == state
 
 
@@ -98,7 +98,7 @@ def test_a_strangers_log_moves_no_cursor(tmp_path: Path) -> None:
     with log.open("ab") as handle:
         for event in ("missed", "quarantined", "notice"):
             handle.write(
-                Record(time=1.0, event=event, worker="\x1b[2J", node="\x9b", text="\x1b]0;x\x07").to_line()
+                Event(time=1.0, event=event, worker="\x1b[2J", node="\x9b", text="\x1b]0;x\x07").encode()
             )
     assert all(c.isprintable() or c == "\n" for c in render(read_status(Store(tmp_path / "out"))))
 
@@ -121,9 +121,9 @@ def test_a_metrics_file(tmp_path: Path) -> None:
     watcher = MetricsFile(str(tmp_path / "ppgen.prom"), job.out)
     assert run_job(job, InlineEngine(), None, [watcher]) == 0
     lines = (tmp_path / "ppgen.prom").read_text().splitlines()
-    assert f'ppgen_committed_samples_total{{out="{job.out}"}} 75' in lines
+    assert f'ppgen_committed_samples_total{{out="{job.out}"}} 75.0' in lines
     assert "# TYPE ppgen_committed_shards_total counter" in lines
-    assert f'ppgen_workers_alive{{out="{job.out}"}} 0' in lines
+    assert f'ppgen_workers_alive{{out="{job.out}"}} 0.0' in lines
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "ppgen.prom"]
     for path in ("x.txt", "nowhere/x.prom"):
         with pytest.raises(UserError, match="metrics-file"):
@@ -149,7 +149,7 @@ def test_metrics_of_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     module.Counter = module.Gauge = Fake
     monkeypatch.setitem(sys.modules, "ray.util.metrics", module)
     monkeypatch.setattr(metrics, "EVERY_S", 0.0)
-    monkeypatch.setattr(RayMetrics, "_ray_is_there", staticmethod(lambda: True))
+    monkeypatch.setattr(RayMetrics, "_is_connected", staticmethod(lambda: True))
     assert run_job(synth_job(tmp_path / "out"), InlineEngine(), None, [RayMetrics("out")]) == 0
     assert (told["ppgen_committed_samples"], told["ppgen_committed_shards"]) == (75, 4)
     assert (told["ppgen_sampled"], told["ppgen_planned_samples"], told["ppgen_workers_alive"]) == (75, 75, 0)

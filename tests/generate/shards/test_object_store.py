@@ -19,7 +19,7 @@ from ppcore.errors import UserError
 from ppcore.shards import COMMITS, META, SHARDS, ShardSet
 from ppcore.storage import Store, remote
 from ppgen.cli.commands import app
-from ppgen.engines.base import Committed, Event, OnEvent, Retried, Summary
+from ppgen.engines.events import Event, OnEvent, Outcome
 from ppgen.engines.inline import InlineEngine
 from ppgen.shards.worker import Job
 from ppgen.upkeep.verify import verify_directory
@@ -107,11 +107,11 @@ class Watched(InlineEngine):
         self.events: list[Event] = []
         self._act = at_first_commit
 
-    def run(self, job: Job, shards: object, on_event: OnEvent) -> Summary:
+    def run(self, job: Job, shards: object, on_event: OnEvent) -> Outcome:
         def heard(event: Event) -> None:
             self.events.append(event)
             on_event(event)
-            if isinstance(event, Committed) and callable(self._act):
+            if event.event == "committed" and callable(self._act):
                 act, self._act = self._act, None
                 act()
 
@@ -176,7 +176,7 @@ def test_every_third_request_fails(bucket: str, proxy: Proxy, local: dict[str, s
     engine = Watched()
     assert synth(f"{bucket}/out", engine) == 0
     assert set(proxy.injected) == set(FAULTS)
-    assert not [event for event in engine.events if isinstance(event, Retried)]
+    assert not [event for event in engine.events if event.event == "missed"]
     proxy.misbehave = lambda number, _: None
     assert fingerprints(download(f"{bucket}/out", tmp_path / "copy")) == local
 

@@ -1,4 +1,4 @@
-"""The Ray cluster as the engine finds it: connecting, starting one here, and how many workers have room."""
+"""Connecting to a Ray cluster, starting a local one, and how many workers fit on it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
 from typing import Any, TextIO
 
 from ppcore.errors import UserError
+from ppgen.options import EngineOptions
 
-_OBJECT_STORE_BYTES = 80 << 20  # Ray's minimum, nearly: only small records pass between processes
+Reservation = dict[str, float]
+"""What one worker reserves, in Ray's names: `{"CPU": 1.0, "GPU": 0.5}`."""
+
+_OBJECT_STORE_BYTES = 80 << 20  # about Ray's minimum: only small records pass between processes
 _CONNECT_S = 10.0
 _UNITS = 10_000  # Ray counts resources in ten-thousandths
 
 
 def load_ray() -> Any:
-    """The module. Raises UserError where it is not installed."""
+    """The module `ray`. Raises UserError if it is not installed."""
     try:
         import ray  # optional: only for --engine ray
     except ImportError as error:
@@ -31,26 +34,11 @@ def load_ray() -> Any:
     return ray
 
 
-@dataclass(frozen=True)
-class Reservation:
-    """What one worker reserves.
-
-    Attributes:
-        cpus, gpus: may be fractions.
-    """
-
-    cpus: float
-    gpus: float
-
-    def __str__(self) -> str:
-        return f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
-
-
 def check_reservation(device: str, cpus: float, gpus: float | None) -> None:
-    """Raise UserError when the device names one GPU of one machine, or the numbers make no sense."""
+    """Raise UserError if the device is one GPU by number, or if a worker cannot reserve so many CPUs and GPUs."""
     if device.startswith("cuda:"):
         raise UserError(
-            f"--device {device} names a GPU of one machine and Ray hands out GPUs itself; give --device cuda"
+            f"--device {device} names a GPU of one machine, but Ray chooses the GPUs of workers; give --device cuda"
         )
     if not 0 < cpus < math.inf:
         raise UserError(f"--cpus-per-worker is {cpus:g}; give a number above zero")
@@ -58,32 +46,42 @@ def check_reservation(device: str, cpus: float, gpus: float | None) -> None:
         raise UserError(f"--gpus-per-worker is {gpus:g}; give a whole number, or a fraction below 1")
 
 
-def make_reservation(device: str, cpus: float, gpus: float | None) -> Reservation:
-    """What a worker reserves; without a word about GPUs one each where the device asks for CUDA or the cluster has some."""
+def make_reservation(device: str, options: EngineOptions) -> Reservation:
+    """What one worker reserves. Without --gpus-per-worker: one GPU if the device is CUDA, or `auto` and the cluster has GPUs.
+
+    Raises:
+        UserError: see :func:`check_reservation`.
+    """
+    cpus = 1.0 if options.cpus_per_worker is None else options.cpus_per_worker
+    gpus = options.gpus_per_worker
     check_reservation(device, cpus, gpus)
     if gpus is None:
         found = load_ray().cluster_resources().get("GPU", 0.0) if device == "auto" else 0.0
         gpus = 1.0 if device == "cuda" or found else 0.0
-    return Reservation(cpus, gpus)
+    return {"CPU": cpus, "GPU": gpus}
 
 
-def capacity(reservation: Reservation, without: Collection[str] = ()) -> int:
-    """How many workers the live nodes can hold, were they free of other work; `without` are ids of nodes that do not count."""
-    nodes = [node for node in load_ray().nodes() if node["Alive"] and node["NodeID"] not in without]
-    return sum(_fit(node["Resources"], reservation) for node in nodes)
+def describe(reservation: Reservation) -> str:
+    """`1 CPU and 0.5 GPU`."""
+    return " and ".join(f"{amount:g} {name}" for name, amount in reservation.items() if amount)
+
+
+def capacity(reservation: Reservation, nodes: Iterable[dict[str, Any]]) -> int:
+    """How many workers the live ones of `nodes`, as `ray.nodes()` lists them, can hold if nothing else runs there."""
+    return sum(_fit(node["Resources"], reservation) for node in nodes if node["Alive"])
 
 
 def require_room(reservation: Reservation, grows: bool) -> None:
-    """Raise UserError where a cluster to which no node can be added has no room for a worker."""
-    if not grows and capacity(reservation) == 0:
+    """Raise UserError if a cluster to which no node can be added has no room for a worker."""
+    if not grows and capacity(reservation, load_ray().nodes()) == 0:
         raise UserError(
-            f"this machine has no room for a worker of {reservation}; ask for less with --cpus-per-worker or "
+            f"this machine has no room for a worker of {describe(reservation)}; ask for less with --cpus-per-worker or "
             f"--gpus-per-worker, or give the --address of a cluster"
         )
 
 
 def _fit(resources: dict[str, float], reservation: Reservation) -> int:
-    wanted = {name: _units(n) for name, n in (("CPU", reservation.cpus), ("GPU", reservation.gpus)) if n}
+    wanted = {name: _units(amount) for name, amount in reservation.items() if amount}
     return min(_units(resources.get(name, 0.0)) // units for name, units in wanted.items())
 
 
@@ -93,16 +91,14 @@ def _units(amount: float) -> int:
 
 @contextmanager
 def cluster(address: str | None, cpus: float = 1.0) -> Iterator[bool]:
-    """A connection to Ray for the time of a run; tells whether other nodes may join.
-
-    A process that is already connected keeps its connection, before and after.
+    """Connect to Ray for the time of a run; yields whether other nodes can join. A process that is connected stays connected.
 
     Args:
         address: of a running cluster; None starts one on this machine and stops it afterwards.
-        cpus: CPUs the local one shall offer at least, though the machine may have fewer.
+        cpus: CPUs that the local cluster offers at least, even if the machine has fewer.
 
     Raises:
-        UserError: no Ray answers at that address, or it is of another version.
+        UserError: no Ray answers at that address, or it has another version.
     """
     ray = load_ray()
     if ray.is_initialized():
@@ -110,10 +106,12 @@ def cluster(address: str | None, cpus: float = 1.0) -> Iterator[bool]:
         return
     options: dict[str, Any] = {"address": address}
     if address is None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a local run tells nobody
-        os.environ.setdefault("RAY_worker_niceness", "0")  # as nice as its command; with 15 it would starve
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a local run sends no usage statistics
+        os.environ.setdefault(
+            "RAY_worker_niceness", "0"
+        )  # the niceness of the command; Ray sets 15, which is too slow on a busy machine
         options = {
-            "address": "local",  # and not the cluster that RAY_ADDRESS may name
+            "address": "local",  # not the cluster that RAY_ADDRESS may name
             "include_dashboard": False,
             "num_cpus": max(len(os.sched_getaffinity(0)), math.ceil(cpus)),
             "object_store_memory": _OBJECT_STORE_BYTES,
@@ -129,7 +127,7 @@ def cluster(address: str | None, cpus: float = 1.0) -> Iterator[bool]:
 
 
 class _WithoutRay(io.TextIOBase):
-    """Standard output without what Ray's own threads print there on every lost worker: the engine reports that itself."""
+    """Standard output without the messages of Ray's own threads: they report every lost worker, and so does the driver."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -144,10 +142,10 @@ class _WithoutRay(io.TextIOBase):
 
 
 def require_listener(address: str) -> None:
-    """Ray itself tries a wrong address for minutes."""
+    """Raise UserError if nothing listens at an address. Ray itself would try for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
-        return  # "auto" or a mistake, which Ray tells at once
+        return  # "auto", or a mistake that Ray reports at once
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
     except (OSError, OverflowError) as error:
@@ -158,13 +156,13 @@ def require_listener(address: str) -> None:
 
 
 def _connect(options: dict[str, Any]) -> None:
-    """ray.init, without its signal handler and its chatter."""
+    """Call ray.init without its signal handler and its log lines."""
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:
         load_ray().init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except SystemExit:
-        if callable(handler):  # SIGTERM met Ray's handler while it was starting
+        if callable(handler):  # SIGTERM arrived while Ray's own handler was installed
             handler(signal.SIGTERM, None)
         raise
     except (ConnectionError, RuntimeError, ValueError) as error:

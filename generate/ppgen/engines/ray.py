@@ -1,0 +1,373 @@
+"""Workers on a Ray cluster: one actor each.
+
+Plain Ray Core. Actors write their shards themselves and answer with small records, so no pixel passes through Ray. If a worker
+dies, the driver leases its shards to other workers. Ray itself restarts nothing: a restarted actor would keep tasks that no other
+worker may take.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from ppcore.errors import UserError
+from ppcore.shards import PLAN
+from ppcore.storage import KeptStderr, Store
+from ppgen.engines.cluster import (
+    Reservation,
+    capacity,
+    check_reservation,
+    cluster,
+    describe,
+    load_ray,
+    make_reservation,
+    require_room,
+)
+from ppgen.engines.driver import Driver, Message, Receive, Transport, Worker
+from ppgen.engines.events import OnEvent, Outcome
+from ppgen.engines.failures import Failure, last_line
+from ppgen.engines.inline import limit_gpu_memory
+from ppgen.engines.progress import say
+from ppgen.options import EngineOptions
+from ppgen.shards import Job, ShardCommit
+from ppgen.shards import Worker as ShardWorker
+
+_POLL_S = 1.0  # between requests for progress
+_REVIEW_S = 5.0  # between looks for nodes that joined
+_REMIND_S = 30.0  # between messages of a run that waits for its first worker
+_GRACE_S = 5.0
+_GROUPS = {"commit": 1, "progress": 1}  # of an actor: threads beside the one that samples
+
+
+class RayEngine:
+    """Runs shards on Ray.
+
+    Args:
+        options: how many workers, what each reserves, and the address of the cluster; without one a local cluster is started.
+        device: of the workers, as `--device` takes it.
+
+    Raises:
+        UserError: Ray is not installed, or no worker can reserve what the options ask for.
+    """
+
+    def __init__(self, options: EngineOptions, device: str = "auto") -> None:
+        load_ray()
+        cpus = 1.0 if options.cpus_per_worker is None else options.cpus_per_worker
+        check_reservation(device, cpus, options.gpus_per_worker)
+        self._options, self._cpus = options, cpus
+        self._least = options.workers or options.min_workers or 1
+        self._most = options.workers or options.max_workers
+        self.workers = f"{_describe_range(self._least, self._most)} on Ray"
+
+    def connected(self) -> AbstractContextManager[object]:
+        """Connect to the cluster at the address of the options. Raises UserError if nothing answers there."""
+        address = self._options.address
+        return nullcontext() if address is None else cluster(address)
+
+    def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Outcome:
+        """See :class:`ppgen.engines.Engine`."""
+        count = min(self._least, len(shards))
+        with cluster(self._options.address, count * self._cpus) as grows:
+            reservation = make_reservation(job.source.device, self._options)
+            require_room(reservation, grows)
+            actors = Actors(job, reservation, self._least, self._most)
+            return Driver(shards, job.out, on_event, actors).run()
+
+
+def _describe_range(least: int, most: int | None) -> str:
+    if least == most:
+        return f"{least} worker{'s' if least > 1 else ''}"
+    text = f"at least {least}, " if least > 1 else ""
+    return f"{text}at most {most} workers" if most else f"{text}as many workers as have room"
+
+
+def workers_wanted(least: int, most: int | None, room: int, alive: int) -> int:
+    """How many workers to ask for.
+
+    At least `least`, even without room, so that an autoscaler adds nodes. With `most`, twice as many as are alive, up to `most`;
+    without, as many as the cluster has room for.
+    """
+    if most is None:
+        return max(room, least)
+    return max(least, min(most, max(room, 2 * alive)))
+
+
+class Actors(Transport):
+    """Actors of Ray. Needs a connection.
+
+    Args:
+        reservation: of each worker.
+        least, most: number of workers, see :func:`workers_wanted`.
+    """
+
+    def __init__(self, job: Job, reservation: Reservation, least: int, most: int | None) -> None:
+        self._ray = load_ray()
+        self._reservation, self._least, self._most = reservation, least, most
+        self._class = _make_actor_class(reservation)
+        share = reservation["GPU"] if 0 < reservation["GPU"] < 1 else 1.0
+        self._open_worker = pickle.dumps((ActorWorker.open, (job, share)))
+        self._actors: dict[Worker, Any] = {}
+        self._parked: list[tuple[str, Any]] = []  # node id, actor: idle, so that nobody else gets a bad GPU
+        self._answers: dict[Any, tuple[Worker, Message, int | None]] = {}
+        self._reported: dict[Worker, int] = {}  # samples of the shard that is being sampled
+        self._node_ids: dict[str, str] = {}  # by the name of the node
+        self._nodes: list[dict[str, Any]] = []
+        self._review_at = self._poll_at = self._remind_at = 0.0
+
+    def wanted(self, alive: int, avoided: Collection[str]) -> int:
+        if time.monotonic() >= self._review_at:
+            self._nodes, self._review_at = self._ray.nodes(), time.monotonic() + _REVIEW_S
+        without = {self._node_ids[name] for name in avoided}
+        nodes = [node for node in self._nodes if node["Alive"] and node["NodeID"] not in without]
+        parked = sum(node["NodeID"] == parked for node in nodes for parked, _ in self._parked)
+        return workers_wanted(self._least, self._most, capacity(self._reservation, nodes) - parked, alive)
+
+    def start(self, avoided: Collection[str]) -> Worker:
+        ids = [self._node_ids[name] for name in avoided]
+        elsewhere = {"label_selector": {"ray.io/node-id": f"!in({','.join(ids)})"}} if ids else {}
+        worker = Worker()
+        actor = self._actors[worker] = self._class.options(**elsewhere).remote(*_surroundings())
+        self._expect(actor.where.remote(), worker, "placed")
+        self._expect(actor.open.remote(self._open_worker), worker, "ready")
+        return worker
+
+    def send(self, worker: Worker, shard: int) -> None:
+        self._reported[worker] = 0
+        self._expect(self._actors[worker].call.remote("sample", shard), worker, "begun", shard)
+
+    def wait(self, receive: Receive) -> None:
+        if time.monotonic() >= self._poll_at:
+            self._poll_at = time.monotonic() + _POLL_S
+            self._ask_for_progress()
+            self._remind(receive)
+        if not self._answers:
+            time.sleep(0.1)  # every worker has died; the next review starts others
+            return
+        ready, _ = self._ray.wait(list(self._answers), timeout=_POLL_S)
+        for reference in ready:
+            worker, message, shard = self._answers.pop(reference)
+            try:
+                answer = self._ray.get(reference)
+            except self._ray.exceptions.RayError as error:
+                where = f" on {worker.seat.name}" if worker.seat else ""
+                receive(worker, "died", None, f"{error}\nits worker{where} was lost")
+            else:
+                self._pass_on(receive, worker, message, shard, answer)
+
+    def _pass_on(
+        self, receive: Receive, worker: Worker, message: Message, shard: int | None, answer: Any
+    ) -> None:
+        """Turn the answer of an actor into messages."""
+        if isinstance(answer, Failure):
+            receive(worker, "failed", shard, answer)
+        elif message == "placed":
+            process, node, device, node_id = answer
+            self._node_ids[node] = node_id
+            receive(worker, "placed", None, (process, node, device))
+        elif message == "ready" and answer is not None:  # the traceback of an import
+            error = UserError(
+                f"{worker.seat.node if worker.seat else 'a node'} cannot run workers ({last_line(answer)}); install the same "
+                f"packages on every node"
+            )
+            receive(worker, "failed", None, Failure(error, answer, "node"))
+        elif message == "sampled":
+            reported = self._reported.get(worker, 0)
+            if worker.sampling == shard and answer > reported:
+                self._reported[worker] = answer
+                receive(worker, "sampled", None, answer - reported)
+        elif message == "begun":
+            receive(worker, "sampled", None, answer - self._reported[worker])
+            receive(worker, "begun", shard, None)
+            commit = self._actors[worker].call.options(concurrency_group="commit")
+            self._expect(commit.remote("commit", shard), worker, "committed", shard)
+        else:
+            receive(worker, message, shard, answer)
+
+    def stop(self, worker: Worker, *, block: bool) -> None:
+        actor = self._actors.pop(worker)
+        self._reported.pop(worker, None)
+        self._answers = {ref: entry for ref, entry in self._answers.items() if entry[0] is not worker}
+        self._review_at = 0.0
+        if block and worker.seat is not None:
+            self._parked.append((self._node_ids[worker.seat.node], actor))
+        else:
+            self._ray.kill(actor)  # also if it seems dead: the connection may be lost and the process alive
+
+    def close(self, *, at_once: bool) -> None:
+        """Kill all actors and wait until they are gone, so that nothing is written after the run."""
+        for actor in [*self._actors.values(), *(actor for _, actor in self._parked)]:
+            self._ray.kill(actor)
+        if self._answers:
+            self._ray.wait(list(self._answers), num_returns=len(self._answers), timeout=_GRACE_S)
+
+    def _expect(self, reference: Any, worker: Worker, message: Message, shard: int | None = None) -> None:
+        self._answers[reference] = (worker, message, shard)
+
+    def _ask_for_progress(self) -> None:
+        asked = {worker for worker, message, _ in self._answers.values() if message == "sampled"}
+        for worker, actor in self._actors.items():
+            if worker.sampling is not None and worker not in asked:
+                progress = actor.call.options(concurrency_group="progress").remote("progress")
+                self._expect(progress, worker, "sampled", worker.sampling)
+
+    def _remind(self, receive: Receive) -> None:
+        """Report what a run without any worker waits for; it waits until Ctrl-C."""
+        now = time.monotonic()
+        if now < self._remind_at or any(worker.ready for worker in self._actors):
+            return
+        first, self._remind_at = self._remind_at == 0, now + _REMIND_S
+        if capacity(self._reservation, self._nodes) == 0:
+            text = f"no node of the Ray cluster offers {describe(self._reservation)}; waiting for one to join"
+            receive(None, "notice", None, f"{text} ({len(self._actors)} asked for; Ctrl-C stops)")
+        elif not first and not any(worker.seat for worker in self._actors):
+            text = f"waiting for room for a worker of {describe(self._reservation)} (Ctrl-C stops)"
+            receive(None, "notice", None, text)
+
+
+class ActorWorker:
+    """The worker inside an actor.
+
+    Sampling has one thread, always the same (CUDA graphs belong to the thread that captured them); commits have another, and
+    requests for progress a third.
+    """
+
+    def __init__(self, job: Job, gpu_share: float) -> None:
+        store = Store(job.out)
+        if store.is_local and not store.exists(PLAN):
+            raise UserError(
+                f"{platform.node()} does not see the directory {os.path.abspath(job.out)} of this run; give an --out that all "
+                f"machines of the cluster share, a shared file system or a URL"
+            )
+        self._stderr = KeptStderr(store, job.worker_log())
+        limit_gpu_memory(gpu_share)
+        self._worker = ShardWorker(job)
+        self._commits: dict[int, Future[ShardCommit]] = {}
+        self._sampled = 0
+
+    @staticmethod
+    def open(job: Job, gpu_share: float) -> tuple[ActorWorker | None, Failure | None]:
+        """A worker, or why there is none. `gpu_share`: of one GPU; 1 if it has whole ones."""
+        try:
+            return ActorWorker(job, gpu_share), None
+        except Exception as error:
+            return None, Failure.of(error)
+
+    def sample(self, shard: int) -> int | Failure:
+        """Sample a shard and start its commit. Returns the number of samples."""
+        self._sampled = 0
+
+        def count(samples: int) -> None:
+            self._sampled += samples
+
+        try:
+            self._commits[shard] = self._worker.begin(shard, count)
+        except Exception as error:
+            return Failure.of(error)  # Ray would wrap the exception
+        return self._sampled
+
+    def commit(self, shard: int) -> ShardCommit | Failure:
+        """Wait until a sampled shard is committed."""
+        try:
+            return self._commits.pop(shard).result()
+        except Exception as error:
+            return Failure.of(error)
+
+    def progress(self) -> int:
+        """How many samples of the present shard are done."""
+        return self._sampled
+
+
+def call_on_worker(reservation: Reservation, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function of a module on a worker of the cluster; waits for a node with room until Ctrl-C. Needs a connection.
+
+    Raises:
+        UserError: the worker died, its environment lacks packages, or the function raised UserError.
+        Exception: what else the function raised, as :class:`Failure` reduces it.
+    """
+    ray = load_ray()
+    actor = _make_actor_class(reservation).remote(*_surroundings())
+    try:
+        reference = actor.open.remote(pickle.dumps((_call, (reservation["GPU"], function, arguments))))
+        remind_at = time.monotonic() + (_REMIND_S if capacity(reservation, ray.nodes()) else 0.0)
+        while not ray.wait([reference], timeout=_POLL_S)[0]:
+            if time.monotonic() >= remind_at:
+                remind_at = time.monotonic() + _REMIND_S
+                say(f"waiting for a worker of {describe(reservation)} to open the source (Ctrl-C stops)")
+        answer = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        raise UserError(
+            f"the source could not be opened on the cluster ({last_line(str(error))}); mend that and run the same command again"
+        ) from error
+    finally:
+        ray.kill(actor)
+    if isinstance(answer, str):
+        raise UserError(
+            f"a node of the cluster cannot run workers ({last_line(answer)}); install the same packages on every node"
+        )
+    if isinstance(answer, Failure):
+        raise answer.error
+    return answer[0]
+
+
+def _call(gpus: float, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[None, Any]:
+    """What an actor opens for :func:`call_on_worker`: no worker; its answer is the result."""
+    try:
+        limit_gpu_memory(gpus)
+        return None, (function(*arguments),)
+    except Exception as error:
+        return None, Failure.of(error)
+
+
+def _surroundings() -> tuple[str, list[str]]:
+    """Working directory and import path of this process, for an actor."""
+    return os.getcwd(), [os.path.abspath(entry) for entry in sys.path]
+
+
+def _make_actor_class(reservation: Reservation) -> Any:
+    """The class of actors.
+
+    It is defined inside a function so that Ray sends its code and imports no module of ours: a node where the package is missing
+    then answers with the traceback, and does not just die without its name.
+    """
+
+    class Actor:
+        def __init__(self, folder: str, path: list[str]) -> None:
+            if os.path.isdir(folder):
+                os.chdir(folder)  # relative paths mean the same as for the driver
+            sys.path.extend(entry for entry in path if entry not in sys.path)  # for the user's own modules
+            self._worker: Any = None
+
+        def where(self) -> tuple[str, str, str, str]:
+            """Process, node, device, Ray's id of the node."""
+            import ray  # optional: only on Ray
+
+            context = ray.get_runtime_context()
+            gpus = context.get_accelerator_ids().get("GPU", [])
+            device = f"GPU {'+'.join(map(str, gpus))}" if gpus else "cpu"
+            node = context.get_node_id()
+            return f"process {os.getpid()}", f"{platform.node()} (node {node[:8]})", device, node
+
+        def open(self, payload: bytes) -> Any:
+            """Call a pickled function with its arguments; it returns a worker and an answer. A str is the traceback of an import."""
+            try:
+                function, arguments = pickle.loads(payload)
+            except Exception:
+                return traceback.format_exc()
+            self._worker, answer = function(*arguments)
+            return answer
+
+        def call(self, method: str, *arguments: Any) -> Any:
+            """Call a method of the worker."""
+            return getattr(self._worker, method)(*arguments)
+
+    once = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": _GROUPS}
+    ray = load_ray()
+    return ray.remote(num_cpus=reservation["CPU"], num_gpus=reservation["GPU"], **once)(Actor)
