@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-from prometheus_client import CollectorRegistry, write_to_textfile
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from ppcore.errors import UserError
 from ppgen.engines import Event
@@ -65,7 +61,7 @@ class Counts(dict[str, float]):
             self["ppgen_workers_alive"] = 0
 
 
-class MetricsFile(Collector):
+class MetricsFile:
     """Rewrites a file in Prometheus' text format every few seconds.
 
     Args:
@@ -73,7 +69,7 @@ class MetricsFile(Collector):
         out: the shard directory, a label.
 
     Raises:
-        UserError: the path has another ending, or its folder does not exist.
+        UserError: the path has another ending, its folder does not exist, or prometheus_client is not installed.
     """
 
     def __init__(self, path: str, out: str) -> None:
@@ -82,8 +78,15 @@ class MetricsFile(Collector):
             raise UserError(
                 f"--metrics-file {path} cannot be written; give a file NAME.prom in an existing folder"
             )
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
+        try:
+            import prometheus_client.core  # optional: only for --metrics-file
+        except ImportError as error:
+            raise UserError(
+                f"--metrics-file needs prometheus_client ({error}); pip install 'pptransfer[generate]'"
+            ) from error
+        self._prometheus = prometheus_client
+        self._registry = prometheus_client.CollectorRegistry()
+        self._registry.register(self)  # type: ignore[arg-type]  # it needs no more than `collect`
         self._written = 0.0
         self._warned = False
 
@@ -95,17 +98,19 @@ class MetricsFile(Collector):
             return
         self._written = now
         try:
-            write_to_textfile(str(self._path), self._registry)
+            self._prometheus.write_to_textfile(str(self._path), self._registry)
         except OSError as error:
             if not self._warned:
                 _log.warning("%s cannot be written (%s); the run goes on without it", self._path, error)
             self._warned = True
 
-    def collect(self) -> Iterable[Metric]:
-        """All metrics, for the registry."""
+    def collect(self) -> Iterator[Any]:
+        """The metrics of prometheus_client, one of each kind of count."""
         for name, text in _METRICS.items():
-            kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-            metric = kind(name, text, labels=["out"])
+            core = self._prometheus.core
+            metric = (core.CounterMetricFamily if name.endswith("_total") else core.GaugeMetricFamily)(
+                name, text, labels=["out"]
+            )
             metric.add_metric([self._out], self._counts[name])
             yield metric
 
