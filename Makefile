@@ -1,9 +1,9 @@
-# Two commands do everything on a fresh machine with Python 3.11 to 3.13:
-#   make demo    the main job on the embedded kit: a table and runs/demo/report.html
-#   make test    the tests
-# for the impatient: make demo-quick (one seed, shorter runs, about a minute after the set-up)
-# and while working: make test-fast (under 90 seconds), make lint, make docs; make bench (ten minutes
-# of ratios, compared with the last committed ones); make release builds, checks and tags
+# On a fresh machine with Python 3.11 to 3.13:
+#   make demo         run the method on the embedded kit: prints a table, writes runs/demo/report.html
+#   make demo-quick   the same with one seed and shorter runs, about a minute after the set-up
+#   make test         all tests
+# While you work: make test-fast (under 90 seconds), make lint, make docs,
+# make bench (ten minutes; compares speed ratios with the last committed ones), make release (builds, checks, tags)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +17,7 @@ demo: $(VENV)/.demo
 demo-quick: $(VENV)/.demo
 	$(BIN)/ppflow run demo --scale quick
 
-# three at a time also on two cores: many tests wait for other programs
+# three processes also on two cores: many tests wait for other programs
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 

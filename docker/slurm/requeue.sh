@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# Runs a job step so that pre-emption, the time limit and failed shards lead to a requeue, and a mistake does not.
-#   0 done · 2 a person is needed · anything else (1 failed, 143 interrupted): again, at most REQUEUES times
+# Runs a job step. Requeues the job after pre-emption, the time limit or failed shards, and not after a mistake in the request.
+#   exit status 0: done; 2: a mistake, a person must correct it; others (1 failed, 143 interrupted): requeue, at most REQUEUES times
 REQUEUES=${REQUEUES:-20}
 
 run_or_requeue() {
   local child status=0
   srun "$@" &
   child=$!
-  # Slurm's warning goes on to the step, which ends at the next sample and leaves whole shards behind.
+  # Pass Slurm's warning to the step, which stops after the current sample. Finished shards are kept.
   trap 'kill -TERM "$child" 2>/dev/null' TERM
   wait "$child" || status=$?
   while kill -0 "$child" 2>/dev/null; do # the trap ended the first wait
