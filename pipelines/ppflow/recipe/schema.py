@@ -1,4 +1,4 @@
-"""The JSON schema of recipes, made from the types that read them."""
+"""The JSON schema of recipes for editors, made from the types that read recipes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ppflow.recipe.recipe import Document, Resources
 from pptrain.config import TrainConfig
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
-_OPEN = [{"type": "string", "pattern": r"\$"}, {"type": "null"}]  # a parameter; a setting that is left out
+_OPEN = [{"type": "string", "pattern": r"\$"}, {"type": "null"}]  # `$parameter`; null leaves the setting out
 
 
 def recipe_schema() -> str:
-    """JSON text. In an editor: `# yaml-language-server: $schema=FILE` as the first line of a recipe."""
+    """The schema as JSON text. To use it, write `# yaml-language-server: $schema=FILE` in the first line of a recipe."""
     content: dict[str, Any] = TypeAdapter(Document).json_schema()
     definitions = content.setdefault("$defs", {})
     definitions["Training"] = _training()
@@ -44,7 +44,7 @@ def _training() -> dict[str, Any]:
 
 
 def _setting(field: dict[str, Any]) -> dict[str, Any]:
-    """A field's own type, or a parameter in its place. Lists may be one value, as everywhere in pptrain."""
+    """The type of a field, or a parameter in its place. A list may be given as one value, as everywhere in pptrain."""
     kinds: list[dict[str, Any]] = [field, *_OPEN]
     if field.get("type") == "array":
         kinds.append(field["items"])

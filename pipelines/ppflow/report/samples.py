@@ -1,4 +1,4 @@
-"""What the generation stages made, for the eyes: samples by class, samples by soft label, the best and the worst soft labels."""
+"""Generated images on the report: samples by class, samples by soft label, the best and the worst soft labels."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ppflow.jobs import Graph, Job, Outcomes
 from ppflow.recipe import Recipe
 
 _OF_A_CLASS, _OF_A_PAIR = 6, 9  # samples shown
-_EXTREMES = 4
-_CLASSES = 60  # most that are shown
+_EXTREMES = 4  # best and worst soft labels shown
+_CLASSES = 60  # shown at most
 
 
 def samples(recipe: Recipe, graph: Graph, outcomes: Outcomes) -> Iterator[str]:
-    """The generation stages of the first seed, at one point of the grid."""
+    """Samples of the generation stages of the first seed, at one point of the grid."""
     cell, seen = recipe.shown, set()
     for name in cell.stages:
         digest = next(iter(graph.cells[cell.group].get(name, {}).values()), "")
@@ -38,8 +38,8 @@ def _pseudo(name: str, job: Job) -> Iterator[str]:
     target, shards = load_target(str(job.settings["target"])), ShardSet.open(str(job.folder), kind="pseudo")
     yield f'<h2 id="{escape(name)}">Target images, their soft labels and samples ({escape(name)})</h2>'
     yield (
-        '<p class="small">A labelled target image, the largest entries of its soft label under the source classifier, and samples that it '
-        "conditioned.</p>"
+        '<p class="small">A labelled target image, the largest entries of its soft label under the source classifier, and samples '
+        "generated from this soft label.</p>"
     )
     yield pairs(conditioned(shards, target, _OF_A_PAIR, _CLASSES))
     if job.settings.get("condition", "soft") == "soft":
@@ -52,17 +52,22 @@ def _extremes(shards: ShardSet, target: Target) -> Iterator[str]:
         return
     order = sorted(margins, key=lambda name: -margins[name])
     for title, ids in (("Best", order[:_EXTREMES]), ("Worst", order[::-1][:_EXTREMES])):
-        told = ", ".join(f"{margins[name]:+.2f}" for name in ids)
-        yield f'<h3>{title} soft labels <span class="small">(margins {told})</span></h3>'
+        values = ", ".join(f"{margins[name]:+.2f}" for name in ids)
+        yield f'<h3>{title} soft labels <span class="small">(margins {values})</span></h3>'
         yield pairs(conditioned_by(shards, target, ids, _OF_A_PAIR))
     yield (
         '<p class="small">The margin of a soft label is its cosine similarity to the mean soft label of the other images of its class '
-        "minus that to the nearest other class: above zero, the soft label alone tells the class.</p>"
+        "minus that to the nearest other class. Above zero, the soft label is enough to tell the class.</p>"
     )
 
 
 def margins_of(soft: dict[str, np.ndarray], target: Target) -> dict[str, float]:
-    """Target image -> how much closer its soft label is to its own class than to any other; images alone in their class are left out."""
+    """Target image -> margin of its soft label: cosine similarity to the mean of the other images of its class, minus that to the mean of
+    the nearest other class. Images that are alone in their class are left out.
+
+    Args:
+        soft: target image -> float (K,), soft label.
+    """
     position = {name: p for p, name in enumerate(target.train.ids)}
     ids = [name for name in soft if name in position]
     if not ids:
@@ -73,7 +78,7 @@ def margins_of(soft: dict[str, np.ndarray], target: Target) -> dict[str, float]:
     classes = np.unique(labels)
     sums = np.stack([rows[labels == label].sum(0) for label in classes])  # (classes, K)
     counts = np.array([(labels == label).sum() for label in classes])
-    found = {}
+    margins = {}
     for name, row, label in zip(ids, rows, labels, strict=True):
         own = int(np.searchsorted(classes, label))
         if counts[own] < 2 or len(classes) < 2:
@@ -81,5 +86,5 @@ def margins_of(soft: dict[str, np.ndarray], target: Target) -> dict[str, float]:
         others = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12) @ row
         without = sums[own] - row
         mine = float(without @ row / max(float(np.linalg.norm(without)), 1e-12))
-        found[name] = mine - float(np.delete(others, own).max())
-    return found
+        margins[name] = mine - float(np.delete(others, own).max())
+    return margins
