@@ -5,12 +5,15 @@ pptrain read it; nothing in it is executable.
 """
 
 from ppcore.classifiers.architectures import build, import_callable, usual_input
-from ppcore.classifiers.load import load_classifier
-from ppcore.classifiers.published import imagenet_class_names, published_class_names
-from ppcore.classifiers.soft import soft_labels
-from ppcore.classifiers.spec import ClassifierSpec
-from ppcore.classifiers.weights import load_weights, read_weights, save_classifier
-from ppcore.classifiers.wrap import Classifier, find_head, to_grey
+from ppcore.classifiers.classifier import Classifier, ClassifierSpec, find_head, soft_labels, to_grey
+from ppcore.classifiers.load import (
+    imagenet_class_names,
+    load_classifier,
+    load_weights,
+    published_class_names,
+    read_weights,
+    save_classifier,
+)
 
 __all__ = [
     "Classifier",

@@ -1,18 +1,150 @@
-"""A trained classifier by whatever names it: a model directory, a kit, a published model, or `ARCH@FILE`."""
+"""Trained classifiers: read from a model directory, a kit, a published model or ARCH@FILE without running code; written whole."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
 from ppcore.classifiers.architectures import build, usual_input
-from ppcore.classifiers.published import default_class_names, load_published
-from ppcore.classifiers.spec import ClassifierSpec
-from ppcore.classifiers.weights import CONFIG, WEIGHTS, load_weights, read_weights
-from ppcore.classifiers.wrap import HEADS, Classifier
+from ppcore.classifiers.classifier import HEADS, Classifier, ClassifierSpec, find_head
 from ppcore.errors import UserError
 from ppcore.kits import KITS, get_kit
-from ppcore.storage import require_inside
+from ppcore.storage import Store, require_inside
 from ppcore.trust import NOBODY, Trust
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def save_classifier(folder: str | Path, net: nn.Module, spec: ClassifierSpec) -> None:
+    """Write config.json and model.safetensors, each atomically, weights first."""
+    store = Store(folder)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    store.write_atomic(WEIGHTS, save(weights))
+    store.write_atomic(CONFIG, (json.dumps(asdict(spec), indent=1) + "\n").encode())
+
+
+def read_weights(file: str | Path) -> dict[str, torch.Tensor]:
+    """A state dict from .safetensors, or from a pickle with `weights_only` (no code runs).
+
+    Raises:
+        UserError: missing, unreadable, or not a state dict.
+    """
+    path = Path(file)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"no weights at {path}; check the path") from error
+    except Exception as error:  # pickle and safetensors raise many types for a damaged file
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} cannot be read as weights ({reason}); expected safetensors or a plain state dict"
+        ) from error
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise UserError(f"{path} holds no state dict; expected a mapping of names to tensors")
+    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def load_weights(net: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
+    """Strict load. Raises UserError naming what is missing, unexpected or of another shape."""
+    own = net.state_dict()
+    missing = sorted(set(own) - set(state))
+    unexpected = sorted(set(state) - set(own))
+    shapes = [name for name in own if name in state and own[name].shape != state[name].shape]
+    if missing or unexpected or shapes:
+        parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
+        misfits = "; ".join(f"{len(names)} keys {what} such as {names[0]}" for what, names in parts if names)
+        raise UserError(
+            f"the weights in {where} do not fit {type(net).__name__}: {misfits}; use the architecture they were trained with"
+        )
+    net.load_state_dict({name: state[name] for name in own})
+
+
+def imagenet_class_names() -> tuple[str, ...]:
+    """The names torchvision gives ImageNet's 1,000 classes, in the usual order."""
+    return published_class_names("resnet50")
+
+
+def published_class_names(name: str) -> tuple[str, ...]:
+    """The classes of the weights that torchvision publishes for the model `name`; empty when it has no such model."""
+    import torchvision  # heavy: a second that networks of ours do not need
+
+    if name not in torchvision.models.list_models(module=torchvision.models):
+        return ()
+    return tuple(torchvision.models.get_model_weights(name).DEFAULT.meta["categories"])
+
+
+def default_class_names(num_classes: int) -> tuple[str, ...]:
+    """ImageNet's names for 1,000 classes, numbers for any other count."""
+    return imagenet_class_names() if num_classes == 1000 else tuple(str(k) for k in range(num_classes))
+
+
+def load_published(name: str) -> Classifier:
+    """A classifier with its published weights, in eval mode.
+
+    Args:
+        name: of a torchvision classification model, or `timm/NAME`.
+
+    Raises:
+        UserError: unknown, or the weights cannot be had.
+    """
+    try:
+        net, spec = _from_timm(name) if name.startswith("timm/") else _from_torchvision(name)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"the weights of {name} could not be had ({reason}); give a local state dict as {name}@FILE, or use the kit letters"
+        ) from error
+    return Classifier(net, spec).eval()
+
+
+def _from_torchvision(name: str) -> tuple[nn.Module, ClassifierSpec]:
+    import torchvision  # heavy: a second that networks of ours do not need
+
+    names = published_class_names(name)
+    if not names:
+        raise UserError(
+            f"unknown classifier {name!r}; expected a model directory, a kit, a torchvision name, timm/NAME or ARCH@FILE"
+        )
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    net = torchvision.models.get_model(name, weights=weights)
+    view = weights.transforms()
+    return net, ClassifierSpec(
+        name,
+        names,
+        channels=3,
+        resolution=view.crop_size[0],
+        resize=view.resize_size[0],
+        mean=tuple(view.mean),
+        std=tuple(view.std),
+    )
+
+
+def _from_timm(name: str) -> tuple[nn.Module, ClassifierSpec]:
+    import timm  # optional: only for timm/NAME
+
+    net = timm.create_model(name.removeprefix("timm/"), pretrained=True)
+    data = timm.data.resolve_model_data_config(net)
+    side = int(data["input_size"][-1])
+    return net, ClassifierSpec(
+        name,
+        default_class_names(find_head(net)[1].out_features),
+        channels=3,
+        resolution=side,
+        resize=round(side / float(data["crop_pct"])),
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
+    )
 
 
 def load_classifier(spec: str, *, class_names: tuple[str, ...] = (), trust: Trust = NOBODY) -> Classifier:

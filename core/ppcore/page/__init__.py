@@ -1,10 +1,18 @@
 """What every HTML report is made of: the page, its plots and its pictures."""
 
-from ppcore.page.by_class import CLASS_STYLE, class_strips
-from ppcore.page.conditioned import PAIR_STYLE, conditioned, conditioned_by, pairs, soft_labels
 from ppcore.page.html import figures, page, table
-from ppcore.page.pictures import sheet, strip
 from ppcore.page.plots import calibration_plot, dot_plot, histogram, line_plot, matrix_plot
+from ppcore.page.samples import (
+    CLASS_STYLE,
+    PAIR_STYLE,
+    class_strips,
+    conditioned,
+    conditioned_by,
+    pairs,
+    sheet,
+    soft_labels,
+    strip,
+)
 
 __all__ = [
     "CLASS_STYLE",

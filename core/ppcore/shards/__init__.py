@@ -1,9 +1,9 @@
 """The shard directory, the whole contract between ppgen and pptrain: names, schemas, and the reading side."""
 
-from ppcore.shards.index import count_indexed, read_index
 from ppcore.shards.layout import (
     CARD,
     COMMITS,
+    CONDITION_SCHEMA,
     CONDITIONS,
     FORMAT,
     INDEX,
@@ -15,8 +15,10 @@ from ppcore.shards.layout import (
     PLAN,
     READABLE,
     REPORT,
+    ROW_SCHEMA,
     SHARDS,
     VERSION,
+    ShardRef,
     commit_path,
     default_directory,
     index_pages,
@@ -26,8 +28,7 @@ from ppcore.shards.layout import (
     sample_key,
     tar_path,
 )
-from ppcore.shards.reader import ShardSet
-from ppcore.shards.schema import CONDITION_SCHEMA, ROW_SCHEMA, ShardRef
+from ppcore.shards.reader import ShardSet, count_indexed, read_index
 from ppcore.shards.tars import RawSample, encode_soft, iter_tar
 from ppcore.shards.ustar import (
     TAR_BLOCK,

@@ -1,4 +1,4 @@
-"""The reading side of a shard directory. The writing side is the room `ppgen.shards`."""
+"""The reading side of a shard directory. The writing side is `ppgen.shards`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,58 @@ from typing import Any
 import numpy as np
 
 from ppcore.errors import UserError
-from ppcore.shards.index import read_index
-from ppcore.shards.layout import FORMAT, KINDS, PLAN, READABLE, meta_path, most_bytes, sample_key
-from ppcore.shards.schema import PlanHeader, ShardRef
+from ppcore.shards.layout import (
+    FORMAT,
+    INDEX,
+    KINDS,
+    PLAN,
+    READABLE,
+    Index,
+    PlanHeader,
+    ShardRef,
+    index_page,
+    meta_path,
+    most_bytes,
+    sample_key,
+)
 from ppcore.shards.tars import RawSample, iter_tar
 from ppcore.shards.ustar import TAR_BLOCK
 from ppcore.storage import MAX_JSON_BYTES, Store, decode, read_table
+
+
+def read_index(store: Store) -> list[ShardRef]:
+    """All shards, in order.
+
+    Raises:
+        FileNotFoundError: there is no index.json: the directory is not finished.
+        ValueError: it, or a page of it, is damaged, missing or not what index.json says.
+    """
+    index = _read(store, INDEX)
+    shards = list(index.shardlist)
+    for number, page in enumerate(index.pages):
+        if page.path != index_page(number):
+            raise ValueError(f"page {number} of the index is {page.path!r}")
+        try:
+            listed = _read(store, page.path).shardlist
+        except FileNotFoundError:
+            raise ValueError(f"{page.path} is missing") from None
+        if len(listed) != page.shards:
+            raise ValueError(f"{page.path} lists {len(listed)} shards, {INDEX} says {page.shards}")
+        shards += listed
+    return shards
+
+
+def count_indexed(store: Store) -> int:
+    """How many shards the index lists; its pages are not read. Raises FileNotFoundError, ValueError."""
+    index = _read(store, INDEX)
+    return len(index.shardlist) + sum(page.shards for page in index.pages)
+
+
+def _read(store: Store, name: str) -> Index:
+    index = decode(Index, store.read(name, MAX_JSON_BYTES))
+    if not index.shardlist and not index.pages:
+        raise ValueError(f"{name} lists no shards")
+    return index
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 """One path type for local directories and object stores, and bounded reading of what strangers wrote."""
 
-from ppcore.storage.documents import MismatchError, convert, decode, read_json
-from ppcore.storage.limits import (
+from ppcore.storage.documents import (
     MAX_JSON_BYTES,
     MAX_OBJECT_BYTES,
+    MismatchError,
     OutsideError,
+    convert,
+    decode,
     open_table,
+    read_json,
     read_table,
     require_inside,
 )

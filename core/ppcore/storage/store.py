@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 from typing import IO
 
-from ppcore.storage.limits import MAX_OBJECT_BYTES, OutsideError, require_file, require_inside
+from ppcore.storage.documents import MAX_OBJECT_BYTES, OutsideError, require_file, require_inside
 from ppcore.storage.remote import Remote
 
 TEMP_PREFIX = ".tmp-"

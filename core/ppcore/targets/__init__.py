@@ -1,11 +1,10 @@
 """The target, a small labelled task: read from wherever its images are."""
 
-from ppcore.targets.duplicates import find_problems
 from ppcore.targets.files import read_files
-from ppcore.targets.inspection import Inspection, inspect_target
 from ppcore.targets.load import load_target, may_be_named, target_name
 from ppcore.targets.named import NAMED, NamedTarget, TargetState, list_targets
 from ppcore.targets.pixels import fit, stack
+from ppcore.targets.problems import Inspection, find_problems, inspect_target
 from ppcore.targets.splits import few_shot
 from ppcore.targets.target import FileReader, ImageSet, Layout, Target
 

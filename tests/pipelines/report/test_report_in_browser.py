@@ -19,7 +19,7 @@ from ppcore.page import (
     pairs,
     table,
 )
-from ppcore.page.conditioned import Conditioned
+from ppcore.page.samples import Conditioned
 
 pytestmark = [
     pytest.mark.slow,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ppcore.errors import UserError
-from ppcore.targets.layouts.listed import Row, listed_splits
+from ppcore.targets.layouts.lists import Row, listed_splits
 from ppcore.targets.target import Splits
 
 

@@ -1,18 +1,82 @@
-"""Pseudo samples beside the target images that conditioned them, for the eyes of a report's reader."""
+"""Images on a page: strips and sheets of samples as data URIs, samples of every class, target images beside their pseudo samples."""
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
+from PIL import Image
 
 from ppcore.images import decode
-from ppcore.page.pictures import strip
 from ppcore.shards import CONDITIONS, MANIFEST, ShardSet
 from ppcore.storage import read_table
 from ppcore.targets import Target
+
+SIDE = 64  # pixels of an image on the page
+_GAP = 2
+
+
+def strip(images: Sequence[np.ndarray], side: int = SIDE) -> str:
+    """uint8 (H, W, C) images side by side, as a data URI."""
+    return sheet(images, len(images), side)
+
+
+def sheet(images: Sequence[np.ndarray], columns: int, side: int = SIDE) -> str:
+    """uint8 (H, W, C) images in rows of `columns`, as a data URI.
+
+    Pictures of a few pixels, letters say, are kept exact in a PNG; larger ones shrink to thumbnails in a lossy WebP, a tenth of
+    the page. The gaps are transparent, since pages are light or dark.
+    """
+    rows = -(-len(images) // columns)
+    mode = "LA" if all(image.shape[2] == 1 for image in images) else "RGBA"
+    paper = Image.new(mode, (columns * (side + _GAP) - _GAP, rows * (side + _GAP) - _GAP))
+    for position, image in enumerate(images):
+        picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).convert(mode)
+        row, column = divmod(position, columns)
+        small = picture.resize((side, side), Image.Resampling.LANCZOS)
+        paper.paste(small, (column * (side + _GAP), row * (side + _GAP)))
+    exact = max((max(image.shape[:2]) for image in images), default=0) <= SIDE
+    buffer = io.BytesIO()
+    if exact:
+        paper.save(buffer, "PNG")
+    else:
+        paper.save(buffer, "WEBP", quality=85)
+    kind = "png" if exact else "webp"
+    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+CLASS_STYLE = """
+.classes { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 262px), 1fr)); gap: .5rem 1rem; }
+.classes div { display: flex; align-items: center; gap: .6rem; } .classes b { min-width: 1.4rem; max-width: 40%; text-align: right; }
+.classes img { height: 32px; min-width: 0; object-fit: contain; }
+"""
+
+
+def class_strips(shards: ShardSet, per_class: int) -> str:
+    """The first `per_class` samples of every class that occurs, as HTML in :data:`CLASS_STYLE`."""
+    lines = (
+        f'<div><b>{escape(name)}</b><img alt="{len(images)} samples of class {escape(name)}" src="{strip(images)}"></div>'
+        for name, images in _first_samples(shards, per_class).items()
+    )
+    return f'<div class="classes">{"".join(lines)}</div>'
+
+
+def _first_samples(shards: ShardSet, per_class: int) -> dict[str, list[np.ndarray]]:
+    """Class name -> uint8 (H, W, C) images."""
+    found: dict[int, list[np.ndarray]] = {label: [] for label in shards.classes}
+    for shard in shards.shards:
+        for sample in shards.read(shard):
+            images = found[int(sample.label or 0)]
+            if len(images) < per_class:
+                images.append(decode(sample.image))
+        if all(len(images) == per_class for images in found.values()):
+            break
+    return {shards.class_names[label]: images for label, images in found.items() if images}
+
 
 PAIR_STYLE = """
 .pairs > div { display: flex; flex-wrap: wrap; align-items: center; gap: .3rem .8rem; }
