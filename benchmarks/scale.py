@@ -37,7 +37,7 @@ from ppgen.plan import Settings, SynthRequest, build_synth_plan
 from ppgen.plan.conditions import one_hot
 from ppgen.shards.encode import make_encoder
 from ppgen.shards.worker import Job
-from ppgen.sources.spec import SourceSpec
+from ppgen.sources.source import SourceSpec
 
 CLASSES, PER_SHARD, BATCH = 1000, 1000, 100
 MAX_GROWTH_MB, MAX_DRIFT, OF_BARE = 100, 0.10, 0.9

@@ -26,7 +26,7 @@ from ppgen.engines.run import prepare_job, run_job
 from ppgen.generators import open_generator
 from ppgen.plan import Settings, SynthRequest, build_synth_plan
 from ppgen.shards.worker import Job
-from ppgen.sources.spec import SourceSpec
+from ppgen.sources.source import SourceSpec
 
 _WARM_SHARE = 0.2  # of a run; what comes before is not steady
 

@@ -101,6 +101,21 @@ KITS: dict[str, Kit | Path] = {"letters": EMBEDDED / "letters", **{kit.name: kit
 """Every kit known by name; a path is read when asked for."""
 
 
+def is_repository(name: str) -> bool:
+    """Whether `name` can be a hub id OWNER/NAME."""
+    return _REPOSITORY.fullmatch(name) is not None
+
+
+def is_commit(revision: str | None) -> bool:
+    """Whether a revision is a commit (40 hexadecimal digits), which always means the same content."""
+    return _COMMIT.fullmatch(revision or "") is not None
+
+
+def is_published(classifier: str) -> bool:
+    """Whether a name can be that of a classifier published by torchvision or timm (`resnet50`, `timm/NAME`)."""
+    return _PUBLISHED.fullmatch(classifier) is not None
+
+
 def list_kits() -> list[Kit]:
     """All named kits, the embedded one first."""
     return [get_kit(name) for name in KITS]
@@ -139,7 +154,7 @@ def _read_kit(folder: Path, name: str) -> Kit:
             folder,
             kit.generator,
             code=kit.family == "callable",
-            pinned=_COMMIT.fullmatch(kit.revision or "") is not None,
+            pinned=is_commit(kit.revision),
         ),
     )
 
@@ -164,8 +179,8 @@ def _locate(
     require_inside(folder, part)
     if not part or (folder / part).exists():
         return str(folder / part) if part else ""
-    named = (code and ":" in part) or (pinned and _REPOSITORY.fullmatch(part))
-    if not (named or (published and _PUBLISHED.fullmatch(part))) or (not code and Path(part).exists()):
+    named = (code and ":" in part) or (pinned and is_repository(part))
+    if not (named or (published and is_published(part))) or (not code and Path(part).exists()):
         raise UserError(
             f"{folder / KIT_FILE} names {part!r}, which is not in its folder; expected a part in the folder, a hub repository with the "
             "40 digits of its commit as revision, or a classifier of torchvision or timm"

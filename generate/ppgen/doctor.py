@@ -22,10 +22,10 @@ from packaging.requirements import Requirement
 
 from ppcore import SHARD_FORMAT, __version__
 from ppcore.errors import UserError
-from ppcore.kits import list_kits
+from ppcore.kits import is_repository, list_kits
 from ppcore.storage import Store
 from ppgen.plan import format_bytes
-from ppgen.sources import COSTS, is_repository
+from ppgen.sources import COSTS
 
 _NEEDED_FOR = {
     "": "every command",

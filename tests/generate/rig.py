@@ -22,7 +22,7 @@ from ppgen.plan.plan import Plan
 from ppgen.shards.state import read_plan
 from ppgen.shards.worker import Job, Worker
 from ppgen.sources.planned import Typed, planned_spec
-from ppgen.sources.spec import SourceSpec
+from ppgen.sources.source import SourceSpec
 
 SYNTH = [
     "--source",

@@ -13,7 +13,7 @@ from tiny_models import save_consistency, save_dit
 from ppcore.classifiers import ClassifierSpec, build, save_classifier
 from ppcore.storage import Store
 from ppgen.shards import read_commit, read_plan
-from ppgen.sources.alignment import joining_matrix, realign
+from ppgen.sources.classifier import joining_matrix, realign
 
 
 @pytest.fixture(autouse=True)

@@ -36,13 +36,13 @@ def read_index(store: Store) -> list[ShardRef]:
         FileNotFoundError: there is no index.json: the directory is not finished.
         ValueError: it, or a page of it, is damaged, missing or not what index.json says.
     """
-    index = _read(store, INDEX)
+    index = _read_index_file(store, INDEX)
     shards = list(index.shardlist)
     for number, page in enumerate(index.pages):
         if page.path != index_page(number):
             raise ValueError(f"page {number} of the index is {page.path!r}")
         try:
-            listed = _read(store, page.path).shardlist
+            listed = _read_index_file(store, page.path).shardlist
         except FileNotFoundError:
             raise ValueError(f"{page.path} is missing") from None
         if len(listed) != page.shards:
@@ -53,11 +53,11 @@ def read_index(store: Store) -> list[ShardRef]:
 
 def count_indexed(store: Store) -> int:
     """How many shards the index lists; its pages are not read. Raises FileNotFoundError, ValueError."""
-    index = _read(store, INDEX)
+    index = _read_index_file(store, INDEX)
     return len(index.shardlist) + sum(page.shards for page in index.pages)
 
 
-def _read(store: Store, name: str) -> Index:
+def _read_index_file(store: Store, name: str) -> Index:
     index = decode(Index, store.read(name, MAX_JSON_BYTES))
     if not index.shardlist and not index.pages:
         raise ValueError(f"{name} lists no shards")

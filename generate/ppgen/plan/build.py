@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from ppcore.console import print_warnings
+from ppcore.kits import is_commit
 from ppcore.targets import few_shot, find_problems, load_target
 from ppgen.generators import settle_description, settle_for_plan
 from ppgen.plan.conditions import Conditions, conditions_sha256, measure
@@ -19,7 +20,6 @@ from ppgen.sources import (
     describe_classifier,
     describe_score,
     describe_source,
-    is_commit,
     open_classifier,
     source_kit,
 )

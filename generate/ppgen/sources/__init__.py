@@ -1,16 +1,18 @@
 """From a name to weights: the generator protocol, kits and hubs, devices, licences, label alignment, the catalogue."""
 
-from ppgen.sources.alignment import read_mapping, require_defined
-from ppgen.sources.catalogue import COSTS, source_rows
-from ppgen.sources.classifier import describe_classifier, describe_score, open_classifier
+from ppgen.sources.catalogue import COSTS, redistribution, require_licence, source_rows
+from ppgen.sources.classifier import (
+    describe_classifier,
+    describe_score,
+    open_classifier,
+    read_mapping,
+    require_defined,
+)
 from ppgen.sources.devices import automatic_batch_size, choose_device, choose_dtype, make_deterministic
-from ppgen.sources.hub import is_commit, is_repository
-from ppgen.sources.licences import redistribution, require_licence
-from ppgen.sources.model_directory import read_config, weights_sha256
+from ppgen.sources.models import read_config, weights_sha256
 from ppgen.sources.planned import NONE, Load, Typed, planned_spec, planned_target
 from ppgen.sources.protocol import FAMILIES, Generator, Source, read_options, sample_checked
-from ppgen.sources.resolve import resolve_source
-from ppgen.sources.spec import SourceSpec, describe_source, source_kit
+from ppgen.sources.source import SourceSpec, describe_source, resolve_source, source_kit
 
 __all__ = [
     "COSTS",
@@ -27,8 +29,6 @@ __all__ = [
     "describe_classifier",
     "describe_score",
     "describe_source",
-    "is_commit",
-    "is_repository",
     "make_deterministic",
     "open_classifier",
     "planned_spec",

@@ -1,19 +1,207 @@
-"""The source classifier C_s: opened beside a generator, its outputs in the order of the generator's classes."""
+"""The source classifier C_s: opened beside a generator, with its outputs in the order of the generator's classes."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ppcore.classifiers import Classifier, load_classifier
 from ppcore.errors import UserError
+from ppcore.storage import read_json
 from ppcore.trust import Trust
-from ppgen.sources.alignment import aligned
 from ppgen.sources.devices import choose_device
-from ppgen.sources.spec import SourceSpec, source_kit
+from ppgen.sources.source import SourceSpec, source_kit
+
+_ENOUGH = 0.9  # of the classes must share a name before two lists are taken for the same label space in the same order
+
+
+def align_classes(
+    classifier: Sequence[str], generator: Sequence[str], mapping: Mapping[str, str] | None = None
+) -> np.ndarray:
+    """The generator's class of every classifier class, -1 where it has none.
+
+    Identifiers (WordNet ids, say) are matched exactly and may stand in another order. Lists of names count as the same label
+    space when, place by place, nine in ten share a synonym ("tench, Tinca tinca" and "tench"); a shuffled list does not.
+
+    Args:
+        classifier, generator: identifiers or names of their classes, in order.
+        mapping: classifier identifier -> generator identifier, for label spaces that differ; several may map to one, and
+            those left out have no counterpart.
+
+    Returns:
+        int64 (K of the classifier,).
+
+    Raises:
+        UserError: the label spaces do not agree, the mapping names unknown classes, or two classes share an identifier.
+    """
+    if mapping is not None:
+        return _by_mapping(classifier, generator, mapping)
+    if len(classifier) != len(generator):
+        raise UserError(
+            f"the classifier knows {len(classifier)} classes and the generator {len(generator)}; give a classifier of the same label "
+            "space, or a class mapping"
+        )
+    if list(classifier) == list(generator):  # before names are looked up: published lists may repeat one
+        return np.arange(len(generator), dtype=np.int64)
+    if set(classifier) == set(generator):
+        place = _places(generator)
+        _places(classifier)
+        return np.array([place[name] for name in classifier], dtype=np.int64)
+    agree = sum(bool(_synonyms(a) & _synonyms(b)) for a, b in zip(classifier, generator, strict=True))
+    if agree < _ENOUGH * len(generator):
+        first = next(
+            i for i in range(len(generator)) if not _synonyms(classifier[i]) & _synonyms(generator[i])
+        )
+        raise UserError(
+            f"the classifier's classes are not the generator's (class {first} is {classifier[first]!r} to one and "
+            f"{generator[first]!r} to the other); give a classifier of the same label space or a class mapping, or name the "
+            "generator's classes with --set class_names=..."
+        )
+    return np.arange(len(generator), dtype=np.int64)
+
+
+def realign(probabilities: torch.Tensor, joined: torch.Tensor, complete: bool) -> torch.Tensor:
+    """Classifier probabilities (B, K_c) as generator probabilities (B, K_g), rows summing to 1; NaN where no mapped class has any.
+
+    One product in float64: the same bits every time, where adding up by index on a GPU is a race, and nothing waits for the device.
+
+    Args:
+        joined: float64 (K_c, K_g), from :func:`joining_matrix`.
+        complete: whether every class of the classifier is mapped, so that the rows sum to 1 already.
+    """
+    moved = (probabilities.double() @ joined).to(probabilities.dtype)
+    return moved if complete else moved / moved.sum(dim=1, keepdim=True)
+
+
+def require_defined(outputs: torch.Tensor) -> None:
+    """Raise UserError where a classifier's outputs (B, K) for some image are not defined (see :class:`AlignedClassifier`)."""
+    if outputs.isnan().any():
+        raise UserError(
+            "an image has no probability on any class of the mapping, or the classifier computes NaN; map more of the classifier's classes"
+        )
+
+
+def joining_matrix(places: np.ndarray, num_classes: int) -> torch.Tensor:
+    """float64 (K_c, num_classes), a one where a classifier's class is that class of the generator.
+
+    Args:
+        places: int64 (K_c,), from :func:`align_classes`.
+    """
+    joined = torch.zeros(len(places), num_classes, dtype=torch.float64)
+    kept = torch.from_numpy(np.flatnonzero(places >= 0))
+    joined[kept, torch.from_numpy(places)[kept]] = 1.0
+    return joined
+
+
+class AlignedClassifier(Classifier):
+    """A classifier whose outputs stand in the generator's order: log-probabilities (B, K of the generator) for logits; NaN for an image
+    with no probability on any class of the mapping.
+
+    Args:
+        inner: the classifier.
+        places: int64 (K of the classifier,), from :func:`align_classes`.
+        class_names: the generator's.
+    """
+
+    _joined: torch.Tensor
+
+    def __init__(self, inner: Classifier, places: np.ndarray, class_names: Sequence[str]) -> None:
+        super().__init__(inner.net, replace(inner.spec, class_names=tuple(class_names), class_ids=()))
+        self._complete = bool((places >= 0).all())
+        # A buffer that is saved, so that the digest of a classifier tells its alignments apart.
+        self.register_buffer("_places", torch.from_numpy(places))
+        self.register_buffer("_joined", joining_matrix(places, len(class_names)), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (B, C, H, W) -> float32 log-probabilities (B, K of the generator)."""
+        return self._moved(super().forward(images))
+
+    def embed(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :meth:`ppcore.classifiers.Classifier.embed`."""
+        features, logits = super().embed(images)
+        return features, self._moved(logits)
+
+    def _moved(self, logits: torch.Tensor) -> torch.Tensor:
+        moved = realign(logits.float().softmax(dim=1), self._joined, self._complete)
+        return moved.clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def aligned(
+    classifier: Classifier, class_names: Sequence[str], mapping: Mapping[str, str] | None
+) -> Classifier:
+    """The classifier, its outputs in the order of the generator's `class_names`; itself where they already are.
+
+    Raises:
+        UserError: see :func:`align_classes`.
+    """
+    places = align_classes(classifier.spec.class_names, class_names, mapping)
+    if np.array_equal(places, np.arange(len(class_names))):
+        return classifier
+    return AlignedClassifier(classifier, places, class_names).eval()
+
+
+def read_mapping(file: str | Path) -> dict[str, str]:
+    """A class mapping: a JSON object, or lines `classifier class,generator class`.
+
+    Raises:
+        UserError: unreadable, or neither.
+    """
+    path = Path(file)
+    try:
+        if path.suffix == ".json":
+            table = read_json(path, dict[str, str | int])
+            return {name: str(value) for name, value in table.items()}
+        text = path.read_text()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot read the class mapping {path} ({error}); expected an object of classifier class to generator class in JSON, or CSV"
+        ) from error
+    rows = [row for row in csv.reader(io.StringIO(text)) if row and not row[0].startswith("#")]
+    if not rows or any(len(row) != 2 for row in rows):
+        raise UserError(
+            f"the class mapping {path} must have two columns, classifier class and generator class, on every line"
+        )
+    return {key.strip(): value.strip() for key, value in rows}
+
+
+def _by_mapping(
+    classifier: Sequence[str], generator: Sequence[str], mapping: Mapping[str, str]
+) -> np.ndarray:
+    mine, theirs = _places(classifier), _places(generator)
+    for key, value in mapping.items():
+        if key not in mine:
+            raise UserError(
+                f"the class mapping names {key!r}, which the classifier does not know; use its own class names or ids"
+            )
+        if value not in theirs:
+            raise UserError(
+                f"the class mapping names {value!r}, which the generator does not know; use its own class names or ids"
+            )
+    if not mapping:
+        raise UserError("the class mapping is empty; map at least one classifier class to a generator class")
+    return np.array([theirs[mapping[name]] if name in mapping else -1 for name in classifier], dtype=np.int64)
+
+
+def _places(names: Sequence[str]) -> dict[str, int]:
+    place = {name: i for i, name in enumerate(names)}
+    if len(place) != len(names):
+        double = next(name for i, name in enumerate(names) if place[name] != i)
+        raise UserError(
+            f"two classes are called {double!r}; label spaces are aligned by class id, so give each its own"
+        )
+    return place
+
+
+def _synonyms(name: str) -> set[str]:
+    return {part.strip().lower() for part in name.split(",")}
 
 
 def open_classifier(spec: SourceSpec, num_classes: int, class_names: Sequence[str] = ()) -> Classifier:

@@ -7,7 +7,6 @@ and targets known by name. Any other place must be typed on the command line. Co
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,17 +14,15 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from ppcore.errors import UserError
-from ppcore.kits import KITS
+from ppcore.kits import KITS, is_commit, is_published, is_repository
 from ppcore.storage import decode
 from ppcore.targets import may_be_named
-from ppgen.sources.hub import is_commit, is_repository
-from ppgen.sources.spec import SourceSpec, is_code
+from ppgen.sources.source import SourceSpec, is_code
 
 NONE = "none"
 """Typed in the place of a classifier or a reference: do without it."""
 
 _Text = Annotated[str, Field(max_length=4096)]
-_PUBLISHED = re.compile(r"(timm/)?\w[\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ def _check_source(named: Load, typed: Typed) -> None:
                 f"plan.json names a source that runs code ({source!r}); read that code, then give --source {source!r} --trust-code"
             )
     elif typed.source is None and source not in KITS:
-        pinned = is_repository(source) and is_commit(named.revision or "") and not Path(source).exists()
+        pinned = is_repository(source) and is_commit(named.revision) and not Path(source).exists()
         if not pinned:
             raise UserError(
                 f"plan.json names the source {source!r}, which is no kit and no hub repository at a commit; give --source with that "
@@ -139,7 +136,7 @@ def _check_source(named: Load, typed: Typed) -> None:
 
 
 def _check_classifier(name: str, typed: Typed) -> None:
-    published = (name in KITS or _PUBLISHED.fullmatch(name) is not None) and not Path(name).exists()
+    published = (name in KITS or is_published(name)) and not Path(name).exists()
     if typed.classifier is not None or published:
         return
     if ":" not in name:

@@ -22,7 +22,7 @@ from ppgen.options import EngineOptions
 from ppgen.plan import Plan, Settings, SynthRequest, build_synth_plan
 from ppgen.shards import Job
 from ppgen.sources import Generator
-from ppgen.sources.spec import SourceSpec
+from ppgen.sources.source import SourceSpec
 
 HUNDRED = Settings(seed=3, batch_size=3, samples_per_shard=3)
 

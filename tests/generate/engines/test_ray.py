@@ -23,7 +23,7 @@ from ppgen.engines.events import Event, OnEvent, Outcome
 from ppgen.engines.failures import Failure
 from ppgen.options import EngineOptions
 from ppgen.plan.document import encode_plan
-from ppgen.sources.spec import SourceSpec
+from ppgen.sources.source import SourceSpec
 from ppgen.upkeep.verify import verify_directory
 
 ray = pytest.importorskip("ray")

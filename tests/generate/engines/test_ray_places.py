@@ -23,7 +23,7 @@ from ppgen.plan import Settings
 from ppgen.shards import Job
 from ppgen.shards.state import read_plan
 from ppgen.sources import Generator
-from ppgen.sources.spec import SourceSpec
+from ppgen.sources.source import SourceSpec
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402

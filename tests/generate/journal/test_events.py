@@ -19,7 +19,7 @@ from ppgen.engines.inline import InlineEngine
 from ppgen.engines.run import run_job
 from ppgen.journal import EventLog, log
 from ppgen.journal.log import read_events
-from ppgen.sources.spec import SourceSpec
+from ppgen.sources.source import SourceSpec
 from ppgen.upkeep.verify import verify_directory
 
 

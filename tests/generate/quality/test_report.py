@@ -16,7 +16,7 @@ from ppcore.errors import UserError
 from ppcore.shards import ShardSet
 from ppgen.plan.request import Settings
 from ppgen.quality.features import measure_shards
-from ppgen.sources.spec import SourceSpec
+from ppgen.sources.source import SourceSpec
 
 SETTINGS = Settings(seed=3, batch_size=8, samples_per_shard=20)
 

@@ -24,7 +24,7 @@ from ppgen.engines.inline import InlineEngine
 from ppgen.plan.request import Settings
 from ppgen.shards.state import pending_shards
 from ppgen.shards.worker import Job, Worker
-from ppgen.sources.spec import SourceSpec
+from ppgen.sources.source import SourceSpec
 from ppgen.upkeep.verify import verify_directory
 
 

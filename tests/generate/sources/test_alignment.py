@@ -11,7 +11,7 @@ import torch
 
 from ppcore.classifiers import Classifier, ClassifierSpec, build
 from ppcore.errors import UserError
-from ppgen.sources.alignment import (
+from ppgen.sources.classifier import (
     align_classes,
     aligned,
     joining_matrix,

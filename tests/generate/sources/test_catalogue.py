@@ -15,8 +15,7 @@ from ppcore.classifiers import load_classifier
 from ppcore.errors import UserError
 from ppcore.kits import list_kits
 from ppgen.generators import load_generator
-from ppgen.sources.catalogue import COSTS, _stored_values, source_rows
-from ppgen.sources.licences import require_licence
+from ppgen.sources.catalogue import COSTS, _stored_values, require_licence, source_rows
 
 
 def test_licences_can_be_restricted() -> None:

@@ -14,7 +14,7 @@ from tiny_models import one_hot, save_biggan, save_dit, save_unet
 from ppcore.errors import UserError
 from ppgen.generators import load_generator
 from ppgen.sources import Generator
-from ppgen.sources.model_directory import find_family, find_licence
+from ppgen.sources.models import find_family, find_licence
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -16,7 +16,7 @@ from ppcore.shards import ShardSet
 from ppgen.engines.inline import InlineEngine
 from ppgen.engines.run import prepare_job
 from ppgen.shards.directory import exclusive
-from ppgen.sources.spec import SourceSpec
+from ppgen.sources.source import SourceSpec
 from ppgen.upkeep.extend import grow_plan, replace_plan
 from ppgen.upkeep.verify import verify_directory
 

@@ -1,0 +1,145 @@
+"""The source as the user asks for it (SourceSpec), and the model that this names: a kit, a directory, a hub repository or a callable."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ppcore.classifiers import published_class_names
+from ppcore.errors import UserError
+from ppcore.kits import KIT_FILE, KITS, Kit, get_kit, is_repository
+from ppgen.sources.models import download, find_family, find_licence
+from ppgen.sources.protocol import FAMILIES, Generator, Source
+
+BANK = "bank:"  # before what names a collection of labelled images
+_OF_A_COMMAND = ("device", "trust_code", "pickles")
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """How to load the source, anywhere: picklable, no tensors.
+
+    Attributes:
+        source: kit name, directory, hub id or `module:callable`.
+        device: `auto`, `cpu`, `cuda`, ...
+        dtype: `float32`, `bfloat16`, ..., None for the family's default.
+        sampling: overrides of the kit's sampler settings.
+        revision: of a hub repository.
+        trust_remote_code: whether code shipped with a model may run.
+        classifier: spec of the source classifier; None for the kit's own.
+        trust_code: whether code that a kit or a model directory names may run.
+        pickles: whether a hub repository's weights may be pickled.
+        class_map: classifier class -> generator class, for a classifier of another label space.
+    """
+
+    source: str
+    device: str = "auto"
+    dtype: str | None = None
+    sampling: dict[str, Any] = field(default_factory=dict)
+    revision: str | None = None
+    trust_remote_code: bool = False
+    classifier: str | None = None
+    class_map: dict[str, str] | None = None
+    trust_code: bool = False
+    pickles: bool = True
+
+    def hint(self) -> dict[str, Any]:
+        """What the plan says of how its source was loaded; what a later command makes of it is `planned_spec`'s matter."""
+        return {name: value for name, value in asdict(self).items() if name not in _OF_A_COMMAND}
+
+
+def describe_source(generator: Generator, spec: SourceSpec) -> dict[str, Any]:
+    """The plan's `source`: what decides the bytes of a sample beside condition and seed, in JSON types."""
+    return {
+        **generator.describe(),
+        "name": source_name(spec.source),
+        "class_names": [str(name) for name in generator.class_names],
+        "licence": generator.licence,
+        "revision": generator.revision,
+    }
+
+
+def source_kit(source: str) -> Kit | None:
+    """The kit that `source` names; None for a plain model directory, a hub id or a callable."""
+    return get_kit(source) if source in KITS or (Path(source) / KIT_FILE).is_file() else None
+
+
+def source_name(source: str) -> str:
+    """A short name fit for a directory: the kit's, else the last part of the path or of the callable."""
+    kit = source_kit(source)
+    if kit is not None:
+        return kit.name
+    last = source.rstrip("/").rsplit("/", 1)[-1]
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in last).strip(".-") or "source"
+
+
+def is_code(source: str) -> bool:
+    """Whether a source is the name of code, `module:callable`."""
+    return ":" in source and not source.startswith(BANK) and not Path(source).exists()
+
+
+def resolve_source(spec: SourceSpec) -> Source:
+    """Find the model that `spec` names, fetching it from the hub when it must be.
+
+    Raises:
+        UserError: unknown, not to be had, or of a kind no family reads.
+    """
+    kit = source_kit(spec.source)
+    if kit is not None:
+        return _resolve_kit(spec, kit)
+    if spec.source.startswith(BANK):
+        return Source(
+            spec.source, "bank", spec.source.removeprefix(BANK), "local", "unknown", (), spec.sampling
+        )
+    if is_code(spec.source):
+        return Source(spec.source, "callable", spec.source, "local", "unknown", (), spec.sampling)
+    folder, revision = _find_directory(spec.source, spec.revision, spec, f"unknown source {spec.source!r}")
+    return Source(
+        spec.source,
+        find_family(folder, spec.source, trust_remote_code=spec.trust_remote_code),
+        location=str(folder),
+        revision=revision,
+        licence=find_licence(folder),
+        class_names=(),
+        sampling=spec.sampling,
+        trust_remote_code=spec.trust_remote_code,
+    )
+
+
+def _resolve_kit(spec: SourceSpec, kit: Kit) -> Source:
+    if kit.family not in FAMILIES:
+        raise UserError(
+            f"kit {kit.name} is of the unknown family {kit.family!r}; expected {', '.join(FAMILIES)}"
+        )
+    location, revision = kit.generator, "local"
+    if kit.family == "callable" and not spec.trust_code:
+        raise UserError(
+            f"kit {spec.source} names code as its generator ({kit.generator!r}), which runs only if you ask for it; read that code, "
+            "then give --trust-code"
+        )
+    if kit.family != "callable":
+        missing = f"the weights of kit {kit.name} are not published in a hub repository"
+        folder, revision = _find_directory(kit.generator, spec.revision or kit.revision, spec, missing)
+        location = str(folder)
+    return Source(
+        spec.source,
+        kit.family,
+        location=location,
+        revision=revision,
+        licence=kit.licence,
+        # A kit's classifier shares its label space, so the classes published for it name the generator's.
+        class_names=kit.class_names or published_class_names(kit.classifier),
+        sampling={**kit.sampling, **spec.sampling},
+        trust_remote_code=spec.trust_remote_code,
+    )
+
+
+def _find_directory(name: str, revision: str | None, spec: SourceSpec, missing: str) -> tuple[Path, str]:
+    """(local directory, revision) of a directory or hub repository; `missing` says what is wrong when it is neither."""
+    if Path(name).is_dir():
+        return Path(name), "local"
+    if not is_repository(name):
+        known = f"a kit ({', '.join(KITS)}), a model directory, a hub id OWNER/NAME, or module:callable"
+        raise UserError(f"{missing}; expected {known}; --source letters needs no download")
+    return download(name, revision, with_code=spec.trust_remote_code, pickles=spec.pickles)
