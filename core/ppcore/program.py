@@ -16,6 +16,7 @@ HOW_MUCH = "How much"
 WHERE_TO = "Where to"
 MACHINES = "On which machines"
 EXPERTS = "For experts"
+_NAME_COLUMN = 28  # characters; the text of an option with a longer name begins on the next line
 GROUPS = (WHAT, HOW_MUCH, WHERE_TO, MACHINES, EXPERTS)
 """The groups of options in `--help`, in the order in which they are printed. Options without a group come last."""
 
@@ -96,10 +97,12 @@ def _write_parameters(command: TyperCommand | TyperGroup, ctx: Any, formatter: A
         argument = parameter.param_type_name == "argument"
         section = "Arguments" if argument else getattr(parameter, "rich_help_panel", None) or "Options"
         sections[section].append((_name(record[0]), _text(parameter)))
+    lengths = [len(name) for rows in sections.values() for name, _ in rows]
+    width = max((length for length in lengths if length <= _NAME_COLUMN), default=0)
     for section, rows in sections.items():
         if rows:
             with formatter.section(section):
-                formatter.write_dl(rows)
+                formatter.write_dl([(name.ljust(width), text) for name, text in rows], _NAME_COLUMN)
 
 
 def _name(shown: str) -> str:
