@@ -14,7 +14,7 @@ from traps import Trap, one_sentence, say
 from ppcore.classifiers import ClassifierSpec, build, load_classifier, save_classifier
 from ppcore.errors import UserError
 from ppcore.trust import Trust, code_digest
-from ppflow.jobs import Job
+from ppflow.jobs import StageJob
 from ppflow.runner.stages import run_stage
 
 DIGITS = tuple("0123456789")
@@ -167,7 +167,7 @@ def test_a_recipe_exports_a_model_of_others_without_running_their_code(
     model: Path, trap: Trap, tmp_path: Path
 ) -> None:
     """Only what a stage of the same recipe made is opened with the code that it names."""
-    job = Job("0", "export", "", None, "export", {"model": str(model)}, tmp_path / "e", needs=())
+    job = StageJob("0", "export", "", None, "export", {"model": str(model)}, tmp_path / "e", needs=())
     with pytest.raises(UserError, match="--trust-code"):
         run_stage(job)
     assert not trap.sprung

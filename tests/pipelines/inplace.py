@@ -15,18 +15,18 @@ from typing import Any
 import pytest
 
 from ppflow.cli import experiment, main
-from ppflow.jobs import Failure, Job, StageResult
+from ppflow.jobs import JobFailure, StageJob, StageResult
 from ppflow.runner.stages import run_job
 
 
 class Here:
     """An executor that runs one job at a time, in this process."""
 
-    def has_room(self, job: Job, running: Sequence[Job]) -> bool:
+    def has_room(self, job: StageJob, running: Sequence[StageJob]) -> bool:
         return not running
 
-    def submit(self, job: Job) -> Future[StageResult | Failure]:
-        future: Future[StageResult | Failure] = Future()
+    def submit(self, job: StageJob) -> Future[StageResult | JobFailure]:
+        future: Future[StageResult | JobFailure] = Future()
         future.set_result(run_job(job))
         return future
 

@@ -1,14 +1,13 @@
-"""A target that the letters kit has never seen: 88 characters of three alphabets, rendered from free fonts.
+"""Renders a target that the letters kit has never seen: 88 characters of three alphabets, from free fonts.
 
     python -m tools.kits.alphabet --out data/alphabet      data/alphabet/{train,test}/CLASS/NUMBER.png, 32x32, grey
 
-Georgian, Armenian capitals and those small Greek letters that look like no Latin one. The fonts of the test images differ from
-those of the training images.
+The characters are Georgian, Armenian capitals, and the small Greek letters that do not look like a Latin letter. The test images
+have other fonts than the training images.
 """
 
 from __future__ import annotations
 
-import argparse
 import unicodedata
 from pathlib import Path
 
@@ -16,11 +15,12 @@ import numpy as np
 from PIL import Image, ImageFont
 
 from ppcore.seeds import numpy_rng
+from tools.kits.arguments import new_parser
 from tools.kits.letters import fonts
 from tools.kits.letters.render import FINE, LONGEST, vary
 
 CHARACTERS = (
-    "".join(chr(code) for code in range(0x10D0, 0x10F1))  # Georgian, the 33 of today
+    "".join(chr(code) for code in range(0x10D0, 0x10F1))  # Georgian, the 33 in use today
     + "".join(chr(code) for code in range(0x531, 0x557))  # Armenian capitals, 38
     + "αβγδεζηθλμξπσςφψω"
 )
@@ -28,13 +28,13 @@ PACKAGES = {
     "train": ("fonts-dejavu-core", "fonts-dejavu-extra", "fonts-freefont-ttf"),
     "test": ("fonts-noto-core",),
 }
-"""Debian packages whose fonts draw the images of each split; those without a character are left out for it."""
+"""Split -> Debian packages whose fonts draw its images. A font that lacks a character is not used for this character."""
 COUNTS = {"train": 30, "test": 20}
-"""Images a class."""
+"""Split -> images a class."""
 
 
 def render(out: Path, work: Path, seed: int = 0) -> None:
-    """Write both splits. Raises UserError when the fonts cannot be had."""
+    """Write both splits. Raises UserError if the fonts cannot be downloaded."""
     for split, packages in PACKAGES.items():
         folders = fonts.fetch(work, packages)
         faces = [
@@ -71,13 +71,11 @@ def name_of(character: str) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.kits.alphabet",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("alphabet", __doc__)
     parser.add_argument("--out", type=Path, default=Path("data/alphabet"), help="folder of the images")
-    parser.add_argument("--work", type=Path, default=Path("runs/letters-kit"), help="downloads")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/letters-kit"), help="folder of the downloaded fonts"
+    )
     options = parser.parse_args()
     render(options.out, options.work)
 

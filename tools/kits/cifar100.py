@@ -1,15 +1,15 @@
-"""Builds a kit of natural images: a flow of 100 classes in colour, trained from CIFAR-100, with a classifier of the same classes.
+r"""Builds a kit of natural images: a flow of 100 classes in colour, trained on CIFAR-100, and a classifier of the same classes.
 
     python -m tools.kits.cifar100 --data "train=data/cifar/cifar100-train-*.parquet,test=data/cifar/cifar100-test.parquet" \
         --classifier runs/cifar100-classifier --steps 20000
 
-The classifier is a model directory of `pptrain run`; the recipe `cifar` has its command. Interrupted, the same command goes on from
-the last checkpoint. The authors of CIFAR-100 state no licence: the kit is for research, and its weights do not come with the package.
+The classifier is a run or model directory of pptrain; the first lines of the recipe `cifar` have its command. After an interruption the
+same command resumes from the last checkpoint. The authors of CIFAR-100 state no licence, so the kit is for research only and the
+package does not contain its weights.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 from pathlib import Path
@@ -21,11 +21,12 @@ import torch
 from ppcore.targets import ImageSet, load_target
 from pptrain.models import choose_device
 from tools.kits import flow
+from tools.kits.arguments import new_parser
 from tools.kits.letters.package import write_generator
 
 WIDTHS = (64, 128, 192)
 STEPS = 8
-"""Evaluations of the network an image."""
+"""Network evaluations for each image."""
 GUIDANCE = 1.0
 
 
@@ -44,7 +45,7 @@ def build(
     batch: int = 128,
     device: str = "cpu",
 ) -> None:
-    """Train the flow, teach it its guidance, write the kit. Raises UserError when the data cannot be read or the device is not there."""
+    """Train the flow and its guidance, write the kit. Raises UserError if the data cannot be read or the device does not exist."""
     target = load_target(data)
     x, y = pictures(target.train), target.train.labels
     out.mkdir(parents=True, exist_ok=True)
@@ -79,18 +80,19 @@ def description(class_names: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.kits.cifar100",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = new_parser("cifar100", __doc__)
+    parser.add_argument("--data", required=True, help="the images, as for pptrain run --target")
+    parser.add_argument(
+        "--classifier",
+        type=Path,
+        required=True,
+        help="run or model directory of pptrain, classifier of the kit",
     )
-    parser.add_argument("--data", required=True, help="target spec of the images, as for pptrain's --target")
-    parser.add_argument("--classifier", type=Path, required=True, help="run or model directory of pptrain")
-    parser.add_argument("--out", type=Path, default=Path("runs/cifar100-kit"), help="the kit's directory")
-    parser.add_argument("--steps", type=int, default=20_000, help="of the flow")
-    parser.add_argument("--batch", type=int, default=128, help="images a step; 1024 on a GPU")
-    parser.add_argument("--guidance-steps", type=int, default=500)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=Path("runs/cifar100-kit"), help="directory of the kit")
+    parser.add_argument("--steps", type=int, default=20_000, help="training steps of the flow")
+    parser.add_argument("--batch", type=int, default=128, help="images a step; a GPU has room for 1024")
+    parser.add_argument("--guidance-steps", type=int, default=500, help="training steps of the guidance")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of PyTorch")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

@@ -51,12 +51,12 @@ def to_flow(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def null_label(net: Any) -> int:
-    """The label that stands for none: the last row of the class table."""
+    """The null label, which stands for no class: the last row of the class table."""
     return int(net.config.num_class_embeds) - 1
 
 
 def velocity(net: nn.Module, x: torch.Tensor, s: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    """One evaluation of the network."""
+    """The velocity that the network predicts, (B, 4 C, 16, 16), for noise levels s (B,) and labels int64 (B,)."""
     return net(x, s * TIME_SCALE, class_labels=label).sample
 
 
@@ -85,7 +85,7 @@ class Averaged:
 
 
 def batches(count: int, batch: int, rng: torch.Generator) -> Iterator[torch.Tensor]:
-    """Endless int64 (batch,) positions, an epoch at a time; of fewer than a batch, all of them."""
+    """Endless random int64 (batch,) positions, epoch by epoch. If there are fewer images than a batch, a batch is all of them."""
     batch = min(batch, count)
     while True:
         order = torch.randperm(count, generator=rng)
@@ -107,14 +107,13 @@ def train_flow(
     keep_every: int = 500,
     length: int | None = None,
 ) -> nn.Module:
-    """Train the base flow on uint8 (N, 32, 32) or (N, 32, 32, C) and labels (N,); returns the averaged network. It trains where
-    `net` lies.
+    """Train the base flow on uint8 (N, 32, 32) or (N, 32, 32, C) and labels (N,), on the device of `net`; returns the averaged network.
 
     Args:
         drop: share of labels replaced by the null label.
         flip: mirror half of the images.
-        checkpoint: written every `keep_every` steps, and gone on from where it is there, as if there had been no stop.
-        length: of the whole schedule, where `steps` is only the part to do now.
+        checkpoint: file written every `keep_every` steps. If it exists, training resumes from it with the same result as without a stop.
+        length: steps of the whole schedule, if `steps` is only a part of it.
     """
     on = next(net.parameters()).device
     average, optimizer = _prepare(net, "flow", seed, lr=lr, decay=0.999)
@@ -153,7 +152,7 @@ def train_flow(
 def _prepare(
     net: nn.Module, name: str, seed: int, *, lr: float, decay: float
 ) -> tuple[Averaged, torch.optim.Optimizer]:
-    """The average and the optimiser of a training, its random numbers seeded."""
+    """Seed the random numbers; returns the averaged network and the optimiser."""
     torch.manual_seed(derive(seed, name) % 2**32)
     return Averaged(net, decay), torch.optim.AdamW(
         net.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-2
@@ -165,7 +164,7 @@ def _positions(count: int, name: str, seed: int, batch: int) -> Iterator[torch.T
 
 
 def mirrored(x: torch.Tensor) -> torch.Tensor:
-    """Folded images (B, 4 C, 16, 16), left and right exchanged."""
+    """Folded images (B, 4 C, 16, 16) with left and right exchanged."""
     return F.pixel_unshuffle(F.pixel_shuffle(x, PATCH).flip(-1), PATCH)
 
 
@@ -189,7 +188,7 @@ def _keep(
 def _resume(
     checkpoint: Path | None, net: nn.Module, average: Averaged, optimizer: torch.optim.Optimizer
 ) -> int:
-    """Steps that are done."""
+    """Restore the checkpoint if it exists; returns the number of finished steps."""
     if checkpoint is None or not checkpoint.exists():
         return 0
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)

@@ -57,10 +57,10 @@ def run(
         ),
     ] = None,
     target: Annotated[
-        str | None, option(WHAT, "Your labelled images, same as --param target=.... [default: the recipe's]")
+        str | None, option(WHAT, "Your labelled images, same as --param target=SPEC. [default: the recipe's]")
     ] = None,
     arch: Annotated[
-        str | None, option(WHAT, "Your network, same as --param arch=.... [default: the recipe's]")
+        str | None, option(WHAT, "Your network, same as --param arch=NAME. [default: the recipe's]")
     ] = None,
     params: Parameters = None,
     scale: Scale = None,

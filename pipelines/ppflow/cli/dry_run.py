@@ -11,7 +11,7 @@ from ppcore.console import format_duration
 from ppcore.kits import KIT_FILE, KITS, Kit, get_kit
 from ppcore.targets import NAMED, load_target, target_name
 from ppflow.cli.experiment import RunOptions, open_recipe
-from ppflow.jobs import Graph, Job, StageResult, expand, find_done
+from ppflow.jobs import Graph, StageJob, StageResult, expand, find_done
 from ppflow.recipe import Rates
 from ppflow.runner import check_job
 from ppgen.plan import format_bytes, guess_bytes, parse_classes
@@ -56,7 +56,7 @@ def job_sizes(graph: Graph) -> dict[str, Size]:
     return sizes
 
 
-def _synth_size(job: Job) -> Size:
+def _synth_size(job: StageJob) -> Size:
     each, wanted = int(job.settings.get("per_class", _PER_CLASS)), job.settings.get("classes")
     names = _class_names(str(job.settings.get("source", _SOURCE)))
     if not names and wanted is None:
@@ -67,7 +67,7 @@ def _synth_size(job: Job) -> Size:
     return Size(f"{count:,} classes x {each:,} = {images:,} images", images, _bytes(job, images))
 
 
-def _pseudo_size(job: Job) -> Size:
+def _pseudo_size(job: StageJob) -> Size:
     target, labels = str(job.settings.get("target", "")), job.settings.get("labels_per_class")
     each, count = int(job.settings.get("per_image") or _PER_IMAGE), job.settings.get("count")
     known = target_size(target)
@@ -84,7 +84,7 @@ def _pseudo_size(job: Job) -> Size:
     return Size(f"{text} x {each:,} = {images:,} images", images, _bytes(job, images))
 
 
-def _training_size(job: Job, shards: Sequence[int | None]) -> Size:
+def _training_size(job: StageJob, shards: Sequence[int | None]) -> Size:
     """Size of a training stage; `shards` are the images of each synth stage that it needs."""
     config = load_config(overrides={**job.settings, "out": str(job.folder)})
     if config.data.target:
@@ -120,7 +120,7 @@ def _class_names(source: str) -> tuple[str, ...]:
     return () if kit is None else kit.class_names or _NUMBERS
 
 
-def _bytes(job: Job, images: int) -> int | None:
+def _bytes(job: StageJob, images: int) -> int | None:
     source = str(job.settings.get("source", _SOURCE))
     kit = _kit(source)
     if kit is None:
@@ -163,7 +163,7 @@ def print_dry_run(name: str, options: RunOptions) -> None:
     for job in graph.jobs.values():
         check_job(job)
     done, sizes = find_done(graph), job_sizes(graph)
-    groups: dict[tuple[str, Size], list[Job]] = {}
+    groups: dict[tuple[str, Size], list[StageJob]] = {}
     for digest, job in graph.jobs.items():
         groups.setdefault((job.stage, sizes[digest]), []).append(job)
     points = f" at {len(recipe.cells)} points of the grid" if len(recipe.cells) > 1 else ""
@@ -191,7 +191,7 @@ def print_dry_run(name: str, options: RunOptions) -> None:
     print("nothing was written; the same command without --dry-run runs it")
 
 
-def _group_text(jobs: Sequence[Job], size: Size, graph: Graph, left: int, seconds: float | None) -> str:
+def _group_text(jobs: Sequence[StageJob], size: Size, graph: Graph, left: int, seconds: float | None) -> str:
     """The line about the jobs of one stage that have the same size; `seconds` are those of one job."""
     first, count = jobs[0], len(jobs)
     parts = [f"  {first.stage} ({first.kind}): {f'{count} x ' if count > 1 else ''}{size.text}"]
@@ -208,7 +208,7 @@ def _group_text(jobs: Sequence[Job], size: Size, graph: Graph, left: int, second
     return "; ".join(parts)
 
 
-def _seconds(job: Job, size: Size, pace: Mapping[str, float], rates: Rates) -> float | None:
+def _seconds(job: StageJob, size: Size, pace: Mapping[str, float], rates: Rates) -> float | None:
     """Seconds of a job: by the finished jobs of its stage, else by the rates of the recipe; None if neither is known."""
     if job.kind == "export":
         return 0.0

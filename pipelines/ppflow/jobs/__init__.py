@@ -1,10 +1,10 @@
 """From a recipe to jobs: the graph, the digest that identifies a job, and the results of finished ones. Imports nothing heavy."""
 
 from ppflow.jobs.fingerprint import code_version
-from ppflow.jobs.graph import Graph, Job, expand
+from ppflow.jobs.graph import Graph, StageJob, expand
 from ppflow.jobs.results import (
     RESULT,
-    Failure,
+    JobFailure,
     Outcomes,
     Predictions,
     Run,
@@ -21,12 +21,12 @@ from ppflow.jobs.results import (
 
 __all__ = [
     "RESULT",
-    "Failure",
     "Graph",
-    "Job",
+    "JobFailure",
     "Outcomes",
     "Predictions",
     "Run",
+    "StageJob",
     "StageResult",
     "code_version",
     "correct_images",

@@ -22,7 +22,7 @@ _SHORT = 12  # digits of a digest in a folder's name
 
 
 @dataclass(frozen=True)
-class Job:
+class StageJob:
     """A stage with one seed at one point of the grid.
 
     Attributes:
@@ -64,7 +64,7 @@ class Graph:
         exports: (group, stage) -> digest.
     """
 
-    jobs: dict[str, Job]
+    jobs: dict[str, StageJob]
     rows: dict[tuple[str, str], dict[int, str]]
     cells: dict[str, dict[str, dict[int | None, str]]]
     exports: dict[tuple[str, str], str]
@@ -99,13 +99,13 @@ def expand(recipe: Recipe, root: Path) -> Graph:
 
 class _Builder:
     def __init__(self, recipe: Recipe, folder: Path) -> None:
-        self.jobs: dict[str, Job] = {}
+        self.jobs: dict[str, StageJob] = {}
         self.cells: dict[str, dict[str, dict[int | None, str]]] = {cell.group: {} for cell in recipe.cells}
         self._folder = folder
         folders = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
         self._existing = {path.name.rpartition("-")[2]: path for path in folders}
 
-    def add(self, cell: Cell, stage: Stage, seed: int) -> Job:
+    def add(self, cell: Cell, stage: Stage, seed: int) -> StageJob:
         """Add the job of a stage and seed to `jobs`, after the jobs that it needs, and return it."""
         own_seed = seed if stage.per_seed else None
         digests = self.cells[cell.group].setdefault(stage.name, {})
@@ -135,7 +135,7 @@ class _Builder:
             short = digest[:_SHORT]
             name = f"{stage.name}-{short}" if own_seed is None else f"{stage.name}-{own_seed}-{short}"
             folder = self._existing.get(short, self._folder / name)
-            job = Job(
+            job = StageJob(
                 digest,
                 stage.name,
                 cell.group,

@@ -14,7 +14,7 @@ import numpy as np
 from ppcore.errors import UserError
 from ppcore.shards import INDEX, ShardSet
 from ppcore.storage import Store, open_table, read_json
-from ppflow.jobs.graph import Graph, Job
+from ppflow.jobs.graph import Graph, StageJob
 from ppflow.recipe import MODELS, Recipe
 
 RESULT = "result.json"
@@ -51,7 +51,7 @@ class StageResult:
 
 
 @dataclass(frozen=True)
-class Failure:
+class JobFailure:
     """Why a job has no result, in one sentence; `refused` if its settings are wrong, so that running it again cannot help."""
 
     reason: str
@@ -63,7 +63,7 @@ class Outcomes:
     """The jobs of an experiment by digest: with a result, failed, or skipped because a job that they need failed."""
 
     done: dict[str, StageResult] = field(default_factory=dict)
-    failed: dict[str, Failure] = field(default_factory=dict)
+    failed: dict[str, JobFailure] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
 
 
@@ -73,7 +73,7 @@ def find_done(graph: Graph) -> dict[str, StageResult]:
     return {digest: result for digest, result in results.items() if result is not None}
 
 
-def stored_result(job: Job) -> StageResult | None:
+def stored_result(job: StageJob) -> StageResult | None:
     """The result in a job's folder; None if the job is not finished."""
     path = job.folder / (INDEX if job.kind in ("synth", "pseudo") else RESULT)
     if not path.is_file():
@@ -92,7 +92,7 @@ def stored_result(job: Job) -> StageResult | None:
     return replace(result, seconds=read_json(record, dict)["seconds"]) if record.is_file() else result
 
 
-def write_record(job: Job, seconds: float, host: str) -> None:
+def write_record(job: StageJob, seconds: float, host: str) -> None:
     """Write a JSON file beside the folder of a finished job that says what ran there and for how long."""
     record = {
         "stage": job.stage,
@@ -107,7 +107,7 @@ def write_record(job: Job, seconds: float, host: str) -> None:
     Store(path.parent).write_atomic(path.name, (json.dumps(record, indent=1) + "\n").encode())
 
 
-def _record_path(job: Job) -> Path:
+def _record_path(job: StageJob) -> Path:
     return job.folder.with_name(job.folder.name + ".json")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ppcore.page import class_strips, conditioned, conditioned_by, pairs, soft_labels
 from ppcore.shards import ShardSet
 from ppcore.targets import Target, load_target
-from ppflow.jobs import Graph, Job, Outcomes
+from ppflow.jobs import Graph, Outcomes, StageJob
 from ppflow.recipe import Recipe
 
 _OF_A_CLASS, _OF_A_PAIR = 6, 9  # samples shown
@@ -34,7 +34,7 @@ def samples(recipe: Recipe, graph: Graph, outcomes: Outcomes) -> Iterator[str]:
             yield from _pseudo(name, job)
 
 
-def _pseudo(name: str, job: Job) -> Iterator[str]:
+def _pseudo(name: str, job: StageJob) -> Iterator[str]:
     target, shards = load_target(str(job.settings["target"])), ShardSet.open(str(job.folder), kind="pseudo")
     yield f'<h2 id="{escape(name)}">Target images, their soft labels and samples ({escape(name)})</h2>'
     yield (

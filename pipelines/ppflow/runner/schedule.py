@@ -12,23 +12,23 @@ from typing import Any, Protocol
 
 from ppcore.console import format_duration
 from ppcore.errors import UserError
-from ppflow.jobs import Failure, Graph, Job, Outcomes, StageResult
+from ppflow.jobs import Graph, JobFailure, Outcomes, StageJob, StageResult
 from ppflow.runner.stages import run_job
 from ppgen.engines import load_ray
 
 _KILLED = "its process was killed (out of memory?); the same command runs it again"
-Outcome = StageResult | Failure
+Outcome = StageResult | JobFailure
 _START_METHOD = "spawn"  # torch does not survive a fork
 
 
 class Executor(Protocol):
     """Runs jobs in other processes."""
 
-    def has_room(self, job: Job, running: Sequence[Job]) -> bool:
+    def has_room(self, job: StageJob, running: Sequence[StageJob]) -> bool:
         """Whether `job` may start while the jobs in `running` run."""
         ...
 
-    def submit(self, job: Job) -> Future[Outcome]:
+    def submit(self, job: StageJob) -> Future[Outcome]:
         """Start a job. The future raises if the process of the job was killed."""
         ...
 
@@ -73,7 +73,7 @@ def run_jobs(
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 digest = running.pop(future)
                 outcome = _outcome(future)
-                if isinstance(outcome, Failure):
+                if isinstance(outcome, JobFailure):
                     outcomes.failed[digest] = outcome
                     outcomes.skipped.extend(other for other in waiting if other in dependents[digest])
                     waiting = [other for other in waiting if other not in dependents[digest]]
@@ -89,14 +89,14 @@ def run_jobs(
 
 
 def _ending(outcome: Outcome, eta: float) -> str:
-    if isinstance(outcome, Failure):
+    if isinstance(outcome, JobFailure):
         return f" FAILED: {outcome.reason}"
     return f": {outcome}, {outcome.seconds or 0:.0f} s; ETA {format_duration(eta)}"
 
 
 def _outcome(future: Future[Outcome]) -> Outcome:
     error = future.exception()
-    return future.result() if error is None else Failure(f"{_KILLED} ({type(error).__name__})")
+    return future.result() if error is None else JobFailure(f"{_KILLED} ({type(error).__name__})")
 
 
 class LocalExecutor:
@@ -111,7 +111,7 @@ class LocalExecutor:
         self._slots, self._gpus = slots, gpus
         self._pools: dict[Future[Outcome], ProcessPoolExecutor] = {}
 
-    def has_room(self, job: Job, running: Sequence[Job]) -> bool:
+    def has_room(self, job: StageJob, running: Sequence[StageJob]) -> bool:
         if not running:
             return True
         jobs = [*running, job]
@@ -119,7 +119,7 @@ class LocalExecutor:
         gpus = sum(j.resources.gpus for j in jobs)
         return cpus <= self._slots and (not self._gpus or gpus <= self._gpus + 1e-9)
 
-    def submit(self, job: Job) -> Future[Outcome]:
+    def submit(self, job: StageJob) -> Future[Outcome]:
         # Every pool has one process: a killed process breaks its whole pool. A process that is free is used again, because a new
         # one needs seconds to import torch.
         free = next((f for f in self._pools if f.done() and f.exception() is None), None)
@@ -155,10 +155,10 @@ class RayExecutor:
         self._started: list[Any] = []
         self._gpus = self._ray.cluster_resources().get("GPU", 0.0)
 
-    def has_room(self, job: Job, running: Sequence[Job]) -> bool:
+    def has_room(self, job: StageJob, running: Sequence[StageJob]) -> bool:
         return self._most is None or len(running) < self._most
 
-    def submit(self, job: Job) -> Future[Outcome]:
+    def submit(self, job: StageJob) -> Future[Outcome]:
         need = job.resources
         if need.gpus > self._gpus:
             raise UserError(
@@ -176,10 +176,10 @@ class RayExecutor:
             self._ray.cancel(reference, force=True)
 
 
-def _run_on_ray(job: Job, folder: str) -> Outcome:
+def _run_on_ray(job: StageJob, folder: str) -> Outcome:
     """Run a job in a Ray worker, in the working directory of the driver, so that relative paths mean the same."""
     if not Path(folder).is_dir():
         reason = f"the machine does not see {folder}; give the run a shared file system"
-        return Failure(reason, refused=True)
+        return JobFailure(reason, refused=True)
     os.chdir(folder)
     return run_job(job)

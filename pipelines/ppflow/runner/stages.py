@@ -19,7 +19,7 @@ import torch
 from ppcore.errors import UserError
 from ppcore.storage import Store
 from ppcore.trust import Trust
-from ppflow.jobs import RESULT, Failure, Job, StageResult, stored_result, write_record
+from ppflow.jobs import RESULT, JobFailure, StageJob, StageResult, stored_result, write_record
 from ppgen.cli import generate, read_options
 from pptrain.config import CONFIG_FILE, TrainConfig, load_config
 from pptrain.engine import read_result, train
@@ -28,7 +28,7 @@ from pptrain.evaluation import export_model
 _CHOSEN = "chosen.json"
 
 
-def check_job(job: Job) -> None:
+def check_job(job: StageJob) -> None:
     """Refuse settings that are wrong in themselves, without opening a source or a target. Raises UserError."""
     try:
         if job.kind == "train":
@@ -39,7 +39,7 @@ def check_job(job: Job) -> None:
         raise UserError(f"{job.label}: {error}") from error
 
 
-def run_job(job: Job) -> StageResult | Failure:
+def run_job(job: StageJob) -> StageResult | JobFailure:
     """Run a job in this process, or resume it. Its output and a traceback go to `<folder>.log`; it raises nothing."""
     torch.set_num_threads(max(1, int(job.resources.cpus)))
     job.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -51,16 +51,16 @@ def run_job(job: Job) -> StageResult | Failure:
         try:
             result = run_stage(job)
         except UserError as error:
-            return Failure(str(error), refused=True)
+            return JobFailure(str(error), refused=True)
         except Exception as error:
             traceback.print_exc()
-            return Failure(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            return JobFailure(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
     seconds = max(time.monotonic() - start, result.seconds or 0.0)  # a stage may count earlier runs, too
     write_record(job, seconds, platform.node())
     return replace(result, seconds=seconds)
 
 
-def run_stage(job: Job) -> StageResult:
+def run_stage(job: StageJob) -> StageResult:
     """Do the work of a job, or what is left of it.
 
     Raises:
@@ -82,11 +82,11 @@ def run_stage(job: Job) -> StageResult:
     return result
 
 
-def _train_settings(job: Job) -> dict[str, Any]:
+def _train_settings(job: StageJob) -> dict[str, Any]:
     return {**job.settings, "out": str(job.folder)}
 
 
-def _generation_options(job: Job) -> dict[str, Any]:
+def _generation_options(job: StageJob) -> dict[str, Any]:
     options = {"workers": 1, **job.settings, "out": str(job.folder)}
     if "classes" in options:
         options["classes"] = str(options["classes"])  # YAML reads 1000 as a number
@@ -97,7 +97,7 @@ def _train(config: TrainConfig) -> None:
     train(config, trust=Trust(typed=(config.model.arch,)))
 
 
-def _refit(job: Job) -> None:
+def _refit(job: StageJob) -> None:
     """Train the candidate with the highest validation accuracy again, on all labels; the first one if several are equal."""
     settings = dict(job.settings)
     candidates = {Path(folder): read_result(Path(folder)) for folder in settings.pop("candidates")}
@@ -109,7 +109,7 @@ def _refit(job: Job) -> None:
     Store(job.folder).write_atomic(_CHOSEN, (json.dumps(choice, indent=1) + "\n").encode())
 
 
-def _export(job: Job) -> None:
+def _export(job: StageJob) -> None:
     settings = dict(job.settings)
     model, file = str(settings.pop("model")), job.folder / "model.onnx"
     job.folder.mkdir(parents=True, exist_ok=True)

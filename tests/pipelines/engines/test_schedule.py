@@ -10,25 +10,25 @@ from pathlib import Path
 import pytest
 from recipes import content
 
-from ppflow.jobs import Failure, Job, Outcomes, StageResult, expand
+from ppflow.jobs import JobFailure, Outcomes, StageJob, StageResult, expand
 from ppflow.recipe import Resources, parse_recipe
 from ppflow.runner import LocalExecutor, run_jobs, schedule
 
-Outcome = StageResult | Failure
+Outcome = StageResult | JobFailure
 
 
 class Instant:
     """An executor whose jobs are finished as soon as they start."""
 
-    def __init__(self, room: int, outcome: Callable[[Job], Outcome]) -> None:
+    def __init__(self, room: int, outcome: Callable[[StageJob], Outcome]) -> None:
         self.room, self.outcome = room, outcome
         self.order: list[str] = []
         self.closed = False
 
-    def has_room(self, job: Job, running: Sequence[Job]) -> bool:
+    def has_room(self, job: StageJob, running: Sequence[StageJob]) -> bool:
         return len(running) < self.room
 
-    def submit(self, job: Job) -> Future[Outcome]:
+    def submit(self, job: StageJob) -> Future[Outcome]:
         self.order.append(job.label)
         future: Future[Outcome] = Future()
         future.set_result(self.outcome(job))
@@ -38,12 +38,12 @@ class Instant:
         self.closed = True
 
 
-def succeed(job: Job) -> Outcome:
+def succeed(job: StageJob) -> Outcome:
     return StageResult(steps=1)
 
 
 def run(
-    tmp_path: Path, outcome: Callable[[Job], Outcome] = succeed, room: int = 2
+    tmp_path: Path, outcome: Callable[[StageJob], Outcome] = succeed, room: int = 2
 ) -> tuple[Instant, Outcomes, dict[str, str]]:
     """The executor, the outcomes, and digest -> label of every job."""
     graph = expand(parse_recipe(content(), "r"), tmp_path)
@@ -62,8 +62,8 @@ def test_what_most_wait_for_comes_first_and_nothing_before_what_it_needs(tmp_pat
 
 
 def test_a_failure_leaves_out_what_needs_it_and_nothing_else(tmp_path: Path) -> None:
-    def fail(job: Job) -> Outcome:
-        return Failure("no luck") if job.label == "similar (seed 1)" else succeed(job)
+    def fail(job: StageJob) -> Outcome:
+        return JobFailure("no luck") if job.label == "similar (seed 1)" else succeed(job)
 
     _, outcomes, labels = run(tmp_path, fail)
     assert [labels[digest] for digest in outcomes.failed] == ["similar (seed 1)"]
@@ -88,7 +88,7 @@ def test_room_is_counted_in_cpus_and_in_gpus_where_there_are_some(tmp_path: Path
     assert fits(LocalExecutor(8, 0), half, half, half)
 
 
-def _die(job: Job) -> Outcome:
+def _die(job: StageJob) -> Outcome:
     if job.stage == "letters":
         os.kill(os.getpid(), signal.SIGKILL)
     return succeed(job)

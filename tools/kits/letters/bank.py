@@ -1,22 +1,22 @@
-"""The letters that the kit has learnt from, as an image bank: what PP on real images would give (recipe `letters-networks`).
+"""Writes the letters that the kit was trained on as an image bank, for pre-training on real images (recipe `letters-networks`).
 
     python -m tools.kits.letters.bank --out data/letters      data/letters/CLASS/NUMBER.png, 32x32, grey
 
-The fonts are those of the kit's training pictures, and so is every picture: the first ones of the same sequence.
+The pictures are the first ones of the kit's training set, drawn again from the same fonts and seeds.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from PIL import Image
 
+from tools.kits.arguments import new_parser
 from tools.kits.letters import fonts, render
 
 
 def write_bank(out: Path, work: Path, per_class: int) -> None:
-    """Write `per_class` pictures of every class below `out`. Raises UserError when the fonts cannot be had."""
+    """Write `per_class` pictures of every class below `out`. Raises UserError if the fonts cannot be downloaded."""
     usable = fonts.usable_fonts(fonts.fetch(work))
     held = fonts.held_out_families(usable)
     chosen = [font for font in usable if font.family not in held]
@@ -30,14 +30,12 @@ def write_bank(out: Path, work: Path, per_class: int) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.kits.letters.bank",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("letters.bank", __doc__)
     parser.add_argument("--out", type=Path, default=Path("data/letters"), help="folder of the pictures")
-    parser.add_argument("--work", type=Path, default=Path("runs/letters-kit"), help="downloads")
-    parser.add_argument("--per-class", type=int, default=960)
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/letters-kit"), help="folder of the downloaded fonts"
+    )
+    parser.add_argument("--per-class", type=int, default=960, help="pictures a class")
     options = parser.parse_args()
     write_bank(options.out, options.work, options.per_class)
 

@@ -1,11 +1,12 @@
-"""Builds the embedded kit from nothing: `python -m tools.kits.letters.build --work DIR --out core/ppcore/embedded/letters`.
+"""Builds the embedded kit `letters` from free fonts.
 
-Every stage leaves its result in the work folder and is skipped when it is there already.
+    python -m tools.kits.letters.build --work DIR --out core/ppcore/embedded/letters
+
+Every step stores its result in the work folder, and is skipped if the result exists.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from tools.kits import flow
+from tools.kits.arguments import new_parser
 from tools.kits.letters import classifier, fonts, package, render
 
 TRAIN, TEST = 120_000, 20_000
@@ -36,7 +38,7 @@ class Pictures:
 
 
 def pictures(work: Path) -> Pictures:
-    """The rendered letters, made from the fonts where missing."""
+    """The rendered letters. Downloads the fonts and renders them if the files do not exist."""
     names = ("train_x", "train_y", "test_x", "test_y", "test_f")
     if not all((work / f"{name}.npy").exists() for name in names):
         usable = fonts.usable_fonts(fonts.fetch(work))
@@ -46,7 +48,7 @@ def pictures(work: Path) -> Pictures:
 
 
 def describe(usable: list[fonts.Font], work: Path) -> list[str]:
-    """One line a package for the card: its families and declared licences."""
+    """One line for each package for the card of the kit: its families and declared licences."""
     held = fonts.held_out_families(usable)
     rows = []
     for name in sorted({font.package for font in usable}):
@@ -57,7 +59,7 @@ def describe(usable: list[fonts.Font], work: Path) -> list[str]:
 
 
 def build(work: Path, out: Path) -> None:
-    """Fonts, pictures, classifier, generator, kit directory."""
+    """Make pictures, classifier and generator, and write the kit."""
     work.mkdir(parents=True, exist_ok=True)
     real = pictures(work)
     train = functools.partial(classifier.train_classifier, classifier.new_small(), real.train_x, real.train_y)
@@ -80,7 +82,7 @@ def build(work: Path, out: Path) -> None:
 
 
 def kept(path: Path, net: nn.Module, make: Callable[[], nn.Module]) -> nn.Module:
-    """`net` with the weights kept at `path`, trained by `make` and kept where there are none."""
+    """`net` with the weights stored at `path`. If the file does not exist, `make` trains them and they are stored."""
     if not path.exists():
         torch.save(make().state_dict(), path)
     net.load_state_dict(torch.load(path, weights_only=True))
@@ -89,14 +91,17 @@ def kept(path: Path, net: nn.Module, make: Callable[[], nn.Module]) -> nn.Module
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m tools.kits.letters.build", description=__doc__)
+    parser = new_parser("letters.build", __doc__)
     parser.add_argument(
-        "--work", type=Path, default=Path("runs/letters-kit"), help="downloads, pictures, checkpoints"
+        "--work",
+        type=Path,
+        default=Path("runs/letters-kit"),
+        help="folder of downloads, pictures and checkpoints",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("core/ppcore/embedded/letters"), help="the kit's directory"
+        "--out", type=Path, default=Path("core/ppcore/embedded/letters"), help="directory of the kit"
     )
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     build(options.work, options.out)

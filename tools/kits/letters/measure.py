@@ -1,12 +1,12 @@
-"""Prints every figure of the letters kit's card: `python -m tools.kits.letters.measure --work DIR`.
+"""Measures every figure on the card of the letters kit.
 
-DIR is the work folder of `tools.kits.letters.build`; pictures missing there are rendered again. Everything is sampled through the
-product's own generator code.
+    python -m tools.kits.letters.measure --work DIR
+
+DIR is the work folder of `tools.kits.letters.build`; missing pictures are rendered again. Samples are made by ppgen's own generator.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
 import multiprocessing
 import time
@@ -22,6 +22,7 @@ from ppcore.classifiers import load_classifier
 from ppcore.kits import EMBEDDED
 from ppcore.seeds import derive, sample_seed
 from ppgen.generators import load_generator
+from tools.kits.arguments import new_parser
 from tools.kits.letters import build, classifier, package
 from tools.kits.letters.fonts import CLASS_NAMES
 
@@ -105,7 +106,7 @@ def contact_sheet(kit: str, path: Path, rows: int = 12) -> None:
 
 
 def lines(kit: str, work: Path) -> Iterator[str]:
-    """Every figure, as it is measured."""
+    """One line for each figure, as soon as it is measured."""
     folder = Path(kit) if Path(kit).is_dir() else EMBEDDED / kit
     yield f"size: {package.size_of(folder) / 1e6:.2f} MB  (bar 8)"
     yield f"speed: {speed(kit):.0f} images/s, two processes of one thread  (bar 150)"
@@ -124,7 +125,7 @@ def lines(kit: str, work: Path) -> Iterator[str]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m tools.kits.letters.measure", description=__doc__)
+    parser = new_parser("letters.measure", __doc__)
     parser.add_argument(
         "--work", type=Path, default=Path("runs/letters-kit"), help="work folder of tools.kits.letters.build"
     )
