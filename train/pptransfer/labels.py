@@ -7,8 +7,7 @@ import torch
 from ppcore.classifiers import load_classifier
 from ppcore.classifiers import soft_labels as _soften
 from ppcore.errors import UserError, require_positive
-
-_BATCH = 256
+from pptrain.evaluation import predict_logits
 
 
 def soft_labels(
@@ -41,8 +40,5 @@ def soft_labels(
     require_positive("temperature", temperature)
     if top_k is not None:
         require_positive("top_k", top_k)
-    model = load_classifier(classifier).to(device)
-    with torch.inference_mode():
-        rows = [model(part.to(device)).cpu() for part in images.split(_BATCH)]
-    logits = torch.cat(rows) if rows else torch.zeros(0, model.spec.num_classes)
+    logits = predict_logits(load_classifier(classifier).to(device), images)
     return _soften(logits, temperature, top_k).float()

@@ -1,7 +1,7 @@
 """Evaluation, predictions and export of a trained classifier, and the log of a training run."""
 
 from pptrain.evaluation.export import Exported, export_model
-from pptrain.evaluation.figures import Evaluation, HeldImages, evaluate, evaluate_model
+from pptrain.evaluation.figures import Evaluation, HeldImages, evaluate, evaluate_model, predict_logits
 from pptrain.evaluation.predictions import Prediction, predict_images, write_csv, write_test_predictions
 from pptrain.evaluation.training_log import LossAverages, MetricsWriter, check_trackers
 
@@ -17,6 +17,7 @@ __all__ = [
     "evaluate_model",
     "export_model",
     "predict_images",
+    "predict_logits",
     "write_csv",
     "write_test_predictions",
 ]
