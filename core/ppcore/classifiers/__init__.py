@@ -14,20 +14,3 @@ from ppcore.classifiers.load import (
     read_weights,
     save_classifier,
 )
-
-__all__ = [
-    "Classifier",
-    "ClassifierSpec",
-    "build",
-    "find_head",
-    "imagenet_class_names",
-    "import_callable",
-    "load_classifier",
-    "load_weights",
-    "published_class_names",
-    "read_weights",
-    "save_classifier",
-    "soft_labels",
-    "to_grey",
-    "usual_input",
-]

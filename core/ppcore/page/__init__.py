@@ -13,23 +13,3 @@ from ppcore.page.samples import (
     soft_labels,
     strip,
 )
-
-__all__ = [
-    "CLASS_STYLE",
-    "PAIR_STYLE",
-    "calibration_plot",
-    "class_strips",
-    "conditioned",
-    "conditioned_by",
-    "dot_plot",
-    "figures",
-    "histogram",
-    "line_plot",
-    "matrix_plot",
-    "page",
-    "pairs",
-    "sheet",
-    "soft_labels",
-    "strip",
-    "table",
-]

@@ -17,22 +17,3 @@ from ppcore.storage.parallel import in_order
 from ppcore.storage.remote import UnreachableError
 from ppcore.storage.stderr import KeptStderr
 from ppcore.storage.store import Store
-
-__all__ = [
-    "MAX_JSON_BYTES",
-    "MAX_OBJECT_BYTES",
-    "HeldError",
-    "KeptStderr",
-    "MismatchError",
-    "OutsideError",
-    "Store",
-    "UnreachableError",
-    "convert",
-    "decode",
-    "hold",
-    "in_order",
-    "open_table",
-    "read_json",
-    "read_table",
-    "require_inside",
-]

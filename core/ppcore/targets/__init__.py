@@ -7,24 +7,3 @@ from ppcore.targets.pixels import fit, stack
 from ppcore.targets.problems import Inspection, find_problems, inspect_target
 from ppcore.targets.splits import few_shot
 from ppcore.targets.target import FileReader, ImageSet, Layout, Target
-
-__all__ = [
-    "NAMED",
-    "FileReader",
-    "ImageSet",
-    "Inspection",
-    "Layout",
-    "NamedTarget",
-    "Target",
-    "TargetState",
-    "few_shot",
-    "find_problems",
-    "fit",
-    "inspect_target",
-    "list_targets",
-    "load_target",
-    "may_be_named",
-    "read_files",
-    "stack",
-    "target_name",
-]

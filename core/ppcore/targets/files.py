@@ -7,13 +7,12 @@ from glob import glob
 from pathlib import Path
 
 from ppcore.errors import UserError
+from ppcore.targets.archives import read_parquet, read_tars
 from ppcore.targets.folders import has_classes, read_folder
 from ppcore.targets.layouts import read_layout
-from ppcore.targets.parquet import read_parquet
 from ppcore.targets.splits import sort_files
 from ppcore.targets.tables import TABLES, find_tables, read_tables
 from ppcore.targets.target import FileReader, Splits
-from ppcore.targets.tars import read_tars
 
 READERS: dict[str, FileReader] = {".parquet": read_parquet, ".tar": read_tars}
 """By suffix; any other file is read as parquet, or as CSV. What is no such file is an image folder."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +127,20 @@ def _notes(skipped: Counter[str], unused: Sequence[Path] = ()) -> tuple[str, ...
         count = sum(is_image(f) for f in folder.rglob("*"))
         notes.append(f"the {count} images of {folder.name} are used neither for training nor for test")
     return tuple(notes)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """`<folder>/<class>/<image>`, see :class:`ppcore.targets.target.Layout`; nobody made a split.
+
+    Attributes:
+        leave_out: folders that are no classes.
+    """
+
+    folder: str
+    leave_out: Sequence[str] = ()
+
+    def __call__(self, root: Path) -> Splits | None:
+        """The class folders, without a test split."""
+        inner = root / self.folder
+        return read_flat_classes(inner, self.leave_out) if inner.is_dir() else None

@@ -13,35 +13,3 @@ from ppgen.sources.models import read_config, weights_sha256
 from ppgen.sources.planned import NONE, Load, Typed, planned_spec, planned_target
 from ppgen.sources.protocol import FAMILIES, Generator, Source, read_options, sample_checked
 from ppgen.sources.source import SourceSpec, describe_source, resolve_source, source_kit
-
-__all__ = [
-    "COSTS",
-    "FAMILIES",
-    "NONE",
-    "Generator",
-    "Load",
-    "Source",
-    "SourceSpec",
-    "Typed",
-    "automatic_batch_size",
-    "choose_device",
-    "choose_dtype",
-    "describe_classifier",
-    "describe_score",
-    "describe_source",
-    "make_deterministic",
-    "open_classifier",
-    "planned_spec",
-    "planned_target",
-    "read_config",
-    "read_mapping",
-    "read_options",
-    "redistribution",
-    "require_defined",
-    "require_licence",
-    "resolve_source",
-    "sample_checked",
-    "source_kit",
-    "source_rows",
-    "weights_sha256",
-]

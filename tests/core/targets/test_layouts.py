@@ -9,7 +9,7 @@ from miniatures import MINIATURES, SIZES, cars_one_list, grey, jpg
 
 from ppcore.errors import UserError
 from ppcore.targets import NAMED, load_target
-from ppcore.targets.named import table
+from ppcore.targets import named_table as table
 
 CLASSES = {
     "cars": ("Acura RL", "Volvo C30"),

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from ppcore.targets.folders import Tree
 from ppcore.targets.layouts.arrays import read_cifar, read_mnist
 from ppcore.targets.layouts.lists import TextLists, read_cub
 from ppcore.targets.layouts.matlab import read_cars, read_cars_devkit, read_dogs, read_flowers
-from ppcore.targets.layouts.trees import Tree
 from ppcore.targets.target import Layout, Splits
-
-__all__ = ["LAYOUTS", "read_layout"]
 
 LAYOUTS: dict[str, Layout] = {
     "DTD": TextLists(
