@@ -1,5 +1,3 @@
 """The command `pptrain`."""
 
 from pptrain.cli.commands import app, main
-
-__all__ = ["app", "main"]

@@ -15,29 +15,3 @@ from pptrain.data.order import LaneOrder
 from pptrain.data.shard_pool import ConditionTable, ShardPool, open_conditions, open_shard_pool
 from pptrain.data.stream import StreamFeed, read_epoch
 from pptrain.data.views import ViewKey, ViewKind, Views
-
-__all__ = [
-    "BatchShare",
-    "ConditionTable",
-    "Feed",
-    "LaneOrder",
-    "RawBatch",
-    "RawPair",
-    "ResidentFeed",
-    "ShardPool",
-    "StreamFeed",
-    "ViewKey",
-    "ViewKind",
-    "Views",
-    "choose_labeled",
-    "choose_monitored",
-    "decode_into",
-    "fingerprint",
-    "load_resident",
-    "open_conditions",
-    "open_shard_pool",
-    "prefetched",
-    "read_epoch",
-    "split_validation",
-    "val_share",
-]

@@ -4,20 +4,3 @@ from pptrain.evaluation.export import Exported, export_model
 from pptrain.evaluation.figures import Evaluation, HeldImages, evaluate, evaluate_model, predict_logits
 from pptrain.evaluation.predictions import Prediction, predict_images, write_csv, write_test_predictions
 from pptrain.evaluation.training_log import LossAverages, MetricsWriter, check_trackers
-
-__all__ = [
-    "Evaluation",
-    "Exported",
-    "HeldImages",
-    "LossAverages",
-    "MetricsWriter",
-    "Prediction",
-    "check_trackers",
-    "evaluate",
-    "evaluate_model",
-    "export_model",
-    "predict_images",
-    "predict_logits",
-    "write_csv",
-    "write_test_predictions",
-]
