@@ -25,7 +25,7 @@ notes: [A note.]
 
 
 def content(**changes: Any) -> dict[str, Any]:
-    """Of a recipe that is never run."""
+    """The content of a recipe that is read and expanded but never run."""
     return {
         "title": "t",
         "seeds": [0, 1],

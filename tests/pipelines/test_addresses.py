@@ -1,4 +1,4 @@
-"""Where jobs write: the content of a request, of the code behind it and of the files it names decides, not its name."""
+"""Folders of jobs follow from the request, the code of the packages and the files that the settings name, not from stage names."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""`ppflow run best`: somebody's own folder and network, to an exported classifier, a table, a sentence and a report."""
+"""`ppflow run best` with a user's folder and network: the exported classifier, the table, the sentences and the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's recipes: their real sizes, and every one of them to its end at the scale `tiny`."""
+"""The recipes of the paper: their sizes in a dry run, and a whole run of each at the scale `tiny`."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_grids_are_those_of_the_paper() -> None:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A generator and a classifier in their genuine formats, and a target in RGB, all tiny: settings for the recipes."""
+    """Parameters for the recipes: a tiny generator and classifier in their published formats, and a tiny target in RGB."""
     from tiny_models import save_dit
 
     from ppcore.classifiers import ClassifierSpec, build, save_classifier
@@ -96,7 +96,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One directory of results for all, so that stages alike are run once."""
+    """One directory of results for all recipes, so that equal stages run once."""
     return tmp_path_factory.mktemp("runs") / "out"
 
 

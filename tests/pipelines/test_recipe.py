@@ -1,4 +1,4 @@
-"""Recipes: what they may say, their parameters, grids and scales, and the graph of jobs that comes of them."""
+"""Recipes: their entries, parameters, grids and scales, and the graph of jobs that they expand to."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The page of results says what the committed results say."""
+"""The tables of docs/results.md agree with the CSV files beside it."""
 
 from __future__ import annotations
 

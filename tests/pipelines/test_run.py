@@ -1,4 +1,4 @@
-"""A whole experiment, small: generation, training, table, report, the second run that finds everything done, and failures."""
+"""A small experiment from start to end: generation, training, table, report, a second run with nothing left to do, and failures."""
 
 import csv
 import json

@@ -94,15 +94,8 @@ def stored_result(job: StageJob) -> StageResult | None:
 
 def write_record(job: StageJob, seconds: float, host: str) -> None:
     """Write a JSON file beside the folder of a finished job that says what ran there and for how long."""
-    record = {
-        "stage": job.stage,
-        "group": job.group,
-        "seed": job.seed,
-        "kind": job.kind,
-        "digest": job.digest,
-        "seconds": round(seconds, 3),
-        "host": host,
-    }
+    record = {name: getattr(job, name) for name in ("stage", "group", "seed", "kind", "digest")}
+    record |= {"seconds": round(seconds, 3), "host": host}
     path = _record_path(job)
     Store(path.parent).write_atomic(path.name, (json.dumps(record, indent=1) + "\n").encode())
 

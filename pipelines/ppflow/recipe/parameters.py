@@ -34,19 +34,15 @@ def choose(
         scaled = dict(scales[scale] or {})
         if "seeds" in scaled:
             content["seeds"] = scaled.pop("seeds")
-    for name, value in [*scaled.items(), *parameters.items()]:
-        _set(content, name, value, where)
-    return content
-
-
-def _set(content: dict[str, Any], name: str, value: Any, where: str) -> None:
     params, grid = content.setdefault("params", {}), content.setdefault("grid", {})
-    if name in grid:
-        grid[name] = _axis(grid[name], value, f"{where}, grid, {name}")
-    elif name in params:
-        params[name] = value
-    else:
-        _set_of_stage(content, name, value, where)
+    for name, value in [*scaled.items(), *parameters.items()]:
+        if name in grid:
+            grid[name] = _axis(grid[name], value, f"{where}, grid, {name}")
+        elif name in params:
+            params[name] = value
+        else:
+            _change_stage(content, name, value, where)
+    return content
 
 
 def _axis(axis: Axis, value: Any, where: str) -> Axis:
@@ -60,18 +56,16 @@ def _axis(axis: Axis, value: Any, where: str) -> Axis:
     return {str(name): axis[str(name)] for name in values}
 
 
-def _set_of_stage(content: dict[str, Any], name: str, value: Any, where: str) -> None:
+def _change_stage(content: dict[str, Any], name: str, value: Any, where: str) -> None:
     stage, dot, setting = name.partition(".")
-    if dot and stage == "defaults":
-        content["defaults"] = {**(content.get("defaults") or {}), setting: value}
-        return
-    section = next((s for s in _SECTIONS if dot and stage in (content.get(s) or {})), None)
-    if section is None:
+    sections = [content[s] for s in _SECTIONS if stage in (content.get(s) or {})]
+    if not dot or not (sections or stage == "defaults"):
         names = [*content["params"], *content["grid"]]
         raise UserError(
             f"{where} has no parameter {name!r}; expected one of {', '.join(names) or '(it has none)'}, or STAGE.SETTING"
         )
-    content[section][stage] = {**(content[section][stage] or {}), setting: value}
+    section = content if stage == "defaults" else sections[0]
+    section[stage] = {**(section.get(stage) or {}), setting: value}
 
 
 def cells(content: Mapping[str, Any], where: str) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:

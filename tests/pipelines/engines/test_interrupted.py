@@ -1,4 +1,4 @@
-"""An experiment that is killed again and again comes to its end, and no finished stage is done twice."""
+"""An experiment that is killed five times finishes, and no finished stage runs twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table as it fills."""
+"""The table of a run while its jobs run."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from ppflow.recipe import parse_recipe
 
 
 def show(tmp_path: Path) -> None:
-    """A run of two seeds: both of the first row's figures, then one of the second row's."""
+    """A run of two seeds: both accuracies of the first row, then one of the second row."""
     graph = expand(parse_recipe(content(), "r"), tmp_path)
     outcomes = Outcomes()
     first, second, *_ = graph.rows.values()

@@ -1,4 +1,4 @@
-"""The same experiment on a Ray cluster of two nodes: stages side by side, the same table."""
+"""An experiment on a Ray cluster of two nodes has the same table as on this machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STORE = 80 << 20
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """Two nodes of one CPU each, so that two jobs at a time are on both."""
+    """Two nodes of one CPU each, so that two parallel jobs run on different nodes."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     here = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
     node = {"num_cpus": 1, "object_store_memory": _STORE}
@@ -44,7 +44,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def rows(printed: str) -> list[str]:
-    """Of the table."""
+    """The lines of the table."""
     return [line for line in printed.splitlines() if line.startswith("|")]
 
 

@@ -1,4 +1,4 @@
-"""The order of jobs, room for them, and killed processes, without anything heavy in the jobs."""
+"""The order of jobs, the CPUs and GPUs that they take, and killed processes; the jobs themselves do nothing."""
 
 import os
 import signal

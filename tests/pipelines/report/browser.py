@@ -1,4 +1,4 @@
-"""Headless Chromium: what a page says of its own layout at a width, and a picture of it.
+"""Headless Chromium: opens a page at a given width, measures its layout and takes a picture.
 
 Also a program: `python tests/pipelines/report/browser.py REPORT.html FOLDER` writes a picture at 390 and at 1440 pixels, light
 and dark, and fails where something sticks out.
@@ -34,7 +34,7 @@ _FRAME = """<!doctype html><body style="margin:0"><iframe src="{file}" style="bo
 
 @dataclass(frozen=True)
 class Layout:
-    """What a page says of itself.
+    """The measured layout of a page.
 
     Attributes:
         inner, scroll: width of the window, and of what is in it.
@@ -88,7 +88,7 @@ def _chromium(
 
 
 def require_sound(found: Layout, width: int, *, dark: bool) -> None:
-    """Raise AssertionError where something sticks out, has no name, or was complained of."""
+    """Raise AssertionError if an element is wider than the page or has no name, or if the browser reports an error."""
     assert found.inner == width
     assert found.scroll <= found.inner, found.outside
     assert found.outside == []
@@ -98,7 +98,7 @@ def require_sound(found: Layout, width: int, *, dark: bool) -> None:
 
 
 def main() -> None:
-    """Look at a report at both widths, light and dark."""
+    """Check a report at both widths, light and dark."""
     report, folder = Path(sys.argv[1]).read_text(), Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
     for width in WIDTHS:

@@ -1,4 +1,4 @@
-"""Reports in headless Chromium at a telephone's and a desk's width, light and dark: nothing sticks out, nothing is complained of."""
+"""Reports in headless Chromium at the width of a phone and of a desktop, light and dark: nothing is too wide, no errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAME = "a rather long name of a row, with what controls it (control)"
 
 @pytest.fixture(scope="module")
 def report() -> str:
-    """Everything that a report may hold, with names long enough to be trouble."""
+    """A report with every section, and with long names."""
     rows = {NAME: [71.0, 74.2, 69.9], "PP": [90.0, 91.0, 83.0]}
     lines = {name: [(float(x), values[0] + x) for x in range(5)] for name, values in rows.items()}
     steps = {name: [(0.5, 0.6), (0.9, 0.8)] for name in rows}
@@ -59,7 +59,7 @@ def test_nothing_sticks_out(report: str, tmp_path: Path, width: int, dark: bool)
 
 
 def test_what_sticks_out_is_seen(tmp_path: Path) -> None:
-    """The check above must be able to fail."""
+    """A page with these faults fails the check."""
     wide = page("Too wide", ['<p style="width: 900px">wide</p>'])
     with pytest.raises(AssertionError, match="wide"):
         require_sound(look(wide, tmp_path, 390, dark=False), 390, dark=False)

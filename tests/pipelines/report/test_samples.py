@@ -1,4 +1,4 @@
-"""What the report shows of the samples: which soft labels are called the best and the worst."""
+"""The soft labels that the report shows as the best and the worst."""
 
 import numpy as np
 import pytest

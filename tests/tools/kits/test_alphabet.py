@@ -1,4 +1,4 @@
-"""The rendered alphabet: which characters, and that a font without one is left out."""
+"""The rendered alphabet: its characters, and fonts that lack a character."""
 
 from PIL import ImageFont
 

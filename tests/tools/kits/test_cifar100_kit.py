@@ -1,4 +1,4 @@
-"""The recipe of the colour kit, from a handful of images to a kit that ppgen samples."""
+"""The builder of the colour kit: a few images become a kit that ppgen samples."""
 
 from pathlib import Path
 

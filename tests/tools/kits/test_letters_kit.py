@@ -1,4 +1,4 @@
-"""The shipped letters kit, as it lies in the package: what a demo and its readers rely on."""
+"""The letters kit inside the package: the properties that the demo relies on."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_stock_diffusers_classes_load_it() -> None:
 
 
 def test_stock_sampling_makes_the_letters_asked_for(source_classifier: Classifier) -> None:
-    """Diffusers alone, our code nowhere in the loop: unguided Euler on the shipped UNet."""
+    """Unguided Euler steps on the UNet of the kit, with diffusers only."""
     import diffusers
 
     unet = diffusers.UNet2DModel.from_pretrained(
@@ -62,7 +62,7 @@ def test_stock_sampling_makes_the_letters_asked_for(source_classifier: Classifie
 
 
 def test_the_product_samples_the_letters_asked_for(source_classifier: Classifier) -> None:
-    """Through the sampler of kit.json; a class that came out as another would show here."""
+    """With ppgen and the sampler settings of kit.json; fails if classes are mixed up."""
     from ppgen.generators import load_generator
 
     generator = load_generator("letters", device="cpu")
@@ -84,7 +84,7 @@ def test_at_most_eight_network_evaluations_an_image() -> None:
 
 @pytest.mark.parametrize(("digit", "letter"), [(0, "O"), (2, "Z"), (5, "S")])
 def test_digits_look_like_their_letters(source_classifier: Classifier, digit: int, letter: str) -> None:
-    """Largest mean soft label of the real digits: what makes the conditioning visible."""
+    """The largest entry of the mean soft label of real digits is a similar letter, so that PCS is visible in the samples."""
     train = load_target("digits").train
     chosen = train.select(np.flatnonzero(train.labels == digit))
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""The recipe that builds the letters kit, without fonts and without training."""
+"""The builder of the letters kit, without downloads."""
 
 from __future__ import annotations
 
