@@ -183,7 +183,7 @@ def memory(device: str) -> float:
 
 def matrix_rate(setting: Setting) -> float:
     """FLOP a second of a large matrix product, by the faster of the two libraries a CPU has."""
-    from ppgen.generators.dit.linear import InferenceLinear
+    from ppgen.generators.dit import InferenceLinear
 
     torch.set_num_threads(setting.threads)
     size = 1024 if setting.device == "cpu" else 8192

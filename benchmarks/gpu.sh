@@ -43,8 +43,8 @@ if [ "$size" = full ]; then
         --size full --device "$device" --only dit --steps 20 --batch 64 --rounds 3
     part 150 "BigGAN-deep-256 beside the published code, batch 128" "$python" benchmarks/generators.py \
         --size full --device "$device" --only biggan --batch 128 --rounds 3
-    part 150 "consistency model of ImageNet-64 in two steps, batch 256: noise from the CPU and on the device" \
-        "$python" benchmarks/gpu/few_steps.py --compile default --size full --device "$device" --batch 256 --rounds 6
+    part 150 "consistency model of ImageNet-64 in one step, batch 256" "$python" benchmarks/generators.py \
+        --size full --device "$device" --only consistency --batch 256 --rounds 3
     part 240 "trainer's step beside timm's parts" "$python" benchmarks/gpu/train_gpu.py --device "$device"
     part 240 "the same, ours compiled" "$python" benchmarks/gpu/train_gpu.py --device "$device" --compile
     part 150 "what --reproducible costs" "$python" benchmarks/gpu/reproducible.py --device "$device" --size full
@@ -53,7 +53,8 @@ else
         --size small --device "$device" --only dit --steps 2 --batch 1 --rounds 1
     part 150 "BigGAN-deep" "$python" benchmarks/generators.py \
         --size small --device "$device" --only biggan --batch 1 --rounds 1
-    part 150 "consistency model in two steps" "$python" benchmarks/gpu/few_steps.py --size small --device "$device" --batch 4 --rounds 2
+    part 150 "consistency model" "$python" benchmarks/generators.py \
+        --size small --device "$device" --only consistency --batch 1 --rounds 1
     part 150 "trainer" "$python" benchmarks/gpu/train_gpu.py --smoke --device "$device"
     part 150 "what --reproducible costs" "$python" benchmarks/gpu/reproducible.py --device "$device" --size small
 fi

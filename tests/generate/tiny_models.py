@@ -202,11 +202,11 @@ def streams(seeds: torch.Tensor) -> list[torch.Generator]:
 
 
 FEW_STEPS: dict[str, dict[str, Any]] = {"dit": {"steps": 3}, "consistency": {"steps": 2}, "biggan": {}}
-"""Sampling options under which the models of :func:`save_families` take no time."""
+"""Sampling options with which the models of :func:`save_families` are fast."""
 
 
 def save_families(root: Path) -> dict[str, Path]:
-    """A model of each family whose noise can be made from counters, of 7 classes."""
+    """A DiT, a consistency model and a BigGAN of 7 classes."""
     save_biggan(root / "biggan", num_classes=7)
     return {
         "dit": save_dit(root / "dit", num_classes=7),

@@ -83,17 +83,14 @@ def prepare(options: SynthOptions | PseudoOptions) -> PreparedJob:
     threads = options.engine_options.threads or default_threads(plan)
     out = shards.out or default_out(plan)
     if Store(out).exists(PLAN):
-        plan = adopt_choices(read_plan(Store(out)), plan, _typed(options, spec))
+        plan = adopt_choices(read_plan(Store(out)), plan, _typed(options))
     job = prepare_job(out, plan, source=spec, threads=threads)
     return PreparedJob(job, generator, conditions, options.engine_options)
 
 
-def _typed(options: SynthOptions | PseudoOptions, spec: SourceSpec) -> set[str]:
-    """What the user chose of what we would else choose."""
-    sizes = {
-        name for name in ("batch_size", "samples_per_shard") if getattr(options.shards, name) is not None
-    }
-    return sizes | ({"compile"} if "compile" in spec.sampling else set())
+def _typed(options: SynthOptions | PseudoOptions) -> set[str]:
+    """The sizes that the user gave; the others are chosen."""
+    return {n for n in ("batch_size", "samples_per_shard") if getattr(options.shards, n) is not None}
 
 
 def run(prepared: PreparedJob) -> int:

@@ -1,7 +1,6 @@
-"""A licensed bank of labelled images in the place of a generator: it answers a condition with a real image drawn by class.
+"""A collection of labelled images used like a generator: for a condition it returns a real image of a class drawn from it.
 
-Useful in itself where such a bank is all that is left of the source, and as the yardstick that separates a method from the quality of a
-generator.
+For users who have source images but no generator, and for experiments that separate the method from the generator's quality.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ import torch
 from ppcore.errors import UserError
 from ppcore.seeds import numpy_rng
 from ppcore.targets import ImageSet, fit, read_files
-from ppgen.generators.parts.labels import check_condition
+from ppgen.generators.parts.family import check_condition
 from ppgen.sources import Generator, Source, read_options
 
-_HASHED = 1000  # images, evenly spread, whose pixels identify the bank beside all names and labels
+_HASHED = 1000  # evenly spread images whose pixels, with all names and labels, identify the bank
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,9 @@ class BankOptions:
     """Sampling options.
 
     Attributes:
-        resolution: side in pixels; 0 is the shorter side of the first image.
-        channels: 1 or 3; 0 is the first image's.
-        licence: of the images, for the dataset card.
+        resolution: side in pixels; 0 takes the shorter side of the first image.
+        channels: 1 or 3; 0 takes those of the first image.
+        licence: licence of the images, for the dataset card.
     """
 
     resolution: int = 0
@@ -38,7 +37,7 @@ class BankOptions:
 
 
 class ImageBank:
-    """See :class:`ppgen.sources.Generator`: class y ~ condition, then an image of class y, both from the sample's own seed."""
+    """See :class:`ppgen.sources.Generator`. The sample's seed draws a class from the condition, then an image of that class."""
 
     revision = "local"
 
@@ -52,7 +51,7 @@ class ImageBank:
         self._members = [np.flatnonzero(images.labels == label) for label in range(self.num_classes)]
 
     def sample(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-        """See :meth:`ppgen.sources.Generator.sample`. Raises UserError for a class without images, or a damaged image."""
+        """See :meth:`ppgen.sources.Generator.sample`. Raises UserError for a class without images or a damaged image."""
         chosen = self._choose(condition, seeds)
         return torch.stack([fit(self._images.image(i), self.resolution, self.channels) for i in chosen])
 
@@ -70,7 +69,7 @@ class ImageBank:
             members = self._members[min(label, self.num_classes - 1)]
             if not len(members):
                 raise UserError(
-                    f"the bank has no image of class {label} ({self.class_names[label]}); leave it out with --classes, or add images"
+                    f"the bank has no image of class {label} ({self.class_names[label]}); leave the class out with --classes, or add images"
                 )
             chosen.append(int(members[rng.integers(len(members))]))
         return chosen
@@ -90,7 +89,7 @@ class ImageBank:
 
 
 def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
-    """A bank from whatever layout targets are read from; of split data its training images alone.
+    """A bank from any layout of labelled images that a target may have. Of split data only the training images are used.
 
     Raises:
         UserError: no images, or options that do not fit.
@@ -98,9 +97,12 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     options = read_options(BankOptions, source)
     if options.channels not in (0, 1, 3) or options.resolution < 0:
         raise UserError(
-            f"--set channels={options.channels} or resolution={options.resolution} is no image; expected 1 or 3, and pixels"
+            f"sampling options channels={options.channels} and resolution={options.resolution} do not fit an image; "
+            "channels must be 0, 1 or 3, and resolution 0 or a number of pixels"
         )
-    found = read_files(source.location)
-    if not len(found.train):
-        raise UserError(f"{source.spec} holds no images; give an image folder, parquet or tars with labels")
-    return ImageBank(found.train, found.classes, options)
+    images = read_files(source.location)
+    if not len(images.train):
+        raise UserError(
+            f"{source.spec} holds no images; give a folder of images by class, a parquet file or tars with labels"
+        )
+    return ImageBank(images.train, images.classes, options)

@@ -1,4 +1,4 @@
-"""A user's own generator: `module:callable`, called once, returning an object that follows the protocol."""
+"""A user's own generator: `module:callable`, called once, returns an object that follows the protocol."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NEEDED = ("num_classes", "resolution", "channels", "sample")
 
 
 class CustomGenerator:
-    """The user's object behind the whole protocol: what it leaves out is filled in."""
+    """The user's object with the optional parts of the protocol filled in."""
 
     def __init__(self, inner: Any, source: Source) -> None:
         self._inner, self._source = inner, source
@@ -34,11 +34,11 @@ class CustomGenerator:
     def sample_checked(
         self, condition: torch.Tensor, seeds: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """See :func:`ppgen.sources.protocol.sample_checked`: the object's own report where it makes one."""
+        """See :func:`ppgen.sources.protocol.sample_checked`: the object's own check where it has one."""
         return sample_checked(self._inner, condition, seeds)
 
     def describe(self) -> dict[str, Any]:
-        """See :meth:`ppgen.sources.protocol.Generator.describe`; the object's own words when it has any."""
+        """See :meth:`ppgen.sources.protocol.Generator.describe`; what the object's `describe` returns comes first."""
         own = self._inner.describe() if hasattr(self._inner, "describe") else {}
         return {
             "family": "callable",
@@ -49,7 +49,7 @@ class CustomGenerator:
 
 
 def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
-    """Call `module:callable` with those of device, dtype and the sampling options that it accepts.
+    """Call `module:callable` with the sampling options, and with `device` and `dtype` if it accepts them.
 
     Raises:
         UserError: it cannot be imported, does not take a sampling option, or returns something else.

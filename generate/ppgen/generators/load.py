@@ -1,4 +1,4 @@
-"""The one way to get a generator, whatever its family."""
+"""Opens a source as a generator of its family."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ import torch
 
 from ppcore.errors import UserError
 from ppcore.memory import keep_freed_memory
-from ppgen.generators import bank, biggan, consistency, custom, dit, text, unet
+from ppgen.generators import bank, biggan, custom, dit, text, unet
 from ppgen.sources import Generator, Source, SourceSpec, choose_device, choose_dtype, resolve_source
 
 LOADERS: dict[str, Callable[[Source, torch.device, torch.dtype], Generator]] = {
     "unet": unet.load,
     "dit": dit.load,
-    "consistency": consistency.load,
+    "consistency": unet.load,
     "biggan": biggan.load,
     "text": text.load,
     "bank": bank.load,
     "callable": custom.load,
 }
-"""Family (see :data:`ppgen.sources.FAMILIES`) -> what opens a source of it."""
+"""Family (a value of :data:`ppgen.sources.FAMILIES`) -> the function that opens a source of it."""
 
 
 def open_generator(spec: SourceSpec) -> Generator:
-    """Load the generator. Raises UserError when it is unknown, its weights cannot be had, or an option does not fit it."""
+    """Load the generator.
+
+    Raises:
+        UserError: the source is unknown, its weights cannot be read or fetched, an option does not fit it, or diffusers is missing.
+    """
     source = resolve_source(spec)
     device = choose_device(spec.device)
     if device.type == "cpu":
@@ -36,7 +40,7 @@ def open_generator(spec: SourceSpec) -> Generator:
         if error.name != "diffusers":
             raise
         raise UserError(
-            f"{spec.source} needs the package diffusers, which is not installed here; pip install 'pptransfer[generate]'"
+            f"{spec.source} needs the package diffusers, which is not installed; pip install 'pptransfer[generate]'"
         ) from error
 
 
@@ -49,18 +53,18 @@ def load_generator(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> Generator:
-    """A ready generator in inference mode.
+    """A generator, ready to sample.
 
     Args:
         source: a kit's name or directory; a model directory; a hub id `owner/name`; or `module:callable`.
-        device: `auto` takes a GPU when there is one.
-        dtype: `float32`, `bfloat16` or `float16`; by default bfloat16 on GPUs that have it, float32 elsewhere.
-        sampling: overrides of the kit's and family's defaults (solver, steps, guidance, ...).
+        device: `auto` uses a GPU if the machine has one.
+        dtype: `float32`, `bfloat16` or `float16`; by default bfloat16 on GPUs that support it, float32 elsewhere.
+        sampling: options that replace the kit's and the family's defaults (solver, steps, guidance, ...).
         revision: branch, tag or commit of a hub repository.
         trust_remote_code: run Python code shipped in the model's repository; a hub id then needs a pinned commit.
 
     Raises:
-        UserError: the source is unknown or cannot be had, an option is unknown or does not fit the model.
+        UserError: see :func:`open_generator`.
     """
     return open_generator(
         SourceSpec(

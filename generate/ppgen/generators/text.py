@@ -1,10 +1,10 @@
-"""Text-to-image pipelines asked for classes by name: one prompt a class, soft labels as mixed prompt embeddings or draws."""
+"""Text-to-image pipelines: one prompt for each class name. A soft label mixes prompt embeddings, or a class is drawn from it."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,16 @@ import torch
 
 from ppcore.errors import UserError
 from ppcore.seeds import derive
-from ppgen.generators.parts.labels import check_condition, choose_names
-from ppgen.generators.parts.pixels import FloatSampler
-from ppgen.sources import Generator, Source, read_config, read_options, weights_sha256
+from ppgen.generators.parts.family import FamilyGenerator, check_condition, choose_names
+from ppgen.sources import Generator, Source, read_config, read_options
 
 Embeddings = tuple[torch.Tensor, ...]
 _PLACES = {
     2: ("prompt_embeds", "negative_prompt_embeds"),  # Stable Diffusion 1 and 2
-    3: ("prompt_embeds", "pooled_prompt_embeds"),  # FLUX; its third, the token positions, it makes itself
+    3: (
+        "prompt_embeds",
+        "pooled_prompt_embeds",
+    ),  # FLUX, which makes its third tensor, the token positions, itself
     4: (
         "prompt_embeds",
         "negative_prompt_embeds",
@@ -28,7 +30,7 @@ _PLACES = {
     ),  # SDXL, SD3
 }
 
-_COLUMNS = 1 << 14  # of an embedding that are mixed at a time, in float32
+_COLUMNS = 1 << 14  # columns of the embeddings that are mixed at a time in float32, to bound the memory
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,11 @@ class TextOptions:
     """Sampling options.
 
     Attributes:
-        class_names: the classes when the source has none of its own: names, or `imagenet` for ImageNet's 1,000.
-        prompt: with {} where the name goes.
-        soft: what a soft label becomes: `mix`, the weighted mean of prompt embeddings, or `draw`, one class drawn from it.
-        steps, guidance: of the pipeline; guidance 2 because low guidance makes better training data (Sariyildiz et al. 2023).
-        resolution: side in pixels; 0 is the pipeline's own.
+        class_names: names of the classes where the source has none, or `imagenet` for ImageNet's 1,000.
+        prompt: {} stands for the class name.
+        soft: how a soft label is used: `mix`, the weighted mean of the prompt embeddings, or `draw`, one class drawn from it.
+        steps, guidance: of the pipeline. Guidance is 2 because low guidance makes better training data (Sariyildiz et al. 2023).
+        resolution: side in pixels; 0 takes the pipeline's default.
         negative: the negative prompt.
     """
 
@@ -53,10 +55,13 @@ class TextOptions:
     negative: str = ""
 
 
-class TextGenerator(FloatSampler):
-    """See :class:`ppgen.sources.protocol.Generator`; the pipeline's own loop samples, with one noise stream a sample."""
+class TextGenerator(FamilyGenerator):
+    """See :class:`ppgen.generators.parts.family.FamilyGenerator`. The pipeline's own loop samples, each sample with its own noise.
 
-    channels = 3
+    Args:
+        pipe: a diffusers pipeline.
+        weights: names of the folders with its weights.
+    """
 
     def __init__(
         self,
@@ -64,21 +69,26 @@ class TextGenerator(FloatSampler):
         pipe: Any,
         options: TextOptions,
         class_names: Sequence[str],
-        details: dict[str, Any],
+        dtype: torch.dtype,
+        weights: Sequence[str],
     ) -> None:
-        self.class_names = tuple(class_names)
-        self.num_classes = len(self.class_names)
-        self.licence, self.revision = source.licence, source.revision
-        self.device: torch.device = pipe.device
+        side = options.resolution or _own_resolution(pipe)
+        super().__init__(
+            source,
+            image_shape=(3, side, side),
+            num_classes=len(class_names),
+            class_names=class_names,
+            sampling=asdict(options) | {"class_names": ()},  # the plan has the names elsewhere
+            device=pipe.device,
+            dtype=dtype,
+            weights=weights,
+        )
         self._pipe, self._options = pipe, options
-        self._resolution = options.resolution or _own_resolution(pipe)
-        self.resolution = self._resolution
-        self._details = {"family": source.family, **details, "sampling": asdict(options)}
-        self._known: dict[int, Embeddings] = {}
-        self._arity = 0  # how many tensors this pipeline embeds a prompt as
+        self._prompts: dict[int, Embeddings] = {}  # class -> its embedded prompt
+        self._arity = 0  # number of tensors in which this pipeline embeds a prompt
 
     def sample_float(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-        """The images before rounding: float (B, 3, R, R), nominally in [-1, 1]."""
+        """See :meth:`FamilyGenerator.sample_float`."""
         check_condition(condition, seeds, self.num_classes)
         condition = condition.float().cpu()
         if self._options.soft == "draw":
@@ -90,23 +100,19 @@ class TextGenerator(FloatSampler):
                 num_inference_steps=self._options.steps,
                 guidance_scale=self._options.guidance,
                 generator=[torch.Generator().manual_seed(int(seed)) for seed in seeds.tolist()],
-                height=self._resolution,
-                width=self._resolution,
+                height=self.resolution,
+                width=self.resolution,
                 output_type="pt",
             ).images
             return images * 2 - 1
 
-    def describe(self) -> dict[str, Any]:
-        """See :meth:`ppgen.sources.protocol.Generator.describe`."""
-        return self._details
-
     def _mix(self, condition: torch.Tensor) -> Embeddings:
-        """Prompt embeddings of (B, K) rows: weighted means, exactly a prompt's own for a one-hot row."""
+        """Prompt embeddings of (B, K) rows: weighted means over the classes; for a one-hot row exactly the class's embedding."""
         used = condition.any(dim=0).nonzero().flatten().tolist()
-        self._encode([k for k in used if k not in self._known])
+        self._encode([k for k in used if k not in self._prompts])
         weights = condition[:, used].to(self.device)  # (B, used), float32
         mixed = []
-        for parts in zip(*(self._known[k] for k in used), strict=True):
+        for parts in zip(*(self._prompts[k] for k in used), strict=True):
             table = torch.stack(parts)  # (used, ...)
             columns = table.flatten(1).split(_COLUMNS, dim=1)
             total = torch.cat(
@@ -116,7 +122,7 @@ class TextGenerator(FloatSampler):
         return tuple(mixed)
 
     def _encode(self, classes: list[int]) -> None:
-        """Embed the prompts of `classes`, once each and alone: in a batch their last bits would depend on each other."""
+        """Embed the prompts of `classes` one by one: in a batch the last bits of one would depend on the others."""
         accepted = inspect.signature(self._pipe.encode_prompt).parameters
         for k in classes:
             arguments = {
@@ -138,11 +144,11 @@ class TextGenerator(FloatSampler):
                     "FLUX pipeline"
                 )
             kept = parts[: len(_PLACES[self._arity])]
-            self._known[k] = tuple(part[0].to(self.device) for part in kept)
+            self._prompts[k] = tuple(part[0].to(self.device) for part in kept)
 
 
 def draw_classes(condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-    """One-hot rows, class y ~ p for every row p of (B, K), from the sample's own stream."""
+    """One-hot rows: for every row of the (B, K) `condition` a class drawn from it with the sample's seed, int64 (B,)."""
     drawn = torch.zeros_like(condition)
     for i, seed in enumerate(seeds.tolist()):
         generator = torch.Generator().manual_seed(derive(int(seed), "class"))
@@ -162,21 +168,17 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     names = _class_names(source, options)
     pipe = _open(source, dtype).to(device)
     pipe.set_progress_bar_config(disable=True)
-    details = {
-        "weights_sha256": weights_sha256(Path(source.location), *_components(source)),
-        "dtype": str(dtype).removeprefix("torch."),
-    }
-    return TextGenerator(source, pipe, replace(options, class_names=()), names, details)
+    return TextGenerator(source, pipe, options, names, dtype, _components(source))
 
 
 def _open(source: Source, dtype: torch.dtype) -> Any:
     try:
-        from diffusers import DiffusionPipeline  # heavy: seconds, and only this family needs it whole
-        from diffusers.utils import logging  # heavy: see above
+        from diffusers import DiffusionPipeline  # takes seconds, and only this family needs all of it
+        from diffusers.utils import logging
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        # The safety checker blackens images, which a training set must not contain, so it is left out where there is one.
+        # A safety checker would replace images by black ones, which a training set must not contain.
         unsafe = {"safety_checker": None, "requires_safety_checker": False}
         checked = "safety_checker" in (Path(source.location) / "model_index.json").read_text()
         code = {"trust_remote_code": True} if source.trust_remote_code else {}
@@ -190,12 +192,12 @@ def _open(source: Source, dtype: torch.dtype) -> Any:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"{source.spec} cannot be opened as a pipeline ({reason}); expected a complete one"
+            f"{source.spec} cannot be opened as a pipeline ({reason}); expected a complete pipeline directory"
         ) from error
 
 
 def _components(source: Source) -> list[str]:
-    """Folders of the parts that are loaded."""
+    """Folders of the parts that are loaded: all in model_index.json but the safety checker."""
     index = read_config(Path(source.location) / "model_index.json", dict[str, Any])
     parts = [name for name, what in index.items() if isinstance(what, list) and None not in what]
     return [name for name in parts if name != "safety_checker"]
@@ -205,8 +207,8 @@ def _class_names(source: Source, options: TextOptions) -> tuple[str, ...]:
     names = choose_names(options.class_names, source.class_names)
     if not names:
         raise UserError(
-            f"{source.spec} makes images from text and has no classes of its own; name them with the sampling option class_names "
-            "(a list, or imagenet)"
+            f"{source.spec} makes images from text and has no class names; "
+            "give them with the sampling option class_names (a list, or imagenet)"
         )
     return names
 

@@ -1,4 +1,4 @@
-"""Class-conditional `UNet2DModel` + scheduler directories, pixel or latent; the embedded kit is one of them."""
+"""Class-conditional `UNet2DModel` + scheduler directories, for pixels or latents: diffusion, flow and consistency models."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from ppcore.errors import UserError
-from ppgen.generators.parts.autoencoder import load_decoder
-from ppgen.generators.parts.compilation import Compilation
-from ppgen.generators.parts.components import load_component
 from ppgen.generators.parts.convolution import rearrange
-from ppgen.generators.parts.diffusion import Decode, DiffusionGenerator
-from ppgen.generators.parts.labels import choose_names, count_classes, embed
-from ppgen.generators.parts.options import DiffusionOptions
-from ppgen.generators.parts.scheduler import load_scheduler, schedule_for
+from ppgen.generators.parts.diffusion import DiffusionGenerator, DiffusionOptions
+from ppgen.generators.parts.family import choose_names, embed
+from ppgen.generators.parts.networks import LatentDecoder, PixelDecoder, compile_network, load_component
+from ppgen.generators.parts.scheduler import load_scheduler
 from ppgen.sampling import Schedule
-from ppgen.sources import Generator, Source, read_options, weights_sha256
+from ppgen.sources import Generator, Source, read_options
 
 
 class UNetNetwork:
-    """A `UNet2DModel` whose class table is taken out and applied here (see :class:`ppgen.generators.parts.diffusion.Network`).
+    """A `UNet2DModel` as a :class:`ppgen.generators.parts.diffusion.Network`. Changes `unet`; do not use it afterwards.
 
-    The module's own lookup is replaced by the identity, so that the embedded condition passes where label ids did.
+    The class table is applied here, to soft labels. In the module the identity replaces it, so that embedded conditions pass
+    where the module expects label ids.
+
+    Args:
+        null: row of the null label in the class table; None without one.
     """
 
     def __init__(
-        self, unet: Any, schedule: Schedule, null: int | None, device: torch.device, compilation: Compilation
+        self, unet: Any, schedule: Schedule, null: int | None, device: torch.device, compile_mode: str
     ) -> None:
         side = unet.config.sample_size
         self.shape = (unet.config.in_channels, side, side)
@@ -40,12 +40,11 @@ class UNetNetwork:
         unet.class_embedding = nn.Identity()
         unet = rearrange(unet).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._timesteps = torch.tensor(schedule.timesteps, dtype=torch.float32, device=device)
-        self._dtype = self._table.dtype
 
         def forward(x: torch.Tensor, timestep: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
             return unet(x, timestep, class_labels=embedded, return_dict=False)[0]
 
-        self._forward = compilation.wrap(forward)
+        self._forward = compile_network(forward, compile_mode, device)
 
     def embed(self, condition: torch.Tensor) -> torch.Tensor:
         """(2B, D): embedded conditions, then the null label for each; (B, D) without a null label."""
@@ -56,7 +55,7 @@ class UNetNetwork:
 
     def predict(self, x: torch.Tensor, level: int, embedded: torch.Tensor, guided: bool) -> torch.Tensor:
         """See :meth:`ppgen.generators.parts.diffusion.Network.predict`."""
-        x = x.to(self._dtype)
+        x = x.to(self._table.dtype)
         x = torch.cat([x, x]) if guided else x
         output = self._forward(x, self._timesteps[level], embedded[: len(x)])
         return output[:, : self.shape[0]]  # models that learn their variance put it into further channels
@@ -65,72 +64,70 @@ class UNetNetwork:
 def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     """A generator from a directory with `unet/`, `scheduler/` and, for latent models, `vae/`.
 
+    Consistency models take one step unless `steps` or `levels` say otherwise, and no guidance: distillation put it into the model.
+
     Raises:
-        UserError: no class table, an unknown scheduler, or options that do not fit.
+        UserError: files missing or damaged, no class table, an unknown scheduler, or options that do not fit.
     """
-    options = read_options(DiffusionOptions, source)
+    options, given = read_options(DiffusionOptions, source), source.sampling
     folder = Path(source.location)
     unet = load_component("UNet2DModel", folder / "unet", device, dtype)
     scheduler = load_scheduler(folder / "scheduler")
-    rows = class_rows(unet, source.spec)
     names = choose_names(options.class_names, source.class_names)
-    num_classes, null = count_classes(rows, names, options.num_classes, source.spec)
-    given = source.sampling
+    num_classes, null = _count_classes(unet, options.num_classes or len(names), source.spec)
+    steps = options.steps
+    if source.family == "consistency":
+        steps = len(options.levels) if options.levels else given.get("steps", 1)
+    guided = null is not None and source.family != "consistency"
     options = replace(
         options,
         solver=given.get("solver", scheduler.solver),
-        guidance=options.guidance if null is not None or "guidance" in given else 1.0,
+        steps=steps,
+        guidance=options.guidance if guided or "guidance" in given else 1.0,
     )
-    compilation = Compilation(options.compile, device)
-    schedule = schedule_for(scheduler, options, clip=not (folder / "vae").is_dir())
-    network = UNetNetwork(unet, schedule, null, device, compilation)
-    decode, image_shape = _decoder(folder, network.shape, options, dtype, compilation)
+    latent = (folder / "vae").is_dir()
+    schedule = scheduler.schedule(options, clip=not latent)
+    network = UNetNetwork(unet, schedule, null, device, options.compile)
+    decoder = (
+        LatentDecoder(folder / "vae", device, dtype, chunk=options.decode_batch, compile_mode=options.compile)
+        if latent
+        else PixelDecoder(options.patch)
+    )
     return DiffusionGenerator(
         source,
         network,
         schedule,
         options,
-        decode,
+        decoder,
         num_classes=num_classes,
         class_names=names,
-        image_shape=image_shape,
         device=device,
-        compilation=compilation,
-        details={
-            "weights_sha256": weights_sha256(folder, "unet", "vae"),
-            "dtype": str(dtype).removeprefix("torch."),
-        },
+        dtype=dtype,
+        weights=("unet", "vae"),
     )
 
 
-def class_rows(unet: Any, where: str) -> int:
-    """Rows of the UNet's class table. Raises UserError when it has none."""
+def _count_classes(unet: Any, expected: int, where: str) -> tuple[int, int | None]:
+    """(K, row of the null label or None) of the UNet's class table.
+
+    A table that is one row longer than the classes has the null label of classifier-free guidance as its last row.
+
+    Args:
+        expected: K; 0 where nobody says it, which means one class for each row.
+
+    Raises:
+        UserError: no class table, or one with fewer rows than classes or more than one extra row.
+    """
     if not isinstance(unet.class_embedding, nn.Embedding):
         raise UserError(
-            f"{where} is not conditioned through a class table (class_embed_type={unet.config.class_embed_type!r}); expected a "
-            "UNet2DModel with num_class_embeds"
+            f"{where} is not conditioned through a class table (class_embed_type={unet.config.class_embed_type!r}); "
+            "expected a UNet2DModel with num_class_embeds"
         )
-    return unet.class_embedding.num_embeddings
-
-
-def _decoder(
-    folder: Path,
-    shape: tuple[int, int, int],
-    options: DiffusionOptions,
-    dtype: torch.dtype,
-    compilation: Compilation,
-) -> tuple[Decode, tuple[int, int, int]]:
-    """(decode, (C, H, W) of the images)."""
-    if (folder / "vae").is_dir():
-        decoder = load_decoder(folder / "vae", compilation.device, dtype, options, compilation)
-        return decoder, decoder.image_shape(shape)
-    patch = options.patch
-    if patch == 1:
-        return torch.Tensor.float, shape
-    channels, side, _ = shape
-    if channels % (patch * patch):
+    rows = unet.class_embedding.num_embeddings
+    wanted = expected or rows
+    if rows not in (wanted, wanted + 1):
         raise UserError(
-            f"the network has {channels} channels, which patch={patch} does not divide into blocks; use patch=1"
+            f"{where} embeds {rows} classes but {wanted} are expected, or {wanted + 1} rows with the null label; "
+            "set the sampling option num_classes"
         )
-    image_shape = (channels // (patch * patch), side * patch, side * patch)
-    return (lambda x: F.pixel_shuffle(x.float(), patch)), image_shape
+    return wanted, (wanted if rows == wanted + 1 else None)

@@ -8,7 +8,6 @@ from typing import Any
 from ppcore.console import print_warnings
 from ppcore.kits import is_commit
 from ppcore.targets import few_shot, find_problems, load_target
-from ppgen.generators import settle_description, settle_for_plan
 from ppgen.plan.conditions import Conditions, conditions_sha256, measure
 from ppgen.plan.encoding import choose_encoding
 from ppgen.plan.plan import Plan, Segment, canonical_json
@@ -110,11 +109,9 @@ def _common(
 ) -> dict[str, Any]:
     """The plan's fields that both kinds fill alike."""
     batch = settings.batch_size or automatic_batch_size(generator)
-    settle_for_plan(generator, batch, segment.samples, settings.reproducible)
     batches = max(1, round(segment.samples / _FEW_SHARDS / batch))
     per_shard = settings.samples_per_shard or max(batch, min(_most_of_a_shard(batch), batches * batch))
     source = describe_source(generator, spec)
-    source = settle_description(source, -(-segment.samples // batch), settings.reproducible)
     return {
         "source": json.loads(
             canonical_json({**source, "reproducible": True} if settings.reproducible else source)

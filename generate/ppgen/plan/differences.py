@@ -29,23 +29,14 @@ def adopt_choices(stored: Plan, request: Plan, typed: Container[str]) -> Plan:
     measurement would choose otherwise, and resuming must not depend on that.
 
     Args:
-        typed: what the user chose, of `batch_size`, `samples_per_shard` and `compile`.
+        typed: what the user chose, of `batch_size` and `samples_per_shard`.
     """
     sizes = {n: getattr(stored, n) for n in ("batch_size", "samples_per_shard") if n not in typed}
-    source = request.source
-    before, now = _sampling(stored), _sampling(request)
-    if "compile" not in typed and "compile" in before and "compile" in now:
-        source = {**source, "sampling": {**now, "compile": before["compile"]}}
     score = request.score
     if score is not None and stored.score is not None:
         number = {name: value for name, value in stored.score.items() if name == "dtype"}
         score = {**{name: value for name, value in score.items() if name != "dtype"}, **number}
-    return replace(request, source=source, score=score, **sizes)
-
-
-def _sampling(plan: Plan) -> dict[str, Any]:
-    options = plan.source.get("sampling")
-    return options if isinstance(options, dict) else {}
+    return replace(request, score=score, **sizes)
 
 
 def _as_requested(plan: Plan) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ppcore.errors import UserError
 from ppcore.platforms import this_platform
 from ppcore.shards import CONDITIONS, LOGS, meta_path, tar_path
 from ppcore.storage import Store
-from ppgen.generators import compile_mode, open_generator, settle_as_planned
+from ppgen.generators import open_generator
 from ppgen.plan import Conditions, Plan, canonical_json
 from ppgen.shards.commit import Duration, ShardCommit, library_versions, stored_file, write_commit
 from ppgen.shards.pack import Samples, pack
@@ -82,9 +82,9 @@ class Worker:
         torch.backends.cudnn.deterministic = True
         self.plan, self.job, self.store = job.plan, job, Store(job.out)
         generator = open_generator(job.source) if generator is None else generator
-        settle_as_planned(generator, job.plan.source)
         _require_planned(generator, job)
-        self.platform = this_platform(choose_device(job.source.device), compile_mode(generator))
+        mode = getattr(generator, "compile_mode", "none")
+        self.platform = this_platform(choose_device(job.source.device), mode)
         conditions = classifier = None
         if job.plan.kind == "pseudo":
             conditions = Conditions.from_parquet(self.store.read(CONDITIONS), job.plan)

@@ -20,7 +20,7 @@ from tiny_models import (
 
 from ppcore.errors import UserError
 from ppgen.generators import load_generator
-from ppgen.generators.parts.labels import embed
+from ppgen.generators.parts.family import embed
 from ppgen.sources import Generator
 
 FAMILIES = ("dit", "unet", "consistency", "biggan")
@@ -237,6 +237,7 @@ def test_text_generator_mixes_or_draws(tmp_path: Path) -> None:
         ("consistency", {"levels": [22, 0]}, "must rise"),
         ("consistency", {"solver": "ddim"}, "does not fit"),
         ("biggan", {"truncation": 0}, "truncation"),
+        ("biggan", {"compile": "auto"}, "choose none, default, graphs"),
         ("biggan", {"steps": 3}, "unknown sampling option"),
     ],
 )
@@ -260,6 +261,12 @@ def test_unconditional_models_are_refused(tmp_path: Path) -> None:
     save_unet(tmp_path, DDIMScheduler(), rows=None)
     with pytest.raises(UserError, match="class table"):
         load_generator(str(tmp_path))
+
+
+def test_compiling_needs_a_compiler(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(UserError, match="install one or use compile=none"):
+        load(folders, "biggan", compile="default")
 
 
 @pytest.mark.parametrize("family", ["dit", "unet", "biggan"])

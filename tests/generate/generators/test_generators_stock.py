@@ -181,7 +181,7 @@ def test_unet_with_flow_matching_equals_the_stock_scheduler(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("truncation", [1.0, 0.4])
 def test_biggan_equals_the_published_network(tmp_path: Path, truncation: float) -> None:
-    from ppgen.generators.biggan.network import truncated_normal
+    from ppgen.generators.biggan import truncated_normal
 
     network = save_biggan(tmp_path)
     condition = torch.rand(3, 12).softmax(1)
@@ -238,7 +238,7 @@ def test_text_pipeline_equals_the_stock_pipeline(tmp_path: Path) -> None:
 
 
 def test_truncated_noise_has_the_published_distribution() -> None:
-    from ppgen.generators.biggan.network import truncated_normal
+    from ppgen.generators.biggan import truncated_normal
 
     noise = truncated_normal(torch.randn(200_000, generator=torch.Generator().manual_seed(0)), 0.5)
     assert noise.abs().max() <= 1.0

@@ -12,10 +12,9 @@ import torch
 from dummy import Painter
 from rig import fingerprints, stored, synth, synth_job, worker_of
 
-from ppgen.generators.parts.compilation import Compilation
-from ppgen.generators.parts.diffusion import DiffusionGenerator
-from ppgen.generators.parts.options import DiffusionOptions
-from ppgen.generators.parts.pixels import is_bad, to_uint8
+from ppgen.generators.parts.diffusion import DiffusionGenerator, DiffusionOptions
+from ppgen.generators.parts.family import is_bad, to_uint8
+from ppgen.generators.parts.networks import PixelDecoder
 from ppgen.sampling import schedules
 from ppgen.shards.redraw import BadImagesError
 from ppgen.sources import Source, SourceSpec
@@ -124,13 +123,12 @@ def test_the_families_report_what_rounds_to_black() -> None:
         NanNetwork(),
         schedules.edm(3),
         options,
-        torch.Tensor.float,
+        PixelDecoder(),
         num_classes=2,
         class_names=(),
-        image_shape=(1, 4, 4),
         device=torch.device("cpu"),
-        compilation=Compilation("none", torch.device("cpu")),
-        details={},
+        dtype=torch.float32,
+        weights=(),
     )
     images, bad = generator.sample_checked(torch.eye(2), torch.arange(2))
     assert bad.tolist() == [False, True]

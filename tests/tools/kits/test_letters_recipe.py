@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from ppcore.seeds import numpy_rng
-from ppgen.generators.parts.pixels import to_uint8
+from ppgen.generators.parts.family import to_uint8
 from tools.kits import flow
 from tools.kits.letters import bank, fonts, render
 

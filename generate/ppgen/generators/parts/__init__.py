@@ -1,1 +1,2 @@
-"""What the families are made of: sampling loop, options, schedulers, decoders, soft labels; no family stands here."""
+"""What the families share. `family`: the base class of a generator. `networks`: loading, compiling and decoding. `scheduler`: a
+model's noise schedule. `diffusion`: the sampling loop. `convolution`: faster convolutional blocks."""

@@ -1,25 +1,80 @@
-"""The sampling loop that every diffusion family shares: conditions and seeds in, uint8 images out."""
+"""The sampling loop of the diffusion families, and its options: conditions and seeds in, images out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
 
 from ppcore.errors import UserError
-from ppgen.generators.parts.compilation import Compilation
-from ppgen.generators.parts.labels import check_condition, fit_names
-from ppgen.generators.parts.noise import noise_of, unless_default
-from ppgen.generators.parts.options import DiffusionOptions
-from ppgen.generators.parts.pixels import FloatSampler
-from ppgen.sampling import SOLVERS, Schedule, evaluations
+from ppcore.noise import PerSampleNoise
+from ppgen.generators.parts.family import FamilyGenerator, check_condition
+from ppgen.generators.parts.networks import LatentDecoder, PixelDecoder
+from ppgen.sampling import SOLVERS, Guidance, Schedule, evaluations
 from ppgen.sources import Source
 
 
+@dataclass(frozen=True)
+class DiffusionOptions:
+    """Sampling options of the diffusion families. A family replaces defaults that do not suit it.
+
+    Attributes:
+        solver: a key of :data:`ppgen.sampling.solvers.SOLVERS`.
+        steps: steps of the solver.
+        spacing: see :func:`ppgen.sampling.schedules.discrete`.
+        guidance, guidance_interval, guidance_channels: see :class:`ppgen.sampling.guidance.Guidance`.
+        levels: positions on the training grid, for consistency models; None spaces `steps` of them evenly.
+        patch: the network sees images as patch x patch blocks stacked into channels.
+        num_classes: K, where the model's files do not say it.
+        class_names: K names where the source has none, or `imagenet`.
+        decode_batch: images that the autoencoder decodes at a time.
+        compile: `none`, `default` or `graphs`, see :func:`ppgen.generators.parts.networks.compile_network`.
+    """
+
+    solver: str = "ddim"
+    steps: int = 20
+    spacing: str = "trailing"
+    guidance: float = 1.5
+    guidance_interval: tuple[float, ...] | None = (0.28, 2.0)
+    guidance_channels: int | None = None
+    levels: tuple[int, ...] | None = None
+    patch: int = 1
+    num_classes: int | None = None
+    class_names: tuple[str, ...] | str = ()
+    decode_batch: int = 32
+    compile: str = "none"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "patch", "decode_batch"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"sampling option {name}={value!r} must be a whole number of at least 1")
+        if self.solver not in SOLVERS:
+            raise UserError(f"unknown solver {self.solver!r}; choose {', '.join(SOLVERS)}")
+        if self.guidance_interval is not None and len(self.guidance_interval) != 2:
+            raise UserError(
+                f"sampling option guidance_interval={self.guidance_interval!r} must be two noise levels, low and high"
+            )
+
+    def make_guidance(self) -> Guidance:
+        """The guidance that the options ask for."""
+        interval = None
+        if self.guidance_interval is not None:
+            low, high = self.guidance_interval
+            interval = (low, high)
+        return Guidance(self.guidance, interval, self.guidance_channels)
+
+    def planned(self) -> dict[str, Any]:
+        """The options as a plan records them; it has the class names elsewhere."""
+        values = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+        del values["class_names"]
+        return values
+
+
 class Network(Protocol):
-    """A denoising network with its class embedding opened for soft labels.
+    """A denoising network whose class embedding accepts soft labels.
 
     Attributes:
         shape: (C, H, W) of what it denoises.
@@ -30,28 +85,34 @@ class Network(Protocol):
     has_null: bool
 
     def embed(self, condition: torch.Tensor) -> Any:
-        """Whatever the network derives from float (B, K) conditions, once a batch."""
+        """Whatever the network derives from float (B, K) conditions, once for each batch."""
         ...
 
     def predict(self, x: torch.Tensor, level: int, embedded: Any, guided: bool) -> torch.Tensor:
-        """Output at `level` of the schedule for x (B, C, H, W), the same shape; for guided ones (2B, C, H, W), the
-        conditional half first."""
+        """The network's output at a level of the schedule.
+
+        Args:
+            x: (B, C, H, W).
+            embedded: what :meth:`embed` returned.
+            guided: also predict for the null label.
+
+        Returns:
+            (B, C, H, W); where guided (2B, C, H, W), the conditional half first.
+        """
         ...
 
 
-Decode = Callable[[torch.Tensor], torch.Tensor]
-
-
-class DiffusionGenerator(FloatSampler):
-    """A generator made of a network, a schedule, a solver and a decoder (see :class:`ppgen.sources.protocol.Generator`).
+class DiffusionGenerator(FamilyGenerator):
+    """A generator made of a network, a schedule, a solver and a decoder.
 
     Args:
-        decode: what the solver returns, float32 (B, C, H, W) -> images in [-1, 1].
-        compilation: of the network and the decoder.
-        details: what :meth:`describe` adds.
+        source, num_classes, class_names, device, dtype, weights: see :class:`FamilyGenerator`.
 
     Attributes:
-        decode_batch: images that `decode` works on at a time.
+        decode_batch: images that the decoder works on at a time.
+
+    Raises:
+        UserError: guidance without a null label, or a wrong number of class names.
     """
 
     def __init__(
@@ -60,58 +121,54 @@ class DiffusionGenerator(FloatSampler):
         network: Network,
         schedule: Schedule,
         options: DiffusionOptions,
-        decode: Decode,
+        decoder: LatentDecoder | PixelDecoder,
         *,
         num_classes: int,
         class_names: tuple[str, ...],
-        image_shape: tuple[int, int, int],
         device: torch.device,
-        compilation: Compilation,
-        details: dict[str, Any],
+        dtype: torch.dtype,
+        weights: Sequence[str],
     ) -> None:
         self.guidance = options.make_guidance()
         if self.guidance.scale != 1.0 and not network.has_null:
             raise UserError(
-                f"{source.spec} has no null label to guide with; use the sampling option guidance=1 (given: {options.guidance})"
+                f"{source.spec} has no null label, so it cannot be guided; "
+                f"set the sampling option guidance=1 (given: {options.guidance})"
             )
-        self.num_classes = num_classes
-        self.class_names = fit_names(class_names, num_classes, source.spec)
-        self.channels, self.resolution, _ = image_shape
-        self.licence, self.revision = source.licence, source.revision
-        self.device, self.schedule, self.options = device, schedule, options
-        self.compilation, self.decode_batch = compilation, options.decode_batch
-        self._network, self._decode, self._solve = network, decode, SOLVERS[options.solver]
-        self._details = {"family": source.family, **details}
+        super().__init__(
+            source,
+            image_shape=decoder.image_shape(network.shape),
+            num_classes=num_classes,
+            class_names=class_names,
+            sampling=options.planned(),
+            device=device,
+            dtype=dtype,
+            weights=weights,
+        )
+        self.schedule, self.decode_batch, self.compile_mode = schedule, options.decode_batch, options.compile
+        self._network, self._decoder, self._solver = network, decoder, options.solver
 
     def sample_float(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-        """The images before rounding: float32 (B, C, H, W), nominally in [-1, 1]."""
+        """See :meth:`FamilyGenerator.sample_float`; float32."""
         check_condition(condition, seeds, self.num_classes)
-        shape = self._network.shape
-        stream = noise_of(self.options.noise, seeds, self.device)
+        noise = PerSampleNoise(seeds)
 
         def draw() -> torch.Tensor:
-            return stream.randn(shape, device=self.device)
+            return noise.randn(self._network.shape, device=self.device)
 
         with torch.inference_mode():
-            embedded = self._network.embed(condition.to(self.device, non_blocking=True))
+            embedded = self._network.embed(condition.to(self.device))
 
             def denoise(x: torch.Tensor, level: int) -> tuple[torch.Tensor, torch.Tensor]:
                 return self.schedule.read(x, self._predict(x, level, embedded), level)
 
-            x = self._solve(denoise, self.schedule.start * draw(), self.schedule.path, draw)
-            return self._decode(x)
+            x = SOLVERS[self._solver](denoise, self.schedule.start * draw(), self.schedule.path, draw)
+            return self._decoder(x)
 
     def evaluations(self) -> int:
-        """Network evaluations an image, a guided step counting as two."""
-        levels = evaluations(self.options.solver, len(self.schedule.path))
+        """Network evaluations for one image; a guided step counts as two."""
+        levels = evaluations(self._solver, len(self.schedule.path))
         return sum(2 if self.guidance.active(self.schedule.path.ratio(i)) else 1 for i in levels)
-
-    def describe(self) -> dict[str, Any]:
-        """See :meth:`ppgen.sources.protocol.Generator.describe`."""
-        options = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self.options).items()}
-        del options["class_names"]  # the plan has them in full
-        options["compile"] = self.compilation.mode
-        return {**self._details, "sampling": unless_default(options)}
 
     def _predict(self, x: torch.Tensor, level: int, embedded: Any) -> torch.Tensor:
         guided = self.guidance.active(self.schedule.path.ratio(level))

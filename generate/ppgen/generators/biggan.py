@@ -1,25 +1,34 @@
-"""BigGAN-deep's generator (Brock et al. 2019) for inference, reading the published PyTorch state dicts.
+"""BigGAN-deep (Brock et al. 2019), the paper's generator: 128, 256 and 512 pixels, from a directory with the published `config.json`
+and `pytorch_model.bin`.
 
-Against the published module: spectral norm is folded into the weights; a batch norm with its standing statistics and its
-class-dependent gain and bias is one multiply-add whose factors, for all layers together, are one affine map of the condition;
-up-sampling is folded into the convolution after it; only the three colour channels of the last convolution are computed.
+The network is rearranged for inference. Against the published module: spectral norm is folded into the weights; a batch norm with
+its standing statistics and its class-dependent gain and bias is one multiply-add, whose factors for all layers together are one
+affine map of the condition; up-sampling is folded into the convolution after it; the last convolution computes only the three
+colour channels.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ppcore.classifiers import read_weights
 from ppcore.errors import UserError
+from ppcore.noise import PerSampleNoise
 from ppgen.generators.parts.convolution import UpsampleConv
+from ppgen.generators.parts.family import FamilyGenerator, check_condition, choose_names, embed
+from ppgen.generators.parts.networks import compile_network
+from ppgen.sources import Generator, Source, read_config, read_options
 
-CUT = 2.0  # standard deviations at which the noise that the models were trained with ends
+_FILES = ("model.safetensors", "pytorch_model.bin")
+_CUT = 2.0  # the models were trained with normal noise that is cut off at this many standard deviations
 _NORMS = ("bn_0", "bn_1", "bn_2", "bn_3")
 _DEEP_128 = (
     (False, 16, 16),
@@ -37,11 +46,11 @@ _DEEP_128 = (
 
 @dataclass(frozen=True)
 class BigGANConfig:
-    """The published config.json; defaults are those of the 128x128 model.
+    """The published config.json. The defaults are those of the 128x128 model.
 
     Attributes:
         layers: (upsample, input width, output width) of every block, widths in units of channel_width.
-        attention_layer_position: block before which the attention layer stands.
+        attention_layer_position: number of the block that the attention layer precedes.
         n_stats: truncation levels from 0 to 1 with standing statistics.
     """
 
@@ -57,7 +66,7 @@ class BigGANConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BigGANConfig:
-        """Known keys of config.json; others are left out."""
+        """From the content of config.json; unknown keys are ignored."""
         known = {field.name for field in fields(cls)}
         given = {key: value for key, value in values.items() if key in known}
         if "layers" in given:
@@ -66,7 +75,7 @@ class BigGANConfig:
 
     @property
     def condition_dim(self) -> int:
-        """Noise and class embedding side by side, as the published module sizes it."""
+        """Width of noise and class embedding side by side, as the published module computes it."""
         return 2 * self.z_dim
 
 
@@ -91,7 +100,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Bottleneck residual block; its skip drops channels where the width shrinks."""
+    """Bottleneck residual block. Where the width shrinks, the skip connection drops channels."""
 
     def __init__(self, width: int, out_width: int, upsample: bool) -> None:
         super().__init__()
@@ -104,7 +113,14 @@ class Block(nn.Module):
         self.conv_3 = nn.Conv2d(middle, out_width, 1)
 
     def forward(self, x: torch.Tensor, factors: list[torch.Tensor]) -> torch.Tensor:
-        """x (B, C, H, W); gain and bias of four norms, eight of (B, C', 1, 1)."""
+        """
+        Args:
+            x: (B, C, H, W).
+            factors: gain and bias of the four norms, eight of (B, C', 1, 1).
+
+        Returns:
+            (B, out_width, H, W), with twice the side where the block up-samples.
+        """
         y = self.conv_0(F.relu(torch.addcmul(factors[1], x, factors[0])))
         y = F.relu(torch.addcmul(factors[3], y, factors[2]))
         y = self.conv_1(y)  # doubles the side where the block does
@@ -119,7 +135,7 @@ class Block(nn.Module):
 class BigGANNetwork(nn.Module):
     """(noise (B, z_dim), class embedding (B, z_dim)) -> images (B, 3, R, R) in [-1, 1].
 
-    Build it with :func:`build`; a fresh instance holds no weights.
+    Make it with :func:`build`; the constructor loads no weights.
     """
 
     gain: torch.Tensor
@@ -145,7 +161,7 @@ class BigGANNetwork(nn.Module):
 
     def forward(self, noise: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
         condition = torch.cat([noise, embedded], dim=1)  # (B, 2 z_dim)
-        # The published weights order gen_z's output (H, W, C), as TensorFlow did: a channels_last view.
+        # The output of gen_z is ordered (H, W, C), as in TensorFlow, so this view is channels_last.
         x = self.gen_z(condition).view(len(noise), 4, 4, -1).permute(0, 3, 1, 2)
         factors = [f[:, :, None, None] for f in self.factors(condition).split(self._splits, dim=1)]
         for layer in self.layers:
@@ -157,13 +173,92 @@ class BigGANNetwork(nn.Module):
         return torch.tanh(self.conv_to_rgb(F.relu(torch.addcmul(self.shift, x, self.gain))))
 
 
+@dataclass(frozen=True)
+class BigGANOptions:
+    """Sampling options.
+
+    Attributes:
+        truncation: scale of the noise, in (0, 1]; 1 keeps all the variety, which training data needs.
+        class_names: K names where the source has none, or `imagenet`.
+        compile: `none`, `default` or `graphs`, see :func:`ppgen.generators.parts.networks.compile_network`.
+    """
+
+    truncation: float = 1.0
+    class_names: tuple[str, ...] | str = ()
+    compile: str = "none"
+
+
+class BigGANGenerator(FamilyGenerator):
+    """See :class:`ppgen.generators.parts.family.FamilyGenerator`.
+
+    Args:
+        table: (K, z_dim), class embeddings.
+        weights: name of the weight file.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        network: BigGANNetwork,
+        table: torch.Tensor,
+        options: BigGANOptions,
+        weights: str,
+    ) -> None:
+        config, side = network.config, network.config.output_dim
+        super().__init__(
+            source,
+            image_shape=(3, side, side),
+            num_classes=config.num_classes,
+            class_names=choose_names(options.class_names, source.class_names),
+            sampling=asdict(options) | {"class_names": ()},  # the plan has the names elsewhere
+            device=table.device,
+            dtype=table.dtype,
+            weights=[weights],
+        )
+        self.compile_mode = options.compile
+        self._table, self._truncation, self._z_dim = table, options.truncation, config.z_dim
+        self._forward = compile_network(network, options.compile, table.device)
+
+    def sample_float(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+        """See :meth:`FamilyGenerator.sample_float`; float32 in [-1, 1]."""
+        check_condition(condition, seeds, self.num_classes)
+        noise = truncated_normal(PerSampleNoise(seeds).randn((self._z_dim,)), self._truncation)
+        with torch.inference_mode():
+            return self._forward(noise.to(self._table), embed(self._table, condition)).float()
+
+
+def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
+    """A generator from the published files.
+
+    Raises:
+        UserError: files missing, damaged or not fitting each other, truncation outside (0, 1].
+    """
+    options = read_options(BigGANOptions, source)
+    if not 0 < options.truncation <= 1:
+        raise UserError(
+            f"sampling option truncation={options.truncation} is outside (0, 1]; 1 gives the most varied images"
+        )
+    folder = Path(source.location)
+    config = BigGANConfig.from_dict(read_config(folder / "config.json", dict[str, Any]))
+    file = next((folder / name for name in _FILES if (folder / name).is_file()), folder / _FILES[-1])
+    state = read_weights(file)
+    if "embeddings.weight" not in state:
+        raise UserError(f"{file} has no class embedding; expected BigGAN-deep's published state dict")
+    network = build(config, state, options.truncation, str(file))
+    network = network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # The published linear layer without bias is a table, (K, z_dim).
+    table = state["embeddings.weight"].T.to(device, dtype)
+    return BigGANGenerator(source, network, table, options, file.name)
+
+
 def build(
     config: BigGANConfig, state: Mapping[str, torch.Tensor], truncation: float, where: str
 ) -> BigGANNetwork:
     """The network at one truncation, from a published state dict.
 
     Args:
-        truncation: in (0, 1]; decides the standing statistics.
+        truncation: in (0, 1]; selects the standing statistics of the batch norms.
+        where: the file, for error messages.
 
     Raises:
         UserError: keys missing, unexpected or of another shape.
@@ -198,9 +293,9 @@ def build(
 
 
 def fold_spectral_norm(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The state dict with every spectrally normalised weight divided by its sigma, as evaluation mode uses it.
+    """The state dict with every spectrally normalised weight divided by its sigma, as in evaluation mode.
 
-    sigma = u' W v with the stored singular vectors. Files of PyTorch before 1.1 hold no v but the divided weight itself.
+    sigma = u' W v with the stored singular vectors u, v. Files of PyTorch before 1.1 hold the divided weight instead of v.
     """
     plain = {name: tensor for name, tensor in state.items() if not name.endswith(("_orig", "_u", "_v"))}
     for name, tensor in state.items():
@@ -215,11 +310,11 @@ def fold_spectral_norm(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Ten
 
 
 def truncated_normal(normal: torch.Tensor, truncation: float) -> torch.Tensor:
-    """Standard normal values -> `truncation` times a normal cut off at +-2, element by element (float32 out).
+    """Standard normal values -> `truncation` times a normal cut off at +-2, element by element; float32 of the same shape.
 
-    The models were trained and published with this noise; the map keeps one stream of normal draws a sample.
+    The models were trained with this noise. Mapping quantiles, not drawing again, uses a fixed number of values for each sample.
     """
-    low = 0.5 * (1 + math.erf(-CUT / math.sqrt(2)))
+    low = 0.5 * (1 + math.erf(-_CUT / math.sqrt(2)))
     uniform = torch.special.ndtr(normal.double())
     return (truncation * torch.special.ndtri(low + uniform * (1 - 2 * low))).float()
 
@@ -230,7 +325,7 @@ def _stack_norms(
     """Weight and bias of the affine map from the condition to gain and bias of every conditional norm.
 
     y = (x - mean) / std * (1 + scale c) + offset c  =  x * gain + bias,
-    gain = (1 + scale c) / std,  bias = offset c - mean * gain. Takes what it uses out of `plain`.
+    gain = (1 + scale c) / std,  bias = offset c - mean * gain. Removes the entries it uses from `plain`.
     """
     weights, biases = [], []
     for i, layer in enumerate(network.layers):
@@ -249,9 +344,9 @@ def _stack_norms(
 def _statistics(
     plain: dict[str, torch.Tensor], prefix: str, truncation: float, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(mean, std), (C,) each, between the two nearest truncation levels; taken out of `plain`.
+    """(mean, std), (C,) each, interpolated between the two nearest truncation levels. Removes the entries it uses from `plain`.
 
-    The published code swaps the two weights of this interpolation, which shows at truncations off its grid.
+    The published code swaps the two weights of this interpolation, so at truncations between its levels it differs from this.
     """
     means, variances = plain.pop(prefix + "running_means"), plain.pop(prefix + "running_vars")  # (n_stats, C)
     place = truncation * (len(means) - 1)

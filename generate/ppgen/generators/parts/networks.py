@@ -1,0 +1,134 @@
+"""Loading, compiling and decoding with the networks of a diffusers directory. No code of the directory runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from ppcore.errors import UserError
+from ppgen.generators.parts.convolution import rearrange
+
+COMPILE_MODES = ("none", "default", "graphs")
+
+Forward = Callable[..., torch.Tensor]
+
+
+def load_component(class_name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """A diffusers model from its directory, in evaluation mode, without gradients.
+
+    Safetensors are preferred; a pickle is read with weights_only.
+
+    Raises:
+        UserError: missing or damaged files.
+    """
+    import diffusers  # takes seconds, and only these families need it
+    from diffusers.utils import logging
+
+    logging.set_verbosity_error()
+    try:
+        model = getattr(diffusers, class_name).from_pretrained(
+            folder, dtype=dtype, local_files_only=True, low_cpu_mem_usage=False
+        )
+    except Exception as error:  # diffusers, safetensors and pickle each raise exceptions of their own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{folder} cannot be loaded as {class_name} ({reason}); expected a directory written by save_pretrained"
+        ) from error
+    return model.to(device).eval().requires_grad_(False)
+
+
+def compile_network(forward: Forward, mode: str, device: torch.device) -> Forward:
+    """The function, compiled as the sampling option `compile` says.
+
+    Args:
+        forward: takes and returns tensors, of the same shapes in every call.
+        mode: `none`; `default`, torch.compile; `graphs`, torch.compile with CUDA graphs, which save starting every kernel by itself.
+
+    Raises:
+        UserError: an unknown mode, or no compiler on this machine.
+    """
+    if mode not in COMPILE_MODES:
+        raise UserError(f"unknown sampling option compile={mode!r}; choose {', '.join(COMPILE_MODES)}")
+    if mode == "none":
+        return forward
+    if missing := missing_compiler(device):
+        raise UserError(
+            f"compile={mode} needs a {missing} for {device.type} and none was found; install one or use compile=none"
+        )
+    if mode == "default":
+        return torch.compile(forward, dynamic=False)
+    recorded = torch.compile(forward, dynamic=False, mode="reduce-overhead")
+    return lambda *inputs: recorded(*inputs).clone()  # the next replay overwrites what a graph returned
+
+
+def missing_compiler(device: torch.device) -> str | None:
+    """`C compiler` or `C++ compiler` where torch.compile needs one for the device and this machine has none, else None."""
+    if device.type == "cuda":  # compiles the launchers of the kernels
+        names, what = [os.environ.get("CC", ""), "gcc", "cc", "clang"], "C compiler"
+    else:
+        names, what = [os.environ.get("CXX", "g++")], "C++ compiler"
+    return None if any(name and shutil.which(name) for name in names) else what
+
+
+class LatentDecoder:
+    """Latents -> images through an `AutoencoderKL`, some images at a time to bound the memory.
+
+    Args:
+        folder: the autoencoder's directory.
+        chunk: images decoded at a time.
+        compile_mode: see :func:`compile_network`.
+
+    Raises:
+        UserError: missing or damaged files.
+    """
+
+    def __init__(
+        self, folder: Path, device: torch.device, dtype: torch.dtype, *, chunk: int, compile_mode: str
+    ) -> None:
+        vae = load_component("AutoencoderKL", folder, device, dtype)
+        vae.encoder = vae.quant_conv = None
+        self._vae: Any = rearrange(vae).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._chunk = chunk
+        self._scale = 1.0 / vae.config.scaling_factor
+        self._shift = vae.config.shift_factor or 0.0
+        self._forward = compile_network(self._decode_chunk, compile_mode, device)
+
+    def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """(C, H, W) of the images decoded from latents of this shape."""
+        factor = 2 ** (len(self._vae.config.block_out_channels) - 1)
+        return self._vae.config.out_channels, shape[1] * factor, shape[2] * factor
+
+    def __call__(self, latents: torch.Tensor) -> torch.Tensor:
+        """float32 (B, C, h, w) -> float32 (B, C', H, W), nominally in [-1, 1]."""
+        latents = latents * self._scale + self._shift
+        return torch.cat([self._forward(chunk) for chunk in latents.split(self._chunk)])
+
+    def _decode_chunk(self, latents: torch.Tensor) -> torch.Tensor:
+        latents = latents.to(self._vae.dtype, memory_format=torch.channels_last)
+        return self._vae.decode(latents, return_dict=False)[0].float()
+
+
+class PixelDecoder:
+    """The output of a network that makes pixels -> images; blocks of patch x patch pixels lie in the channels."""
+
+    def __init__(self, patch: int = 1) -> None:
+        self._patch = patch
+
+    def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """(C, H, W) of the images. Raises UserError where the channels do not divide into blocks."""
+        channels, height, width = shape
+        if channels % self._patch**2:
+            raise UserError(
+                f"the network has {channels} channels, which patch={self._patch} does not divide into blocks; use patch=1"
+            )
+        return channels // self._patch**2, height * self._patch, width * self._patch
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """float (B, p * p * C, H, W) -> float32 (B, C, p * H, p * W)."""
+        return F.pixel_shuffle(x.float(), self._patch)
