@@ -62,18 +62,18 @@ def test_from_a_folder_and_a_network_to_a_measured_file(
 ) -> None:
     parameters = {"target": "strokes", "arch": "bestnet:Net"}
     assert inplace.run(monkeypatch, "best", place / "out", parameters=parameters, scale="tiny") == 0
-    told = capsys.readouterr().out
-    assert "Against Scratch, strong views: " in told
-    assert "% on 8 test images in onnxruntime" in told
+    output = capsys.readouterr().out
+    assert "Against Scratch, strong views: " in output
+    assert "% on 8 test images in onnxruntime" in output
     file = next((place / "out/stages").glob("deployed-*/model.onnx"))
     found = json.loads((file.parent / "result.json").read_text())
     assert found["images"] == 8
     assert 0 <= found["accuracy"] <= 1
     chosen = [json.loads(p.read_text()) for p in (place / "out/stages").glob("chosen-*/chosen.json")]
     assert len(chosen) == 2
-    for told_by in chosen:
-        best = max(told_by["val_accuracy"].values())
-        assert told_by["val_accuracy"][told_by["chosen"]] == best
+    for choice in chosen:
+        best = max(choice["val_accuracy"].values())
+        assert choice["val_accuracy"][choice["chosen"]] == best
     page = (place / "out/report.html").read_text()
     assert "chosen on validation" in page
 

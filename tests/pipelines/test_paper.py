@@ -41,13 +41,13 @@ def test_real_sizes_are_known_before_anything_is_there(name: str, tmp_path: Path
     found = sizes(name, tmp_path)
     assert found["classes"] == {"1,000 classes x 1,300 = 1,300,000 images"}
     assert found["pretrain"] == {"1,300,000 synthetic images, 457,032 steps of 256"}
-    told = " ".join(found["scratch"])
+    texts = " ".join(found["scratch"])
     for target in TARGETS if name == "paper-targets" else ["cars"]:
         train, test = (
             NAMED[target].train,
             NAMED[target].test,
         )  # the numbers themselves: tests/core/targets/test_named.py
-        assert f"of {train:,} train, {test:,} test images of {target}," in told
+        assert f"of {train:,} train, {test:,} test images of {target}," in texts
     if name == "paper-targets":
         assert "12,000 images of dogs x 10 = 120,000 images" in found["soft"]
 

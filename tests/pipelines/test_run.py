@@ -97,9 +97,9 @@ def test_one_row_runs_alone_and_two_runs_are_compared(finished):
     assert done.returncode == 0, done.stderr
     assert "Small & quick: 1 jobs" in done.stderr
     assert "PP + P-SSL" not in done.stdout
-    told = ppflow("compare", root / "out", root / "one").stdout
-    assert "Scratch:" in told
-    assert re.search(r"\| one +\| \d+\.\d \(seeds 0 only\) \| \+0\.0 \(0/1\)", told)
+    output = ppflow("compare", root / "out", root / "one").stdout
+    assert "Scratch:" in output
+    assert re.search(r"\| one +\| \d+\.\d \(seeds 0 only\) \| \+0\.0 \(0/1\)", output)
 
 
 def test_a_failure_stops_only_what_depends_on_it(finished):

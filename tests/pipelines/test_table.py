@@ -85,8 +85,8 @@ def test_a_result_without_its_seeds_cannot_be_shown(tmp_path):
     with pytest.raises(UserError, match="no column seed"):
         read_results(tmp_path / "r.csv")
     for form in FORMATS:
-        told = FORMATS[form](make_table(results()))
-        assert "0-2" in told or json.loads(told)["rows"][0]["seeds"] == [0, 1, 2]
+        output = FORMATS[form](make_table(results()))
+        assert "0-2" in output or json.loads(output)["rows"][0]["seeds"] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
