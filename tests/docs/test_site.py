@@ -10,6 +10,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from commands import PAGES
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,6 +92,15 @@ def test_links_of_pages_outside_docs_lead_to_files(name: str) -> None:
     page = ROOT / name
     for link in re.findall(r"\]\((?!\w+:)([^)#\s]+)", page.read_text()):
         assert (page.parent / link).exists(), link
+
+
+NAMED = re.compile(r"`((?:core|generate|train|pipelines|tests|tools|benchmarks|docker|docs)/[\w./-]+)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    for name in NAMED.findall(page.read_text()):
+        assert "NAME" in name or (ROOT / name).exists(), f"{page} names {name}"
 
 
 def test_the_readme_is_short() -> None:
