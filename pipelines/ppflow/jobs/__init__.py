@@ -18,24 +18,3 @@ from ppflow.jobs.results import (
     write_record,
     write_run,
 )
-
-__all__ = [
-    "RESULT",
-    "Graph",
-    "JobFailure",
-    "Outcomes",
-    "Predictions",
-    "Run",
-    "StageJob",
-    "StageResult",
-    "code_version",
-    "correct_images",
-    "expand",
-    "find_done",
-    "make_run",
-    "read_predictions",
-    "read_run",
-    "stored_result",
-    "write_record",
-    "write_run",
-]

@@ -3,17 +3,3 @@
 from ppflow.recipe.load import load_recipe, named_recipes, parse_recipe, recipe_text
 from ppflow.recipe.recipe import MODELS, Cell, Rates, Recipe, Resources, Stage
 from ppflow.recipe.schema import recipe_schema
-
-__all__ = [
-    "MODELS",
-    "Cell",
-    "Rates",
-    "Recipe",
-    "Resources",
-    "Stage",
-    "load_recipe",
-    "named_recipes",
-    "parse_recipe",
-    "recipe_schema",
-    "recipe_text",
-]

@@ -2,5 +2,3 @@
 
 from ppflow.runner.schedule import Executor, LocalExecutor, RayExecutor, run_jobs
 from ppflow.runner.stages import check_job
-
-__all__ = ["Executor", "LocalExecutor", "RayExecutor", "check_job", "run_jobs"]

@@ -3,22 +3,3 @@
 from ppflow.statistics.comparisons import Correct, Difference, Row, Table, image_interval, make_table
 from ppflow.statistics.formats import FORMATS, as_text, cells, explain, header, headline_sentences
 from ppflow.statistics.results import Result, Results, read_results, results_csv
-
-__all__ = [
-    "FORMATS",
-    "Correct",
-    "Difference",
-    "Result",
-    "Results",
-    "Row",
-    "Table",
-    "as_text",
-    "cells",
-    "explain",
-    "header",
-    "headline_sentences",
-    "image_interval",
-    "make_table",
-    "read_results",
-    "results_csv",
-]
