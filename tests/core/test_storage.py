@@ -141,7 +141,7 @@ def test_a_store_that_never_works_is_given_up(monkeypatch):
         raise ConnectionRefusedError(111, "Connection refused")
 
     monkeypatch.setattr(store._remote.filesystem, "cat_file", down)
-    with pytest.raises(UnreachableError, match=r"memory://gone does not work .* Connection refused"):
+    with pytest.raises(UnreachableError, match=r"memory://gone does not respond .* Connection refused"):
         store.read("a")
     assert 100 < now[0] < 150
 

@@ -1,4 +1,4 @@
-"""One path type for local directories and object stores, and bounded reading of what strangers wrote."""
+"""One path type for local directories and object stores, locks, and bounded reading of files that anybody may have written."""
 
 from ppcore.storage.documents import (
     MAX_JSON_BYTES,

@@ -20,64 +20,71 @@ if TYPE_CHECKING:
 
 MAX_JSON_BYTES = 64 << 20
 MAX_OBJECT_BYTES = 4 << 30
-_ROW_BYTES = 64 << 10  # a sample's description, soft label apart
-_FIXED_BYTES = 1 << 20
+_ROW_BYTES = 64 << 10  # most bytes of a row that describes a sample, without its soft label
+_FIXED_BYTES = 1 << 20  # most bytes of a table besides its rows
 
 
 class OutsideError(UserError):
-    """A symbolic link that leads out of the directory it lies in."""
+    """A symbolic link that leads out of its directory."""
 
 
 def require_inside(root: Path, name: str) -> None:
-    """Refuse to look at what is not in the directory, though its name is: whoever made it may have put a link there.
+    """Refuse symbolic links that lead out of a directory, because the directory may come from anybody.
 
     Args:
-        root: a directory; it may be a link itself, which whoever named it knows.
-        name: relative to it.
+        root: a directory; it may be a link itself, because the user named it.
+        name: a path relative to `root`.
 
     Raises:
-        OutsideError: `name`, or a folder on the way to it, is a link to somewhere else.
+        OutsideError: `name`, or a folder on the way to it, is a link out of `root`.
     """
     steps = [Path(root, *Path(name).parts[: n + 1]) for n in range(len(Path(name).parts))]
     link = next((step for step in steps if step.is_symlink()), None)
     if link is None:
         return
     home, end = Path(os.path.realpath(root)), Path(os.path.realpath(steps[-1]))
-    # The hub's cache keeps a snapshot's files beside it; the links are the hub library's own.
+    # The hub library keeps the files of a snapshot in `blobs` beside `snapshots`, and links to them.
     blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
     if not end.is_relative_to(home) and end.parent != blobs:
-        raise OutsideError(f"{link} is a symbolic link out of {root}; refused: put the file itself there")
+        raise OutsideError(
+            f"{link} is a symbolic link out of {root} and is not followed; replace the link by the file"
+        )
 
 
 def require_file(path: Path, limit: int | None = None) -> None:
-    """Refuse what must not be read.
+    """Refuse files that must not be read.
+
+    Args:
+        limit: most bytes; a sparse file of any size costs nothing to make.
 
     Raises:
         FileNotFoundError, IsADirectoryError: there is no such file.
-        UserError: a device, a pipe or the like, which might never end, or larger than `limit` (a sparse file costs its maker nothing).
+        UserError: the file is a device or a pipe, which might never end, or larger than `limit`.
     """
-    found = os.stat(path)
-    if stat.S_ISDIR(found.st_mode):
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(f"{path} is a directory")
-    if not stat.S_ISREG(found.st_mode):
-        raise UserError(f"{path} is no regular file; refused")
-    if limit is not None and found.st_size > limit:
-        raise UserError(f"{path} has {found.st_size} bytes; at most {limit} are accepted; refused")
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path} is not a regular file; it is not read")
+    if limit is not None and status.st_size > limit:
+        raise UserError(
+            f"{path} has {status.st_size} bytes, more than the {limit} that are accepted; it is not read"
+        )
 
 
 def open_table(source: bytes | IO[bytes] | str) -> pq.ParquetFile:
-    """A parquet file, to be read with `use_threads=False`.
+    """Open a parquet file. Read it with `use_threads=False`.
 
-    Arrow's thread pools are kept out: a process that ends shortly after their use aborts in about one of three cases when
-    torch is loaded, too (pyarrow 26.0.1 with torch 2.15.0), and its exit status is lost.
+    Arrow's thread pools are not used: with torch loaded, a process that ends shortly after their use aborts in about one of three
+    cases and loses its exit status (pyarrow 26.0.1, torch 2.15.0).
 
     Args:
         source: the file's bytes, a seekable file or a local path.
 
     Raises:
-        pyarrow.ArrowException, OSError: no parquet file.
+        pyarrow.ArrowException, OSError: not a parquet file.
     """
-    import pyarrow.parquet as pq  # heavy: JSON is read without it
+    import pyarrow.parquet as pq  # slow to import, not needed for JSON
 
     return pq.ParquetFile(io.BytesIO(source) if isinstance(source, bytes) else source, pre_buffer=False)
 
@@ -90,19 +97,20 @@ def read_table(
     columns: list[str] | None = None,
     group: int | None = None,
 ) -> pa.Table:
-    """Parquet rows, their size checked by what the footer declares before anything is decompressed.
+    """The rows of a parquet file. The sizes that the footer declares are checked before anything is decompressed.
 
     Args:
-        source: see :func:`open_table`; or a file it opened.
-        rows: how many there must be; None leaves that open.
-        row_bytes: that a row may take beyond what descriptions of samples take.
-        group: one row group; None is the whole file.
+        source: see :func:`open_table`, or a file that it opened.
+        rows: the expected number of rows; None accepts any.
+        row_bytes: bytes that a row may have in addition to the description of a sample (a soft label).
+        columns: columns to read; None reads all.
+        group: the row group to read; None reads all.
 
     Raises:
-        ValueError: no parquet file, another number of rows, or far more bytes than such rows have.
+        ValueError: not a parquet file, another number of rows, or far more bytes than such rows have.
     """
-    import pyarrow as pa  # heavy: JSON is read without it
-    import pyarrow.parquet as pq  # heavy: likewise
+    import pyarrow as pa  # slow to import, not needed for JSON
+    import pyarrow.parquet as pq  # slow to import
 
     try:
         file = source if isinstance(source, pq.ParquetFile) else open_table(source)
@@ -110,39 +118,39 @@ def read_table(
         facts = [file.metadata.row_group(number) for number in wanted]
         count, declared = sum(f.num_rows for f in facts), sum(f.total_byte_size for f in facts)
         if rows is not None and count != rows:
-            raise ValueError(f"{count} rows where {rows} are planned")
+            raise ValueError(f"it has {count} rows, expected {rows}")
         if not 0 <= declared <= _FIXED_BYTES + count * (_ROW_BYTES + row_bytes):
-            raise ValueError(f"{declared} bytes in {count} rows")
+            raise ValueError(f"it declares {declared} bytes for {count} rows")
         return file.read_row_groups(list(wanted), columns=columns, use_threads=False)
     except (pa.ArrowException, OSError, IndexError) as error:
-        raise ValueError(f"no readable parquet file ({' '.join(str(error).split())})") from error
+        raise ValueError(f"not a readable parquet file ({' '.join(str(error).split())})") from error
 
 
 T = TypeVar("T")
-_LONGEST = 500  # characters of a complaint
+_LONGEST = 500  # characters of an error text
 
 
 class MismatchError(ValueError):
-    """A value that is not of the wanted type; the text is one line, the attributes are the first of pydantic's complaints.
+    """A value does not have the expected type. The text is one line; the attributes describe pydantic's first error.
 
     Attributes:
-        place: names and positions that lead to the value.
-        problem: pydantic's word for what is wrong, such as `float_parsing`.
-        value: what was found there.
-        bounds: what was expected, where that is a number or a choice: `{"ge": 0}`.
+        place: field names and positions that lead to the value.
+        problem: pydantic's error type, such as `float_parsing`.
+        value: the wrong value.
+        bounds: the expected range or choices, such as `{"ge": 0}`.
     """
 
     def __init__(self, error: ValidationError) -> None:
         super().__init__(first_problem(error))
-        found = error.errors(include_url=False)[0]
-        self.place, self.problem, self.value = found["loc"], found["type"], found["input"]
-        self.bounds: dict[str, Any] = found.get("ctx", {})
+        first = error.errors(include_url=False)[0]
+        self.place, self.problem, self.value = first["loc"], first["type"], first["input"]
+        self.bounds: dict[str, Any] = first.get("ctx", {})
 
 
 def decode(kind: type[T], data: bytes | str) -> T:
-    """JSON text as `kind`: a (frozen) dataclass, a pydantic model or any type pydantic knows; nothing is coerced.
+    """Parse JSON as `kind`: a (frozen) dataclass, a pydantic model or any type that pydantic knows. Values are not converted.
 
-    Fields a dataclass does not have are refused where it sets `__pydantic_config__ = ConfigDict(extra="forbid")`.
+    A dataclass with `__pydantic_config__ = ConfigDict(extra="forbid")` refuses unknown fields.
 
     Raises:
         ValueError: too large, not JSON, nested too deeply, or not of that type; the text is one line.
@@ -156,22 +164,22 @@ def decode(kind: type[T], data: bytes | str) -> T:
 
 
 def read_json(path: Path, kind: type[T]) -> T:
-    """A local JSON file as `kind`, see :func:`decode`.
+    """Read a local JSON file as `kind` (see :func:`decode`).
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: its content is not of that type.
-        UserError: no regular file, or too large.
+        OSError: the file cannot be read.
+        ValueError: the content does not have that type.
+        UserError: not a regular file, or too large.
     """
     require_file(path, MAX_JSON_BYTES)
     return decode(kind, path.read_bytes())
 
 
 def convert(kind: type[T], value: Any) -> T:
-    """A plain value, from YAML say, as `kind`; numbers may stand in texts.
+    """Convert a plain value, for example from YAML, to `kind`. Numbers in strings are accepted.
 
     Raises:
-        MismatchError: not of that type.
+        MismatchError: the value does not have that type.
     """
     try:
         return _adapter(kind).validate_python(value)  # type: ignore[arg-type]
@@ -180,12 +188,12 @@ def convert(kind: type[T], value: Any) -> T:
 
 
 def first_problem(error: ValidationError) -> str:
-    """`segments.0.samples: input should be greater than 0`, of the first of pydantic's complaints."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(str(part) for part in found["loc"])
-    message = found["msg"][:1].lower() + found["msg"][1:]
+    """pydantic's first error in one line: `segments.0.samples: input should be greater than 0`."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = first["msg"][:1].lower() + first["msg"][1:]
     text = f"{place}: {message}" if place else message
-    # A hostile document's keys are in it: nothing of them may reach the terminal's control characters.
+    # The text contains keys of the document, which may hold control characters for the terminal.
     return "".join(c if c.isprintable() else "?" for c in text[:_LONGEST])
 
 

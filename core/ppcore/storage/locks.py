@@ -1,4 +1,4 @@
-"""One writer a directory, on the file systems that clusters have: a lock of the kernel, else a lease that is renewed."""
+"""One writer for each directory: a lock of the kernel or, on file systems without locks, a lease file that is renewed."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from typing import IO
 from filelock import SoftFileLease, Timeout, lock_descriptor
 
 LEASE_SUFFIX = ".lock"
-_LEASE_S = 30.0  # a holder that has not renewed its lease for so long is dead; every ppgen must agree on it
-# Lustre mounted without `flock`, NFS without its lock service, user-space file systems; NFSv4 on a handle that cannot be written.
+_LEASE_S = 30.0  # a lease that was not renewed for so long has expired; the same in every ppgen that shares a file system
+# Errors of Lustre mounted without `flock`, NFS without its lock service, user-space file systems, and NFSv4 on a read-only handle.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EBADF}
 _log = logging.getLogger(__name__)
 
 
 class HeldError(Exception):
-    """Another process holds the file."""
+    """Another process holds the lock."""
 
 
 @contextmanager
 def hold(path: Path) -> Iterator[None]:
-    """Hold a file against other processes, of other machines too where the file system is shared.
+    """Lock a file against other processes, also of other machines on a shared file system.
 
-    The kernel's lock goes with the process, however it ends. Where the file system has none, a lease beside the file (`*.lock`) says
-    who holds it and is renewed every ten seconds, one warning says so, and whoever finds another's lease watches it for half a
-    minute: a killed holder's lapses. It is weaker in one case only: a holder that is stopped for that long and then goes on.
+    The kernel releases its lock when the process ends. On a file system without locks, a lease file beside the file (`*.lock`) names
+    the holder and is renewed every ten seconds, and a warning is logged. A process that finds a lease waits half a minute for it to
+    expire, so the lease of a killed process is taken over. The lease is weaker than a lock in one case: its holder is suspended for
+    longer than half a minute and then continues.
 
     Args:
-        path: a file that is there.
+        path: an existing file.
 
     Raises:
-        HeldError: another process holds it.
-        OSError: it cannot be opened, or for neither of the two.
+        HeldError: another process holds the lock.
+        OSError: the file cannot be opened, or neither a lock nor a lease is possible.
     """
     handle = _locked(path)
     if handle is not None:
@@ -44,14 +45,14 @@ def hold(path: Path) -> Iterator[None]:
             yield
         return
     _log.warning(
-        "%s is on a file system without locks; a lease beside it, %s, keeps a second ppgen out",
+        "%s is on a file system without locks; the lease file %s keeps a second ppgen from writing",
         path,
         _lease_of(path).name,
     )
     lease = SoftFileLease(
         _lease_of(path),
         lease_duration=_LEASE_S,
-        on_compromise=lambda _: _log.warning("the lease on %s was lost", path),
+        on_compromise=lambda _: _log.warning("the lease on %s was lost: another process took it over", path),
     )
     try:
         lease.acquire(timeout=1.5 * _LEASE_S)
@@ -68,7 +69,7 @@ def _lease_of(path: Path) -> Path:
 
 
 def _locked(path: Path) -> IO[bytes] | None:
-    """The file, open and locked; None where there are no locks."""
+    """Open and lock the file; None if the file system has no locks."""
     while True:
         handle = _open(path)
         try:
@@ -76,7 +77,7 @@ def _locked(path: Path) -> IO[bytes] | None:
                 raise HeldError(str(path))
             if os.path.samestat(os.fstat(handle.fileno()), os.stat(path)):
                 return handle
-            handle.close()  # the file was replaced between the two: what was locked is not the file any more
+            handle.close()  # the file was replaced after it was opened: lock the new one
         except BaseException as error:
             handle.close()
             if isinstance(error, OSError) and error.errno in _NO_LOCKS:
@@ -85,10 +86,10 @@ def _locked(path: Path) -> IO[bytes] | None:
 
 
 def _open(path: Path) -> IO[bytes]:
-    """NFSv4 locks exclusively what is open for writing, and nothing else."""
+    """Open for writing, because NFSv4 gives exclusive locks only on writable handles; else for reading."""
     try:
         return path.open("r+b")
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM):
             raise
-        return path.open("rb")  # a file made read-only in a directory that can be written
+        return path.open("rb")  # a read-only file in a writable directory

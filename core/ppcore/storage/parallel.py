@@ -1,4 +1,4 @@
-"""Many waits at once, results in order: what a listing of ten thousand objects needs and a local disk does not."""
+"""Calls in several threads with their results in order, for object stores, where every call waits for the network."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ R = TypeVar("R")
 
 
 def in_order(function: Callable[[T], R], items: Iterable[T], width: int) -> Iterator[R]:
-    """`map(function, items)`, up to `width` calls at once in threads; at most so many results wait to be taken.
+    """Like `map(function, items)`, with up to `width` calls at once in threads and at most `width` results kept.
 
-    What a call raises is raised in its turn, and what had not begun is left undone.
+    `Executor.map` would submit all items at once. If a call raises, the exception is raised at that call's place in the order and
+    calls that have not begun are cancelled.
 
     Args:
-        width: 1 calls in this thread.
+        width: number of threads; 1 calls the function in this thread.
     """
     if width <= 1:
         yield from map(function, items)

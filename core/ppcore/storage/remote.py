@@ -1,4 +1,4 @@
-"""Calls to object stores through fsspec: finite, repeated while they fail for a passing reason, and without secrets in names."""
+"""Calls to object stores through fsspec: with a deadline, repeated after temporary errors, and without secrets in URLs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 from ppcore.errors import UserError
 
-_CALL_S = 90.0  # one call may take so long, and more for what it moves
+_CALL_S = 90.0  # deadline of a call, without the time for the bytes that it sends
 _SECONDS_A_BYTE = 2 / 2**20
-_PATIENCE_S = 120.0  # no further try begins so long after the first
+_PATIENCE_S = 120.0  # no retry begins later than this after the first try
 _FIRST_DELAY_S = 0.3
 _LAST_DELAY_S = 15.0
-_WARN_AFTER = 4  # failures of a call
+_WARN_AFTER = 4  # failed tries of a call
 _FINAL = (
     FileNotFoundError,
     FileExistsError,
@@ -26,7 +26,7 @@ _FINAL = (
     TypeError,
     NotImplementedError,
 )
-# Of botocore and google.auth, which may not be installed.
+# Names of exceptions of botocore and google.auth, which may not be installed.
 _NO_CREDENTIALS = {
     "NoCredentialsError",
     "PartialCredentialsError",
@@ -34,17 +34,17 @@ _NO_CREDENTIALS = {
     "DefaultCredentialsError",
 }
 _SECRET_NAME = re.compile(r"secret|token|passw|signature|credential|access_?key|^sig$|^key$", re.IGNORECASE)
-# s3fs hands these to botocore.
+# Options that s3fs passes to botocore.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 1}}}
 }
-# s3fs asks for the size of every object before it reads it, unless it is to read it in one piece.
+# With this option s3fs reads an object in one request; else it asks for the size first.
 _WHOLE: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 1}}
 _log = logging.getLogger(__name__)
 
 
 class UnreachableError(UserError):
-    """An object store gave no useful answer for minutes; a later try may succeed."""
+    """An object store has failed for minutes; a later run may succeed."""
 
 
 class Remote:
@@ -54,16 +54,16 @@ class Remote:
         url: fsspec URL.
 
     Raises:
-        UserError: the URL holds a secret, or nothing here opens such URLs.
+        UserError: the URL contains a secret, or no installed package opens such URLs.
     """
 
     def __init__(self, url: str) -> None:
-        import fsspec  # heavy: local directories are read without it
+        import fsspec  # slow to import, not needed for local directories
 
         refuse_secrets(url)
         protocol = url.split("://", 1)[0]
         try:
-            # A cached listing would hide what other workers committed a moment ago.
+            # A cached listing would miss what other workers have just committed.
             filesystem, base = fsspec.core.url_to_fs(
                 url, use_listings_cache=False, **_OPTIONS.get(protocol, {})
             )
@@ -76,20 +76,20 @@ class Remote:
         self.url, self.filesystem, self._base = url, filesystem, str(base).rstrip("/")
 
     def key(self, name: str) -> str:
-        """The name the filesystem knows `name` by."""
+        """The full name of an object in the filesystem."""
         return f"{self._base}/{name}" if name else self._base
 
     def call(self, method: str, *args: Any, moved: int = 0, **options: Any) -> Any:
-        """A method of the filesystem with a deadline, repeated with growing pauses while it fails for a passing reason.
+        """Call a method of the filesystem with a deadline; repeat it with growing pauses after temporary errors.
 
         Args:
             method: fsspec's name, such as `cat_file`.
-            moved: bytes that go with the call, for the deadline.
+            moved: bytes that the call sends; they extend the deadline.
 
         Raises:
-            FileNotFoundError, ValueError: as the filesystem says.
+            FileNotFoundError, ValueError: raised by the filesystem.
             UserError: access is refused.
-            UnreachableError: no success within minutes.
+            UnreachableError: no try succeeded within minutes.
         """
         start, failures = time.monotonic(), 0
         while True:
@@ -101,27 +101,27 @@ class Remote:
                 _raise_if_answered(error)
                 if isinstance(error, PermissionError) or type(error).__name__ in _NO_CREDENTIALS:
                     raise UserError(
-                        f"access to {self.url} is refused ({_short(error)}); give credentials that may read and write there, "
-                        f"in the environment or the store's own configuration file"
+                        f"access to {self.url} is refused ({_short(error)}); give credentials with read and write access, "
+                        f"in the environment or the store's configuration file"
                     ) from error
                 if time.monotonic() - start > _PATIENCE_S:
                     raise UnreachableError(
-                        f"{self.url} does not work ({failures + 1} tries, the last: {_short(error)}); when it does, run the "
-                        f"same command again to resume"
+                        f"{self.url} does not respond ({failures + 1} tries, the last error: {_short(error)}); run the same "
+                        f"command again later to resume"
                     ) from error
                 failures += 1
                 if failures == _WARN_AFTER:
-                    _log.warning("%s does not work at present (%s); still trying", self.url, _short(error))
+                    _log.warning("%s fails (%s); still trying", self.url, _short(error))
             pause = min(_FIRST_DELAY_S * 2 ** (failures - 1), _LAST_DELAY_S)
             time.sleep(pause * random.uniform(0.5, 1.5))
 
     def read(self, name: str) -> bytes:
-        """The whole object. Raises FileNotFoundError."""
+        """Read a whole object. Raises FileNotFoundError."""
         data: bytes = self.call("cat_file", self.key(name), **self._whole)
         return data
 
     def sizes(self, name: str) -> dict[str, int]:
-        """Base names of the objects directly below `name` with their bytes, from one listing."""
+        """Base name -> bytes of the objects directly below `name`, from one listing."""
         try:
             entries = self.call("ls", self.key(name), detail=True, refresh=True)
         except (FileNotFoundError, NotADirectoryError):
@@ -138,24 +138,24 @@ class Remote:
         try:
             self.call("pipe_file", self.key(name), data, moved=len(data), mode="create")
         except FileExistsError:
-            pass  # another's, or ours: the answer to a try before may have been lost
+            pass  # written by another process, or by an earlier try whose answer was lost
         except (NotImplementedError, TypeError):
             if not self.call("exists", self.key(name)):
                 self.call("pipe_file", self.key(name), data, moved=len(data))
-        return self.read(name) == data  # some stores ignore the condition
+        return self.read(name) == data  # some stores ignore the condition of the PUT
 
     def _once(self, method: str, args: tuple[Any, ...], options: dict[str, Any], seconds: float) -> Any:
-        from fsspec.asyn import AsyncFileSystem, sync  # heavy: likewise
+        from fsspec.asyn import AsyncFileSystem, sync  # slow to import
 
         filesystem = self.filesystem
         if isinstance(filesystem, AsyncFileSystem):
-            # The libraries' own timeouts leave gaps: an upload waits for "100 Continue" for ever.
+            # The timeouts of the libraries do not cover everything: an upload waits for "100 Continue" without end.
             return sync(filesystem.loop, getattr(filesystem, f"_{method}"), *args, timeout=seconds, **options)
         return getattr(filesystem, method)(*args, **options)
 
 
 def _raise_if_answered(error: Exception) -> None:
-    """Raise what S3's answers to a conditional put mean; they come as errors that look like passing ones."""
+    """Raise FileExistsError or NotImplementedError for S3's answers to a conditional PUT, which else look like temporary errors."""
     answer: dict[str, Any] = getattr(error.__cause__ or error, "response", None) or {}
     code = answer.get("Error", {}).get("Code")
     if code in ("PreconditionFailed", "412"):
@@ -165,18 +165,18 @@ def _raise_if_answered(error: Exception) -> None:
 
 
 def refuse_secrets(url: str) -> None:
-    """Raise UserError for a URL with a password or a token in it: names end up in plans, logs and messages."""
+    """Raise UserError for a URL that contains a password or a token, because URLs are written to plans, logs and messages."""
     parts = urlsplit(url)
     secret = next((name for name, _ in parse_qsl(parts.query) if _SECRET_NAME.search(name)), None)
     if parts.password or secret:
         what = "a password" if parts.password else f"{secret!r}"
         raise UserError(
-            f"a {parts.scheme}:// path holds {what}, which would end up in logs and plans; give credentials in the environment or "
-            f"the store's own configuration file instead"
+            f"a {parts.scheme}:// path contains {what}, which would be written to logs and plans; give credentials in the environment or "
+            f"in the store's configuration file"
         )
 
 
 def _short(error: BaseException) -> str:
-    """One line of what happened, without the user:password@ of an endpoint or proxy."""
+    """The error in one line, without the user:password@ of an endpoint or proxy."""
     text = " ".join(str(error).split())[:300] or type(error).__name__
     return re.sub(r"//[^/@\s]*@", "//***@", text)

@@ -1,4 +1,4 @@
-"""What a process says on standard error, kept beside the data: bounded, and with its last words."""
+"""Standard error of a worker, kept in a file beside the data: bounded in size, complete up to a crash."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pathlib import Path
 from ppcore.errors import UserError
 from ppcore.storage.store import Store
 
-_MAX_BYTES = 1 << 20  # of a file; of what is more the last half is kept
+_MAX_BYTES = 1 << 20  # of the file; a larger one is cut to its last half
 _LOOK_S = 0.5
 _UPLOAD_S = 30.0
 _log = logging.getLogger(__name__)
 
 
 class KeptStderr:
-    """Standard error of this process goes to a file, and from there where it went before.
+    """Redirects standard error of this process to a file, and copies it from the file to where it went before.
 
-    To the file first and at once, so that it has the last words of a process that crashes. A file that cannot be made changes
-    nothing but for one warning.
+    It is written to the file unbuffered, so that the last messages before a crash are kept. If the file cannot be made, a warning is
+    logged and standard error is not redirected.
 
     Args:
-        store: where it is kept. An object store gets it twice a minute, so that a crash may take the last half minute along.
-        name: of the file; none where it is empty.
+        store: directory of the file. To an object store it is uploaded every 30 seconds; a crash may lose the last 30 seconds.
+        name: of the file; an empty name redirects nothing.
     """
 
     def __init__(self, store: Store, name: str) -> None:
@@ -47,7 +47,7 @@ class KeptStderr:
         self._thread.start()
 
     def close(self) -> None:
-        """Standard error goes where it went before."""
+        """Undo the redirection."""
         if not self._thread.is_alive():
             return
         self._stop.set()
@@ -65,7 +65,7 @@ class KeptStderr:
             return os.open(self._path, os.O_RDWR | os.O_APPEND)
         descriptor, path = tempfile.mkstemp()
         self._path = Path(path)
-        self._path.unlink()  # the descriptor is enough, and nothing is left of a killed process
+        self._path.unlink()  # the open descriptor is enough, and a killed process leaves no file
         return descriptor
 
     def _follow(self) -> None:
@@ -78,7 +78,7 @@ class KeptStderr:
                 self._upload()
 
     def _look(self) -> None:
-        """Pass on what is new; of what has grown too large keep the last half."""
+        """Copy new text to the old standard error; cut the file if it is too large."""
         with contextlib.suppress(OSError):
             while new := os.pread(self._file, _MAX_BYTES, self._copied):
                 self._copied += len(new)
@@ -87,7 +87,7 @@ class KeptStderr:
                 last = os.pread(self._file, _MAX_BYTES // 2, self._copied - _MAX_BYTES // 2)
                 os.ftruncate(self._file, 0)
                 os.lseek(self._file, 0, os.SEEK_SET)
-                os.write(self._file, b"(what came before is not kept)\n" + last)
+                os.write(self._file, b"(earlier lines were dropped)\n" + last)
                 self._copied, self._uploaded = os.fstat(self._file).st_size, 0
 
     def _upload(self) -> None:

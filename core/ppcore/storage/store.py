@@ -14,30 +14,29 @@ from ppcore.storage.documents import MAX_OBJECT_BYTES, OutsideError, require_fil
 from ppcore.storage.remote import Remote
 
 TEMP_PREFIX = ".tmp-"
-_WIDTH = 32  # requests to an object store at once
-# What file systems without hard links answer.
+_WIDTH = 32  # parallel requests to an object store
+# Errors of file systems without hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK}
 
 
 def is_url(path: str) -> bool:
-    """Whether `path` names an object store (`scheme://...`) and not a local file."""
+    """Whether `path` is a URL of an object store (`scheme://...`) and not a local path."""
     return "://" in path
 
 
 class Store:
-    """A directory, local or remote; every other name is relative to it.
+    """A local or remote directory. All names are relative to it.
 
-    Promise: an object written through :meth:`write_atomic` or :meth:`publish` exists whole or not at all. Locally that is
-    a uniquely named temporary file, fsync, rename, fsync of the directory; object stores make an object visible only when
-    its upload is complete.
+    An object written with :meth:`write_atomic` or :meth:`publish` exists whole or not at all. Locally this takes a temporary file,
+    fsync, rename and fsync of the directory; an object store shows an object only when its upload is complete.
 
-    Nothing outside is read or written: a local name that is, or lies behind, a symbolic link out of the directory raises OutsideError.
+    Nothing outside the directory is read or written: a local name that leads out of it through a symbolic link raises OutsideError.
 
     Args:
         root: local path or fsspec URL (`s3://bucket/prefix`, `gs://`, `hf://`, `memory://`).
 
     Attributes:
-        width: how many objects to ask for at once: a disk is no faster for it, a store that answers late is.
+        width: how many objects to request in parallel; 1 for a local disk, which is not faster with more.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -57,19 +56,24 @@ class Store:
         return f"{self.root}/{name}" if name else self.root
 
     def _inside(self, name: str) -> Path:
-        """The local path of `name`. Raises OutsideError where a link leads out of the directory."""
+        """The local path of `name`. Raises OutsideError if a link leads out of the directory."""
         require_inside(Path(self.root), name)
         return Path(self.root, name)
 
     def _below(self, name: str) -> Path:
-        """The local path of `name`, to be replaced or deleted: it may be a link, the folder on the way may not lead out."""
+        """The local path of `name`, to replace or delete it: it may be a link itself, but its folder must be inside the directory."""
         require_inside(Path(self.root), str(Path(name).parent))
         return Path(self.root, name)
 
     def read(self, name: str, limit: int = MAX_OBJECT_BYTES) -> bytes:
-        """The whole object; a local one of more than `limit` bytes, or none that is a file, is refused with UserError.
+        """Read a whole object.
 
-        Raises FileNotFoundError.
+        Args:
+            limit: most bytes of a local file.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            UserError: a local name is not a regular file, or is larger than `limit`.
         """
         if self._remote is None:
             path = self._inside(name)
@@ -78,7 +82,7 @@ class Store:
         return self._remote.read(name)
 
     def read_range(self, name: str, start: int, length: int) -> bytes:
-        """`length` bytes from `start` on, fewer at the end of the object. Raises FileNotFoundError."""
+        """Read `length` bytes from `start`, fewer at the end of the object. Raises FileNotFoundError."""
         if self._remote is None:
             path = self._inside(name)
             require_file(path)
@@ -88,7 +92,7 @@ class Store:
         return self._remote.call("cat_file", self._remote.key(name), start=start, end=start + length)
 
     def open(self, name: str) -> IO[bytes]:
-        """A readable binary file; remote ones are read ahead in blocks."""
+        """Open an object as a readable binary file; remote ones are read ahead in blocks."""
         if self._remote is None:
             path = self._inside(name)
             require_file(path)
@@ -96,6 +100,7 @@ class Store:
         return self._remote.filesystem.open(self._remote.key(name), "rb")
 
     def exists(self, name: str) -> bool:
+        """Whether there is such an object."""
         if self._remote is None:
             return Path(self.root, name).exists()
         return bool(self._remote.call("exists", self._remote.key(name)))
@@ -107,44 +112,42 @@ class Store:
         return int(self._remote.call("size", self._remote.key(name)))
 
     def list(self, name: str = "") -> list[str]:
-        """Sorted base names directly below `name`, temporary files left out; empty when there is no such folder."""
+        """Sorted base names directly below `name`, without temporary files; empty if there is no such folder."""
         try:
             if self._remote is None:
-                found = [entry.name for entry in os.scandir(self._inside(name))]
+                names = [entry.name for entry in os.scandir(self._inside(name))]
             else:
                 entries = self._remote.call("ls", self._remote.key(name), detail=False, refresh=True)
-                found = [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries]
+                names = [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries]
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(entry for entry in found if entry and not entry.startswith(TEMP_PREFIX))
+        return sorted(entry for entry in names if entry and not entry.startswith(TEMP_PREFIX))
 
     def sizes(self, name: str = "") -> dict[str, int]:
-        """Base names directly below `name`, as :meth:`list` gives them, with their bytes: one listing and no look at each.
+        """Base name -> bytes of the files directly below `name`, sorted, from one listing.
 
-        Folders, local names that are no plain files, and links out of the directory are left out.
+        Folders, temporary files, local names that are not regular files, and links out of the directory are left out.
         """
         if self._remote is not None:
-            found = self._remote.sizes(name)
+            sizes = self._remote.sizes(name)
         else:
             try:
                 entries = list(os.scandir(self._inside(name)))
             except (FileNotFoundError, NotADirectoryError):
                 return {}
-            looks = {entry.name: self._look(f"{name}/{entry.name}", entry) for entry in entries}
-            found = {
-                entry: look.st_size for entry, look in looks.items() if look and stat.S_ISREG(look.st_mode)
-            }
-        return {entry: found[entry] for entry in sorted(found) if not entry.startswith(TEMP_PREFIX)}
+            stats = {entry.name: self._stat(f"{name}/{entry.name}", entry) for entry in entries}
+            sizes = {entry: s.st_size for entry, s in stats.items() if s and stat.S_ISREG(s.st_mode)}
+        return {entry: sizes[entry] for entry in sorted(sizes) if not entry.startswith(TEMP_PREFIX)}
 
-    def _look(self, name: str, entry: os.DirEntry[str]) -> os.stat_result | None:
-        """What an entry is; of a link what it leads to, None where that is outside or nothing."""
+    def _stat(self, name: str, entry: os.DirEntry[str]) -> os.stat_result | None:
+        """Status of an entry; links are followed, None if a link leads out of the directory or nowhere."""
         try:
             return entry.stat() if not entry.is_symlink() else self._inside(name).stat()
         except (FileNotFoundError, OutsideError):
             return None
 
     def delete(self, name: str) -> None:
-        """Remove the object if it is there."""
+        """Delete the object if it exists."""
         try:
             if self._remote is None:
                 self._below(name).unlink()
@@ -154,7 +157,7 @@ class Store:
             return
 
     def stage(self, name: str) -> Path:
-        """A fresh local path to write `name` into before :meth:`publish`; same file system for local stores."""
+        """A temporary local path to write before :meth:`publish`, on the same file system for local stores."""
         temp_name = f"{TEMP_PREFIX}{uuid.uuid4().hex}-{Path(name).name}"
         if self._remote is not None:
             return Path(tempfile.gettempdir(), temp_name)
@@ -163,7 +166,7 @@ class Store:
         return folder / temp_name
 
     def publish(self, staged: Path, name: str) -> None:
-        """Make the staged file visible as `name`, whole; the staged file is gone afterwards."""
+        """Rename or upload the staged file as the object `name`; the staged file is deleted."""
         try:
             if self._remote is None:
                 with staged.open("rb") as handle:
@@ -192,10 +195,10 @@ class Store:
         self.publish(staged, name)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write `data` as the whole object `name` unless there is one; whether what is there now is `data`.
+        """Write the object `name` if there is none. Returns whether its content is `data` afterwards.
 
-        Of several writers at the same moment one wins: a hard link or a conditional put is made once. A store that knows no such put
-        is asked before and read after.
+        If several processes do this at once, one wins: by a hard link or a conditional PUT. Without conditional PUT: check, write, read
+        back.
         """
         if self._remote is not None:
             return self._remote.create(name, data)
@@ -208,7 +211,7 @@ class Store:
         except (
             FileExistsError,
             FileNotFoundError,
-        ):  # not found: who was first has swept the staged file away
+        ):  # not names_found: the winner has deleted the staged file in sweep()
             return self.read(name) == data
         finally:
             staged.unlink(missing_ok=True)
@@ -216,14 +219,14 @@ class Store:
         return True
 
     def append(self, name: str, data: bytes) -> None:
-        """Add to a local file, which is made where there is none; for logs, which may be torn at the end."""
+        """Append to a local file, which is created if needed; for logs, whose last line may be incomplete after a crash."""
         path = self._inside(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as handle:
             handle.write(data)
 
     def sweep(self, name: str = "") -> int:
-        """Delete temporary files that a killed writer left directly below `name`; returns how many."""
+        """Delete temporary files that killed processes left directly below `name`. Returns how many."""
         if self._remote is not None:
             return 0
         leftovers = list(Path(self.root, name).glob(f"{TEMP_PREFIX}*"))
@@ -233,13 +236,11 @@ class Store:
 
 
 def _make_once(staged: Path, final: Path, data: bytes) -> None:
-    """Raises FileExistsError. Whole or not at all where there are hard links."""
+    """Create `final` with the staged content, atomically if the file system has hard links. Raises FileExistsError."""
     try:
         os.link(staged, final)
     except FileExistsError:
-        if (
-            os.stat(staged).st_nlink != 2
-        ):  # NFS: the link was made and its answer lost, so that the client asked again
+        if os.stat(staged).st_nlink != 2:  # two links: NFS made the link, lost the answer and tried again
             raise
     except OSError as error:
         if error.errno not in _NO_LINKS:
