@@ -46,14 +46,20 @@ def open_for_workers(
             reservation = make_reservation(spec.device, options)
             if reservation["GPU"]:
                 require_room(reservation, grows)
-                return spec, None, call_on_worker(reservation, _open_and_use, spec, use, arguments)
+                return (
+                    spec,
+                    None,
+                    call_on_worker(
+                        reservation, _open_and_use, None, reservation["GPU"], spec, use, arguments
+                    ),
+                )
     if options.engine == "ray" and spec.device == "auto":
         spec = replace(spec, device="cpu")  # Ray hides the GPUs that a worker has not reserved
     gpus = visible_gpus(spec.device) if options.engine == "inline" and (options.workers or 1) > 1 else []
     if gpus:
         share = gpu_share(options.workers or 1, len(gpus))
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            return spec, None, pool.submit(_use_on_gpu, gpus[0], share, spec, use, arguments).result()
+            return spec, None, pool.submit(_open_and_use, gpus[0], share, spec, use, arguments).result()
     generator = open_generator(spec)
     return spec, generator, use(spec, generator, *arguments)
 
@@ -64,13 +70,11 @@ def _may_have_gpus(device: str, options: EngineOptions) -> bool:
     return options.address is not None or torch.cuda.is_available() or device != "auto"
 
 
-def _open_and_use(spec: SourceSpec, use: Callable[..., _T], arguments: tuple[Any, ...]) -> _T:
-    return use(spec, open_generator(spec), *arguments)
-
-
-def _use_on_gpu(
-    gpu: str, share: float, spec: SourceSpec, use: Callable[..., _T], arguments: tuple[Any, ...]
+def _open_and_use(
+    gpu: str | None, share: float, spec: SourceSpec, use: Callable[..., _T], arguments: tuple[Any, ...]
 ) -> _T:
-    os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before anything asks CUDA
+    """In another process. `gpu`: for CUDA_VISIBLE_DEVICES; `share`: of the GPU that this process may use."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before anything asks CUDA
     limit_gpu_memory(share)
-    return _open_and_use(spec, use, arguments)
+    return use(spec, open_generator(spec), *arguments)

@@ -113,7 +113,7 @@ class Actors(Transport):
         self._reservation, self._least, self._most = reservation, least, most
         self._class = _make_actor_class(reservation)
         share = reservation["GPU"] if 0 < reservation["GPU"] < 1 else 1.0
-        self._open_worker = pickle.dumps((ActorWorker.open, (job, share)))
+        self._open_worker = pickle.dumps((ActorWorker, (job, share)))
         self._actors: dict[Worker, Any] = {}
         self._parked: list[tuple[str, Any]] = []  # node id, actor: idle, so that nobody else gets a bad GPU
         self._answers: dict[Any, tuple[Worker, Message, int | None]] = {}
@@ -136,7 +136,7 @@ class Actors(Transport):
         worker = Worker()
         actor = self._actors[worker] = self._class.options(**elsewhere).remote(*_surroundings())
         self._expect(actor.where.remote(), worker, "placed")
-        self._expect(actor.open.remote(self._open_worker), worker, "ready")
+        self._expect(actor.answer.remote(self._open_worker, keep=True), worker, "ready")
         return worker
 
     def send(self, worker: Worker, shard: int) -> None:
@@ -166,18 +166,14 @@ class Actors(Transport):
         self, receive: Receive, worker: Worker, message: Message, shard: int | None, answer: Any
     ) -> None:
         """Turn the answer of an actor into messages."""
-        if isinstance(answer, Failure):
-            receive(worker, "failed", shard, answer)
-        elif message == "placed":
+        if message == "placed":
             process, node, device, node_id = answer
             self._node_ids[node] = node_id
             receive(worker, "placed", None, (process, node, device))
-        elif message == "ready" and answer is not None:  # the traceback of an import
-            error = UserError(
-                f"{worker.seat.node if worker.seat else 'a node'} cannot run workers ({last_line(answer)}); install the same "
-                f"packages on every node"
-            )
-            receive(worker, "failed", None, Failure(error, answer, "node"))
+            return
+        answer = _read_answer(answer, worker.seat.node if worker.seat else "a node")
+        if isinstance(answer, Failure):
+            receive(worker, "failed", shard, answer)
         elif message == "sampled":
             reported = self._reported.get(worker, 0)
             if worker.sampling == shard and answer > reported:
@@ -235,8 +231,8 @@ class Actors(Transport):
 class ActorWorker:
     """The worker inside an actor.
 
-    Sampling has one thread, always the same (CUDA graphs belong to the thread that captured them); commits have another, and
-    requests for progress a third.
+    Sampling has one thread, always the same, because CUDA graphs belong to the thread that captured them. Commits have another one,
+    and requests for progress a third.
     """
 
     def __init__(self, job: Job, gpu_share: float) -> None:
@@ -252,36 +248,22 @@ class ActorWorker:
         self._commits: dict[int, Future[ShardCommit]] = {}
         self._sampled = 0
 
-    @staticmethod
-    def open(job: Job, gpu_share: float) -> tuple[ActorWorker | None, Failure | None]:
-        """A worker, or why there is none. `gpu_share`: of one GPU; 1 if it has whole ones."""
-        try:
-            return ActorWorker(job, gpu_share), None
-        except Exception as error:
-            return None, Failure.of(error)
-
-    def sample(self, shard: int) -> int | Failure:
+    def sample(self, shard: int) -> int:
         """Sample a shard and start its commit. Returns the number of samples."""
         self._sampled = 0
 
         def count(samples: int) -> None:
             self._sampled += samples
 
-        try:
-            self._commits[shard] = self._worker.begin(shard, count)
-        except Exception as error:
-            return Failure.of(error)  # Ray would wrap the exception
+        self._commits[shard] = self._worker.begin(shard, count)
         return self._sampled
 
-    def commit(self, shard: int) -> ShardCommit | Failure:
+    def commit(self, shard: int) -> ShardCommit:
         """Wait until a sampled shard is committed."""
-        try:
-            return self._commits.pop(shard).result()
-        except Exception as error:
-            return Failure.of(error)
+        return self._commits.pop(shard).result()
 
     def progress(self) -> int:
-        """How many samples of the present shard are done."""
+        """How many samples of the present shard are drawn."""
         return self._sampled
 
 
@@ -290,40 +272,38 @@ def call_on_worker(reservation: Reservation, function: Callable[..., Any], *argu
 
     Raises:
         UserError: the worker died, its environment lacks packages, or the function raised UserError.
-        Exception: what else the function raised, as :class:`Failure` reduces it.
+        Exception: what else the function raised, see :class:`Failure`.
     """
     ray = load_ray()
     actor = _make_actor_class(reservation).remote(*_surroundings())
     try:
-        reference = actor.open.remote(pickle.dumps((_call, (reservation["GPU"], function, arguments))))
+        reference = actor.answer.remote(pickle.dumps((function, arguments)))
         remind_at = time.monotonic() + (_REMIND_S if capacity(reservation, ray.nodes()) else 0.0)
         while not ray.wait([reference], timeout=_POLL_S)[0]:
             if time.monotonic() >= remind_at:
                 remind_at = time.monotonic() + _REMIND_S
                 say(f"waiting for a worker of {describe(reservation)} to open the source (Ctrl-C stops)")
-        answer = ray.get(reference)
+        answer = _read_answer(ray.get(reference), "a node of the cluster")
     except ray.exceptions.RayError as error:
         raise UserError(
             f"the source could not be opened on the cluster ({last_line(str(error))}); mend that and run the same command again"
         ) from error
     finally:
         ray.kill(actor)
-    if isinstance(answer, str):
-        raise UserError(
-            f"a node of the cluster cannot run workers ({last_line(answer)}); install the same packages on every node"
-        )
     if isinstance(answer, Failure):
         raise answer.error
-    return answer[0]
+    return answer
 
 
-def _call(gpus: float, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[None, Any]:
-    """What an actor opens for :func:`call_on_worker`: no worker; its answer is the result."""
-    try:
-        limit_gpu_memory(gpus)
-        return None, (function(*arguments),)
-    except Exception as error:
-        return None, Failure.of(error)
+def _read_answer(answer: tuple[str, Any], node: str) -> Any:
+    """What an actor has answered; a :class:`Failure` if it could not import our package."""
+    kind, content = answer
+    if kind == "answer":
+        return content
+    error = UserError(
+        f"{node} cannot run workers ({last_line(content)}); install the same packages on every node"
+    )
+    return Failure(error, content, "node")
 
 
 def _surroundings() -> tuple[str, list[str]]:
@@ -334,8 +314,8 @@ def _surroundings() -> tuple[str, list[str]]:
 def _make_actor_class(reservation: Reservation) -> Any:
     """The class of actors.
 
-    It is defined inside a function so that Ray sends its code and imports no module of ours: a node where the package is missing
-    then answers with the traceback, and does not just die without its name.
+    It is defined inside a function so that Ray sends its code and imports no module of ours: on a node where the package is missing,
+    the actor then starts and answers with the traceback of the import.
     """
 
     class Actor:
@@ -355,19 +335,28 @@ def _make_actor_class(reservation: Reservation) -> Any:
             node = context.get_node_id()
             return f"process {os.getpid()}", f"{platform.node()} (node {node[:8]})", device, node
 
-        def open(self, payload: bytes) -> Any:
-            """Call a pickled function with its arguments; it returns a worker and an answer. A str is the traceback of an import."""
+        def answer(self, payload: bytes, keep: bool = False) -> tuple[str, Any]:
+            """Call a pickled function with its arguments. `keep`: its result is the worker, and the answer None."""
             try:
                 function, arguments = pickle.loads(payload)
+                from ppgen.engines.failures import Failure
             except Exception:
-                return traceback.format_exc()
-            self._worker, answer = function(*arguments)
-            return answer
+                return "import failed", traceback.format_exc()
+            try:
+                result = function(*arguments)
+            except Exception as error:
+                return "answer", Failure.of(error)  # Ray would wrap the exception
+            self._worker = result if keep else None
+            return "answer", None if keep else result
 
-        def call(self, method: str, *arguments: Any) -> Any:
+        def call(self, method: str, *arguments: Any) -> tuple[str, Any]:
             """Call a method of the worker."""
-            return getattr(self._worker, method)(*arguments)
+            from ppgen.engines.failures import Failure
+
+            try:
+                return "answer", getattr(self._worker, method)(*arguments)
+            except Exception as error:
+                return "answer", Failure.of(error)
 
     once = {"max_restarts": 0, "max_task_retries": 0, "concurrency_groups": _GROUPS}
-    ray = load_ray()
-    return ray.remote(num_cpus=reservation["CPU"], num_gpus=reservation["GPU"], **once)(Actor)
+    return load_ray().remote(num_cpus=reservation["CPU"], num_gpus=reservation["GPU"], **once)(Actor)

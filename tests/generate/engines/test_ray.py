@@ -185,21 +185,19 @@ def test_only_small_records_leave_a_worker(tmp_path: Path) -> None:
     job = synth_job(tmp_path / "out", spec=painter())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "plan.json").write_bytes(encode_plan(job.plan))
-    actor, failure = ActorWorker.open(job, 1.0)
-    assert actor is not None
-    answers = [failure, actor.sample(1), actor.progress(), actor.commit(1), actor.sample(77)]
-    assert answers[1:3] == [20, 20]
-    assert isinstance(answers[4], Failure)
+    worker = ActorWorker(job, 1.0)
+    answers = [worker.sample(1), worker.progress(), worker.commit(1)]
+    assert answers[:2] == [20, 20]
+    with pytest.raises(Exception) as raised:
+        worker.sample(77)
+    answers.append(Failure.of(raised.value))
     assert max(len(pickle.dumps(answer)) for answer in answers) < 4000
 
 
 def test_a_machine_that_does_not_share_the_directory_is_told(tmp_path: Path) -> None:
     job = synth_job(tmp_path / "out", spec=painter())
-    actor, answer = ActorWorker.open(job, 1.0)
-    assert actor is None
-    assert isinstance(answer, Failure)
-    assert isinstance(answer.error, UserError)
-    assert "share" in str(answer.error)
+    with pytest.raises(UserError, match="share"):
+        ActorWorker(job, 1.0)
 
 
 def start(out: Path, *options: str) -> subprocess.Popen[str]:
