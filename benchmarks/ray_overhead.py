@@ -19,10 +19,8 @@ from pathlib import Path
 
 from ppcore.shards import commit_path
 from ppcore.storage import Store
-from ppgen.engines.engine import default_threads
+from ppgen.engines.engine import default_threads, make_shards
 from ppgen.engines.events import Event
-from ppgen.engines.inline import InlineEngine
-from ppgen.engines.ray import RayEngine
 from ppgen.generators import open_generator
 from ppgen.options import EngineOptions
 from ppgen.plan import Settings, SynthRequest, build_synth_plan
@@ -42,14 +40,14 @@ def on_ray(job: Job, shards: Sequence[int]) -> list[list[int]]:
         if event.event == "committed":
             made.setdefault(event.worker or "", []).append(event.shard or 0)
 
-    outcome = RayEngine(EngineOptions(engine="ray", workers=WORKERS)).run(job, shards, note)
+    outcome = make_shards(job, shards, EngineOptions(engine="ray", workers=WORKERS), note)
     assert not outcome.failed, outcome.failed
     return list(made.values())
 
 
 def one_alone(job: Job, shards: Sequence[int]) -> None:
     """Body of an independent process."""
-    outcome = InlineEngine().run(job, shards, lambda event: None)
+    outcome = make_shards(job, shards, EngineOptions(workers=1), lambda event: None)
     assert not outcome.failed, outcome.failed
 
 

@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,14 +28,13 @@ import numpy as np
 import torch
 
 from ppgen.engines.engine import cores
-from ppgen.engines.events import Event, OnEvent, Outcome
+from ppgen.engines.events import Event
 from ppgen.engines.run import prepare_job, run_job
 from ppgen.generators import open_generator
 from ppgen.options import EngineOptions
 from ppgen.plan import Settings, SynthRequest, build_synth_plan
 from ppgen.plan.conditions import one_hot
 from ppgen.shards.encode import make_encoder
-from ppgen.shards.worker import Job
 from ppgen.sources.source import SourceSpec
 
 CLASSES, PER_SHARD, BATCH = 1000, 1000, 100
@@ -63,19 +61,11 @@ def picture_batch(generator: Any, first: int) -> tuple[np.ndarray, np.ndarray]:
 
 def measure_ours(samples: int, workers: int, folder: Path) -> dict[str, Any]:
     """The whole run, and what the driver saw at every commit."""
-    from ppgen.engines.ray import RayEngine
 
-    class Watched(RayEngine):
-        """Notes the time and the driver's memory at every commit."""
-
-        def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Outcome:
-            def heard(event: Event) -> None:
-                on_event(event)
-                if event.event == "committed":
-                    moments.append(time.monotonic())
-                    memory.append(resident_mb())
-
-            return super().run(job, shards, heard)
+    def note(event: Event) -> None:
+        if event.event == "committed":
+            moments.append(time.monotonic())
+            memory.append(resident_mb())
 
     moments: list[float] = []
     memory: list[float] = []
@@ -84,7 +74,7 @@ def measure_ours(samples: int, workers: int, folder: Path) -> dict[str, Any]:
     job = prepare_job(str(folder / "ours"), plan, source=SPEC)
     gc.collect()
     start = time.monotonic()
-    status = run_job(job, Watched(EngineOptions(engine="ray", workers=workers)), None)
+    status = run_job(job, EngineOptions(engine="ray", workers=workers), None, [note])
     seconds = time.monotonic() - start
     if status:
         sys.exit("shards failed")

@@ -21,9 +21,9 @@ import torch
 
 from ppgen.engines.engine import cores, default_threads
 from ppgen.engines.events import Event
-from ppgen.engines.inline import InlineEngine
 from ppgen.engines.run import prepare_job, run_job
 from ppgen.generators import open_generator
+from ppgen.options import EngineOptions
 from ppgen.plan import Settings, SynthRequest, build_synth_plan
 from ppgen.shards.worker import Job
 from ppgen.sources.source import SourceSpec
@@ -68,21 +68,18 @@ def bare_rate(spec: SourceSpec, batch: int, images: int, threads: int, workers: 
     return batches * batch * workers / (end - start)
 
 
-class Stopwatch(InlineEngine):
-    """The inline engine with the times of its events."""
+class Stopwatch:
+    """Notes the times of the events of a run."""
 
-    def run(self, job, shards, on_event):  # type: ignore[no-untyped-def]
+    def __init__(self) -> None:
         self.sampled: list[tuple[float, int]] = []
         self.end = 0.0
 
-        def timed(event: Event) -> None:
-            if event.event == "sampled":
-                self.sampled.append((time.monotonic(), event.samples or 0))
-            elif event.event == "committed":
-                self.end = time.monotonic()
-            on_event(event)
-
-        return super().run(job, shards, timed)
+    def __call__(self, event: Event) -> None:
+        if event.event == "sampled":
+            self.sampled.append((time.monotonic(), event.samples or 0))
+        elif event.event == "committed":
+            self.end = time.monotonic()
 
     def rate(self) -> float:
         """Images/s from the end of the warm-up to the last commit."""
@@ -92,10 +89,10 @@ class Stopwatch(InlineEngine):
 
 def ppgen_rate(job: Job, workers: int) -> float:
     """Images/s of `ppgen synth`."""
-    engine = Stopwatch(workers)
-    if run_job(job, engine, None):
+    watch = Stopwatch()
+    if run_job(job, EngineOptions(workers=workers), None, [watch]):
         sys.exit("shards failed")
-    return engine.rate()
+    return watch.rate()
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from dummy import SIDE, Reader
@@ -12,11 +13,11 @@ from PIL import Image
 
 from ppcore.classifiers import ClassifierSpec, save_classifier
 from ppcore.storage import Store
-from ppgen.engines.engine import Engine
-from ppgen.engines.inline import InlineEngine
+from ppgen.engines.events import Event, OnEvent
 from ppgen.engines.run import prepare_job, run_job
 from ppgen.generators import open_generator
 from ppgen.journal import EventLog
+from ppgen.options import HERE, EngineOptions
 from ppgen.plan import PseudoRequest, Settings, SynthRequest, build_pseudo_plan, build_synth_plan
 from ppgen.plan.plan import Plan
 from ppgen.shards.state import read_plan
@@ -55,15 +56,31 @@ def synth_job(
     return prepare_job(str(out), plan, source=spec)
 
 
-def synth(out: Path | str, engine: Engine | None = None, **job: object) -> int:
+class Watch:
+    """Keeps the events of a run, and calls `act` with each."""
+
+    def __init__(self, act: OnEvent = lambda event: None) -> None:
+        self.events: list[Event] = []
+        self._act = act
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        self._act(event)
+
+    def of(self, kind: str) -> list[Any]:
+        """The events of a kind."""
+        return [event for event in self.events if event.event == kind]
+
+
+def synth(out: Path | str, options: EngineOptions = HERE, watch: OnEvent | None = None, **job: object) -> int:
     """Exit status of a synth run."""
-    return run_job(synth_job(out, **job), engine or InlineEngine(), None)  # type: ignore[arg-type]
+    return run_job(synth_job(out, **job), options, None, [watch] if watch else [])  # type: ignore[arg-type]
 
 
 def logged(out: Path | str, workers: int = 1, **sampling: object) -> int:
     """Exit status of a synth run with an event log."""
     spec = SourceSpec("dummy:build", device="cpu", sampling=sampling)
-    return run_job(synth_job(out, spec=spec), InlineEngine(workers), None, [EventLog(Store(out))])
+    return run_job(synth_job(out, spec=spec), EngineOptions(workers=workers), None, [EventLog(Store(out))])
 
 
 def pseudo(
@@ -73,7 +90,7 @@ def pseudo(
     spec = SourceSpec("dummy:build", device="cpu", classifier=str(classifier), trust_code=True)
     wanted = PseudoRequest(str(target), **{"per_image": 5, **request})  # type: ignore[arg-type]
     plan, conditions = build_pseudo_plan(open_generator(spec), spec, wanted, settings)
-    return run_job(prepare_job(str(out), plan, source=spec), InlineEngine(), conditions)
+    return run_job(prepare_job(str(out), plan, source=spec), HERE, conditions)
 
 
 def stored(out: Path | str) -> tuple[Store, Plan]:

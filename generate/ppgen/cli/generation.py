@@ -13,7 +13,7 @@ from ppgen.engines import (
     default_out,
     default_threads,
     default_workers,
-    make_engine,
+    describe_workers,
     open_for_workers,
     prepare_job,
     run_job,
@@ -97,16 +97,14 @@ def run(prepared: PreparedJob) -> int:
     """Make the job's shards. Returns the command's exit status: 0, or 1 when shards failed."""
     job, plan = prepared.job, prepared.job.plan
     options = prepared.options
-    engine = make_engine(options, plan, job.source.device, prepared.generator)
+    workers = describe_workers(options, plan, job.source.device)
     watchers: list[OnEvent] = [EventLog(Store(job.out))]
     if options.metrics_file is not None:
         watchers.append(MetricsFile(options.metrics_file, job.out))
     if options.engine == "ray":
         watchers.append(RayMetrics(job.out))
-    print(
-        f"{plan.samples} images in {plan.num_shards} shards, {engine.workers} -> {job.out}", file=sys.stderr
-    )
-    return run_job(job, engine, prepared.conditions, watchers)
+    print(f"{plan.samples} images in {plan.num_shards} shards, {workers} -> {job.out}", file=sys.stderr)
+    return run_job(job, options, prepared.conditions, watchers, prepared.generator)
 
 
 def estimate(prepared: PreparedJob, options: EstimateOptions) -> Estimate:

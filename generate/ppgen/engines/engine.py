@@ -1,16 +1,17 @@
-"""The engine of a run, chosen by its options, and the defaults that depend on the plan."""
+"""Making shards with the workers that the options describe, and the defaults that depend on the plan."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import Protocol
+from contextlib import AbstractContextManager, nullcontext
 
 from ppcore.shards import default_directory
+from ppgen.engines.cluster import check_reservation, cluster, load_ray
+from ppgen.engines.driver import Driver
 from ppgen.engines.events import OnEvent, Outcome
-from ppgen.engines.inline import InlineEngine
-from ppgen.engines.ray import RayEngine
+from ppgen.engines.inline import workers_here
+from ppgen.engines.ray import describe_range, workers_on_ray
 from ppgen.options import EngineOptions
 from ppgen.plan import Plan
 from ppgen.shards import SMALL_SIDE, Job
@@ -19,39 +20,42 @@ from ppgen.sources import Generator, choose_device
 _WORTH_A_PROCESS = 2000  # samples; below, starting processes takes longer than they save
 
 
-class Engine(Protocol):
-    """Makes shards with workers.
-
-    Attributes:
-        workers: a description for the user, such as `4 workers`.
-    """
-
-    workers: str
-
-    def connected(self) -> AbstractContextManager[object]:
-        """Connect to the machines of the workers for the time of a run, before anything is written. Raises UserError."""
-        ...
-
-    def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Outcome:
-        """Return when every shard is committed or given up. Raises UserError if no worker can work."""
-        ...
-
-
-def make_engine(
-    options: EngineOptions, plan: Plan, device: str, generator: Generator | None = None
-) -> Engine:
-    """The engine for a plan.
+def make_shards(
+    job: Job,
+    shards: Sequence[int],
+    options: EngineOptions,
+    on_event: OnEvent,
+    generator: Generator | None = None,
+) -> Outcome:
+    """Make shards with the workers of the options; return when each is committed or given up.
 
     Args:
-        device: of the workers, as `--device` takes it.
         generator: an already loaded one; a single worker in this process uses it.
 
     Raises:
-        UserError: Ray is not installed, or no worker can reserve what the options ask for.
+        UserError: no worker can work.
     """
     if options.engine == "ray":
-        return RayEngine(options, device)
-    return InlineEngine(options.workers or default_workers(plan, device), generator)
+        with workers_on_ray(job, options, len(shards)) as workers:
+            return Driver(shards, job.out, on_event, workers).run()
+    count = min(options.workers or default_workers(job.plan, job.source.device), len(shards))
+    return Driver(shards, job.out, on_event, workers_here(job, count, generator)).run()
+
+
+def connected(options: EngineOptions, device: str) -> AbstractContextManager[object]:
+    """Connect to the cluster of the options for the time of a run. Raises UserError for wrong options, or if nothing answers."""
+    if options.engine == "ray":
+        load_ray()
+        check_reservation(device, options.cpus_per_worker or 1.0, options.gpus_per_worker)
+    return nullcontext() if options.address is None else cluster(options.address)
+
+
+def describe_workers(options: EngineOptions, plan: Plan, device: str) -> str:
+    """`4 workers`, `as many workers as have room on Ray`."""
+    if options.engine == "ray":
+        return f"{describe_range(options)} on Ray"
+    count = options.workers or default_workers(plan, device)
+    return f"{count} worker{'s' if count > 1 else ''}"
 
 
 def cores() -> int:

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import closing, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -18,8 +18,7 @@ from typing import Any
 import torch
 
 from ppcore.storage import KeptStderr, Store
-from ppgen.engines.driver import Driver, Message, Receive, Transport, Worker
-from ppgen.engines.events import OnEvent, Outcome
+from ppgen.engines.driver import Message, Receive, Transport, Worker
 from ppgen.engines.failures import Failure
 from ppgen.shards import Job, ShardCommit
 from ppgen.shards import Worker as ShardWorker
@@ -30,35 +29,10 @@ _LOOK_S = 1.0
 _OF_ITS_SHARE = 0.95  # of its share that a process may allocate: torch does not count its CUDA context
 
 
-class InlineEngine:
-    """Runs shards on this machine.
-
-    Args:
-        workers: 1 works in this process; more start as many processes, each with its own generator.
-        generator: an already loaded one, used when workers is 1.
-        gpus: values of CUDA_VISIBLE_DEVICES, one for each GPU that the processes share; None finds them.
-    """
-
-    def __init__(
-        self, workers: int = 1, generator: Generator | None = None, gpus: Sequence[str] | None = None
-    ) -> None:
-        self._count, self._generator, self._gpus = workers, generator, gpus
-        self.workers = f"{workers} worker{'s' if workers > 1 else ''}"
-
-    def connected(self) -> AbstractContextManager[object]:
-        """Nothing has to be connected."""
-        return nullcontext()
-
-    def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Outcome:
-        """See :class:`ppgen.engines.Engine`."""
-        count = max(min(self._count, len(shards)), 1)
-        gpus = visible_gpus(job.source.device) if self._gpus is None else self._gpus
-        transport = Processes(job, count, gpus)
-        if count == 1:
-            generator, self._generator = self._generator, None
-            transport = ThisProcess(job, gpus, generator)
-            del generator
-        return Driver(shards, job.out, on_event, transport).run()
+def workers_here(job: Job, count: int, generator: Generator | None) -> Transport:
+    """Workers of this machine: one in this process, which uses `generator` if it is given, or as many processes as `count`."""
+    gpus = visible_gpus(job.source.device)
+    return ThisProcess(job, gpus, generator) if count == 1 else Processes(job, count, gpus)
 
 
 def visible_gpus(device: str) -> list[str]:

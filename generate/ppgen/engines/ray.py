@@ -13,9 +13,9 @@ import platform
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 from ppcore.errors import UserError
@@ -24,15 +24,13 @@ from ppcore.storage import KeptStderr, Store
 from ppgen.engines.cluster import (
     Reservation,
     capacity,
-    check_reservation,
     cluster,
     describe,
     load_ray,
     make_reservation,
     require_room,
 )
-from ppgen.engines.driver import Driver, Message, Receive, Transport, Worker
-from ppgen.engines.events import OnEvent, Outcome
+from ppgen.engines.driver import Message, Receive, Transport, Worker
 from ppgen.engines.failures import Failure, last_line
 from ppgen.engines.inline import limit_gpu_memory
 from ppgen.engines.progress import say
@@ -47,42 +45,19 @@ _GRACE_S = 5.0
 _GROUPS = {"commit": 1, "progress": 1}  # of an actor: threads beside the one that samples
 
 
-class RayEngine:
-    """Runs shards on Ray.
-
-    Args:
-        options: how many workers, what each reserves, and the address of the cluster; without one a local cluster is started.
-        device: of the workers, as `--device` takes it.
-
-    Raises:
-        UserError: Ray is not installed, or no worker can reserve what the options ask for.
-    """
-
-    def __init__(self, options: EngineOptions, device: str = "auto") -> None:
-        load_ray()
-        cpus = 1.0 if options.cpus_per_worker is None else options.cpus_per_worker
-        check_reservation(device, cpus, options.gpus_per_worker)
-        self._options, self._cpus = options, cpus
-        self._least = options.workers or options.min_workers or 1
-        self._most = options.workers or options.max_workers
-        self.workers = f"{_describe_range(self._least, self._most)} on Ray"
-
-    def connected(self) -> AbstractContextManager[object]:
-        """Connect to the cluster at the address of the options. Raises UserError if nothing answers there."""
-        address = self._options.address
-        return nullcontext() if address is None else cluster(address)
-
-    def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Outcome:
-        """See :class:`ppgen.engines.Engine`."""
-        count = min(self._least, len(shards))
-        with cluster(self._options.address, count * self._cpus) as grows:
-            reservation = make_reservation(job.source.device, self._options)
-            require_room(reservation, grows)
-            actors = Actors(job, reservation, self._least, self._most)
-            return Driver(shards, job.out, on_event, actors).run()
+@contextmanager
+def workers_on_ray(job: Job, options: EngineOptions, shards: int) -> Iterator[Transport]:
+    """Workers on the cluster of the options, or on a local one that is started and stopped. Raises UserError if it has no room."""
+    least = options.workers or options.min_workers or 1
+    with cluster(options.address, min(least, shards) * (options.cpus_per_worker or 1.0)) as grows:
+        reservation = make_reservation(job.source.device, options)
+        require_room(reservation, grows)
+        yield Actors(job, reservation, least, options.workers or options.max_workers)
 
 
-def _describe_range(least: int, most: int | None) -> str:
+def describe_range(options: EngineOptions) -> str:
+    """How many workers the options ask for: `4 workers`, `at least 2, at most 8 workers`."""
+    least, most = options.workers or options.min_workers or 1, options.workers or options.max_workers
     if least == most:
         return f"{least} worker{'s' if least > 1 else ''}"
     text = f"at least {least}, " if least > 1 else ""

@@ -13,12 +13,13 @@ from ppcore.console import EXIT_FAILED, EXIT_USER_ERROR, Terminated, format_dura
 from ppcore.errors import UserError
 from ppcore.shards import INDEX, count_indexed
 from ppcore.storage import OutsideError, Store
-from ppgen.engines.engine import Engine
+from ppgen.engines.engine import connected, describe_workers, make_shards
 from ppgen.engines.events import Event, OnEvent, Outcome
 from ppgen.engines.progress import ProgressReporter, describe_shard, say
+from ppgen.options import EngineOptions
 from ppgen.plan import Conditions, Plan
 from ppgen.shards import Job, claimed, finalize, pending_shards, reconcile_plan, survey
-from ppgen.sources import SourceSpec
+from ppgen.sources import Generator, SourceSpec
 
 
 def prepare_job(out: str, request: Plan, *, source: SourceSpec, threads: int = 1) -> Job:
@@ -26,19 +27,26 @@ def prepare_job(out: str, request: Plan, *, source: SourceSpec, threads: int = 1
     return Job(reconcile_plan(Store(out), request), out, source, threads)
 
 
-def run_job(job: Job, engine: Engine, conditions: Conditions | None, watchers: Sequence[OnEvent] = ()) -> int:
+def run_job(
+    job: Job,
+    options: EngineOptions,
+    conditions: Conditions | None,
+    watchers: Sequence[OnEvent] = (),
+    generator: Generator | None = None,
+) -> int:
     """Make all shards of `job.plan` that the directory `job.out` lacks, and finish it.
 
     Args:
         job: from :func:`prepare_job`.
         conditions: of a pseudo plan: the table to write into a new directory.
-        watchers: receive every event from Began to Ended; none if no shard is missing.
+        watchers: receive every event of the run; none if no shard is missing.
+        generator: an already loaded one; a single worker in this process uses it.
 
     Returns:
         The exit status of the command: 0, or 1 if shards failed.
     """
-    store = Store(job.out)
-    with engine.connected(), claimed(store, job.plan, conditions) as plan:
+    store, device = Store(job.out), job.source.device
+    with connected(options, device), claimed(store, job.plan, conditions) as plan:
         found = survey(store, plan)
         if not found.pending:
             finalize(store, plan, found.commits)
@@ -47,21 +55,21 @@ def run_job(job: Job, engine: Engine, conditions: Conditions | None, watchers: S
         left = sum(plan.locate(shard)[2] for shard in found.pending)
         run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
         job = replace(job, plan=plan, run=run if watchers else "")
-        began = Event(event="began", run=run, samples=left, shards=len(found.pending), text=engine.workers)
-        _notify(watchers, began)
+        workers = describe_workers(options, plan, device)
+
+        def notify(event: Event) -> None:
+            for watcher in watchers:
+                watcher(event)
+
+        notify(Event(event="began", run=run, samples=left, shards=len(found.pending), text=workers))
         try:
-            status = _complete(job, engine, found.pending, lambda event: _notify(watchers, event))
+            status = _complete(job, found.pending, options, notify, generator)
         except BaseException as error:
             why = str(error) or type(error).__name__
-            _notify(watchers, Event(event="ended", status=_status_of(error), text=why))
+            notify(Event(event="ended", status=_status_of(error), text=why))
             raise
-        _notify(watchers, Event(event="ended", status=status))
+        notify(Event(event="ended", status=status))
         return status
-
-
-def _notify(watchers: Sequence[OnEvent], event: Event) -> None:
-    for watcher in watchers:
-        watcher(event)
 
 
 def _status_of(error: BaseException) -> int | None:
@@ -71,39 +79,37 @@ def _status_of(error: BaseException) -> int | None:
     return EXIT_USER_ERROR if isinstance(error, UserError) else None
 
 
-def _complete(job: Job, engine: Engine, pending: list[int], on_event: OnEvent) -> int:
+def _complete(
+    job: Job, pending: list[int], options: EngineOptions, on_event: OnEvent, generator: Generator | None
+) -> int:
     """Make the pending shards and finish the directory. Returns the exit status."""
     plan, store, start = job.plan, Store(job.out), time.monotonic()
     _withdraw_index(store, pending)
     if len(pending) < plan.num_shards:
         say(f"resuming: {plan.num_shards - len(pending)} of {plan.num_shards} shards are there")
-    outcome = _make_shards(job, engine, pending, on_event)
-    if outcome.failed or outcome.not_tried:
-        _report_failures(plan, outcome)
-        return EXIT_FAILED
-    finalize(store, plan)
-    took = format_duration(time.monotonic() - start)
-    print(f"{plan.samples} images in {plan.num_shards} shards: {store} in {took}")
-    return 0
-
-
-def _make_shards(job: Job, engine: Engine, pending: list[int], on_event: OnEvent) -> Outcome:
-    plan, reporter = job.plan, ProgressReporter(job.plan, pending)
+    reporter = ProgressReporter(plan, pending)
 
     def notify(event: Event) -> None:
         reporter(event)
         on_event(event)
 
     try:
-        outcome = engine.run(job, pending, notify)
+        outcome = make_shards(job, pending, options, notify, generator)
     except KeyboardInterrupt:
-        done = plan.num_shards - len(pending_shards(Store(job.out), plan))
+        done = plan.num_shards - len(pending_shards(store, plan))
         say(
             f"\nstopped; {done} of {plan.num_shards} shards are committed in {job.out}; run the same command again to resume"
         )
         raise
     reporter.close()
-    return outcome
+    if outcome.failed or outcome.not_tried:
+        _report_failures(plan, outcome)
+        return EXIT_FAILED
+    finalize(store, plan)
+    print(
+        f"{plan.samples} images in {plan.num_shards} shards: {store} in {format_duration(time.monotonic() - start)}"
+    )
+    return 0
 
 
 def _report_failures(plan: Plan, outcome: Outcome) -> None:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from rig import fingerprints, synth, synth_job
+from rig import Watch, fingerprints, synth
 
 from ppgen.engines import inline, prepare
 from ppgen.engines.driver import SEAT_LIMIT
-from ppgen.engines.events import Event, OnEvent, Outcome
-from ppgen.engines.inline import InlineEngine
 from ppgen.engines.prepare import open_for_workers
 from ppgen.generators import open_generator
 from ppgen.options import EngineOptions
 from ppgen.plan import Plan, Settings, SynthRequest, build_synth_plan
-from ppgen.shards import Job
 from ppgen.sources import Generator
 from ppgen.sources.source import SourceSpec
 
@@ -31,47 +25,42 @@ def painter(**options: object) -> SourceSpec:
     return SourceSpec("fragile:build", device="cpu", sampling=options)  # type: ignore[arg-type]
 
 
-class Watched(InlineEngine):
-    """Keeps the events."""
-
-    def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Outcome:
-        self.events: list[Event] = []
-        return super().run(job, shards, lambda event: (self.events.append(event), on_event(event))[1])
-
-    def of(self, kind: str) -> list[Event]:
-        return [event for event in self.events if event.event == kind]
-
-
 @pytest.mark.slow
 def test_a_sick_worker_is_replaced_and_100_of_100_shards_are_committed(tmp_path: Path) -> None:
     """One that fails fast would take all the work: 2 of 100 shards were committed, 10 failed, 88 abandoned."""
     spec = painter(sick=str(tmp_path / "sick"), delay=0.05)
-    assert synth(tmp_path / "out", InlineEngine(2), per_class=100, settings=HUNDRED, spec=spec) == 0
+    assert synth(tmp_path / "out", EngineOptions(workers=2), per_class=100, settings=HUNDRED, spec=spec) == 0
     assert len(list((tmp_path / "out/commits").iterdir())) == 100
 
 
 @pytest.mark.slow
-def test_beside_a_sick_gpu_100_of_100_shards_are_committed(tmp_path: Path, capfd) -> None:
-    engine = Watched(workers=2, gpus=["0", "1"])
-    spec = painter(sick="GPU 1", delay=0.05)
-    assert synth(tmp_path / "out", engine, per_class=100, settings=HUNDRED, spec=spec) == 0
-    assert sorted(event.shard or 0 for event in engine.of("committed")) == list(range(100))
-    assert len(engine.of("missed")) <= SEAT_LIMIT
+def test_beside_a_sick_gpu_100_of_100_shards_are_committed(
+    tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inline, "visible_gpus", lambda device: ["0", "1"])
+    spec, watch = painter(sick="GPU 1", delay=0.05), Watch()
+    assert (
+        synth(tmp_path / "out", EngineOptions(workers=2), watch, per_class=100, settings=HUNDRED, spec=spec)
+        == 0
+    )
+    assert sorted(event.shard or 0 for event in watch.of("committed")) == list(range(100))
+    assert len(watch.of("missed")) <= SEAT_LIMIT
     message = capfd.readouterr().err
-    for place in [str(event.worker) for event in engine.of("quarantined")]:  # unless the other was faster
+    for place in [str(event.worker) for event in watch.of("quarantined")]:  # unless the other was faster
         assert place.startswith("GPU 1 of ")
         assert f"{place} failed on shards that succeeded elsewhere and gets no more shards" in message
         assert f"quarantined: {place}, whose last error was RuntimeError: no such tensor" in message
 
 
 @pytest.mark.slow
-def test_processes_are_spread_over_the_gpus(tmp_path: Path) -> None:
+def test_processes_are_spread_over_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "pids").mkdir()
-    engine = InlineEngine(workers=4, gpus=["3", "GPU-5"])
+    monkeypatch.setattr(inline, "visible_gpus", lambda device: ["3", "GPU-5"] if device == "cpu" else [])
     spec = painter(pids=str(tmp_path / "pids"), delay=1.0)
-    assert synth(tmp_path / "out", engine, spec=spec) == 0
+    assert synth(tmp_path / "out", EngineOptions(workers=4), spec=spec) == 0
     seen = Counter(file.read_text() for file in (tmp_path / "pids").iterdir())
     assert (seen["3"], seen["GPU-5"]) == (2, 2)
+    monkeypatch.undo()
     assert synth(tmp_path / "alone", spec=painter()) == 0
     ours, theirs = (
         {name: digest for name, digest in fingerprints(tmp_path / made).items() if "shards/" in name}
@@ -129,18 +118,6 @@ def test_a_driver_of_several_gpu_workers_opens_no_generator(monkeypatch: pytest.
 
 def small_plan(spec: SourceSpec, generator: Generator) -> Plan:
     return build_synth_plan(generator, spec, SynthRequest("0,2", 5), Settings())
-
-
-def test_the_engine_lets_its_generator_go_when_the_run_is_over(tmp_path: Path) -> None:
-    job = synth_job(tmp_path / "out", spec=painter())
-    generator = open_generator(job.source)
-    alive = weakref.ref(generator)
-    engine = InlineEngine(1, generator)
-    del generator
-    events: list[Event] = []
-    engine.run(job, [0], events.append)
-    gc.collect()
-    assert alive() is None
 
 
 @pytest.mark.parametrize(

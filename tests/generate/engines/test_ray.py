@@ -9,17 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import HERE
-from rig import fingerprints, stored, synth, synth_job
+from rig import Watch, fingerprints, stored, synth, synth_job
 
 from ppcore.errors import UserError
-from ppgen.engines.events import Event, OnEvent, Outcome
+from ppgen.engines import make_shards, run
+from ppgen.engines.events import Event
 from ppgen.engines.failures import Failure
 from ppgen.options import EngineOptions
 from ppgen.plan.document import encode_plan
@@ -29,8 +30,7 @@ from ppgen.upkeep.verify import verify_directory
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from ppgen.engines.ray import ActorWorker, RayEngine  # noqa: E402
-from ppgen.shards.worker import Job  # noqa: E402
+from ppgen.engines.ray import ActorWorker  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -68,34 +68,26 @@ def painter(**options: Any) -> SourceSpec:
     return SourceSpec("fragile:build", device="cpu", sampling=options)
 
 
-class Watched(RayEngine):
-    """The engine with its events kept, the order of shards changed, and mischief on every event."""
+def on_ray(**options: Any) -> EngineOptions:
+    return EngineOptions(engine="ray", **options)
 
-    def __init__(self, mischief: Callable[[Event], None] = lambda event: None, **options: Any) -> None:
-        super().__init__(EngineOptions(engine="ray", **options))
-        self.events: list[Event] = []
-        self._mischief = mischief
 
-    def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Outcome:
-        def heard(event: Event) -> None:
-            self.events.append(event)
-            on_event(event)
-            self._mischief(event)
-
-        return super().run(job, random.Random(5).sample(shards, len(shards)), heard)
-
-    def of(self, kind: str) -> list[Any]:
-        return [event for event in self.events if event.event == kind]
+@pytest.fixture
+def any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shards of a run come in another order."""
+    make = run.make_shards
+    shuffled = lambda job, shards, *more: make(job, random.Random(5).sample(shards, len(shards)), *more)  # noqa: E731
+    monkeypatch.setattr(run, "make_shards", shuffled)
 
 
 def test_four_workers_and_another_order_give_the_same_bytes(
-    cluster: Cluster, undisturbed: dict[str, str], tmp_path: Path
+    any_order: None, cluster: Cluster, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
-    engine = Watched(workers=4)
-    assert synth(tmp_path / "out", engine, spec=painter(delay=0.02)) == 0
+    watch = Watch()
+    assert synth(tmp_path / "out", on_ray(workers=4), watch, spec=painter(delay=0.02)) == 0
     assert made(tmp_path / "out") == undisturbed
-    assert sum(event.samples for event in engine.of("sampled")) == 75
-    assert sorted(event.shard for event in engine.of("committed")) == [0, 1, 2, 3]
+    assert sum(event.samples for event in watch.of("sampled")) == 75
+    assert sorted(event.shard for event in watch.of("committed")) == [0, 1, 2, 3]
 
 
 def test_one_of_two_workers_is_killed(cluster: Cluster, undisturbed: dict[str, str], tmp_path: Path) -> None:
@@ -109,11 +101,11 @@ def test_one_of_two_workers_is_killed(cluster: Cluster, undisturbed: dict[str, s
             killed.append(alive[0])
             os.kill(alive[0], signal.SIGKILL)
 
-    engine = Watched(kill, workers=2)
-    assert synth(tmp_path / "out", engine, spec=painter(delay=0.2, pids=str(pids))) == 0
+    watch = Watch(kill)
+    assert synth(tmp_path / "out", on_ray(workers=2), watch, spec=painter(delay=0.2, pids=str(pids))) == 0
     assert killed
-    assert engine.of("missed")
-    assert "was lost" in engine.of("missed")[0].text
+    assert watch.of("missed")
+    assert "was lost" in watch.of("missed")[0].text
     assert made(tmp_path / "out") == undisturbed
     assert verify_directory(*stored(tmp_path / "out")).ok
 
@@ -132,27 +124,27 @@ def test_one_worker_on_nodes_that_come_and_go(
         if event.event == "committed" and joined[0] in cluster.worker_nodes and len(joined) == 1:
             cluster.remove_node(joined[0], allow_graceful=False)
 
-    engine = Watched(mischief, cpus_per_worker=5)
+    watch = Watch(mischief)
     try:
-        assert synth(tmp_path / "out", engine, spec=painter(delay=0.2)) == 0
+        assert synth(tmp_path / "out", on_ray(cpus_per_worker=5), watch, spec=painter(delay=0.2)) == 0
     finally:
         cluster.remove_node(joined[-1])
     assert len(joined) == 2
-    assert {event.alive for event in engine.of("workers")} >= {0, 1}
-    assert engine.of("missed")
+    assert {event.alive for event in watch.of("workers")} >= {0, 1}
+    assert watch.of("missed")
     assert made(tmp_path / "out") == undisturbed
 
 
 def test_a_failing_sample_is_reported_with_its_row(cluster: Cluster, tmp_path: Path, capfd) -> None:
     rows = synth_job(tmp_path / "out", spec=painter()).plan.sample_rows(2)
-    engine = Watched(workers=2)
-    assert synth(tmp_path / "out", engine, spec=painter(failing=int(rows.seed[3]))) == 1
+    watch = Watch()
+    assert synth(tmp_path / "out", on_ray(workers=2), watch, spec=painter(failing=int(rows.seed[3]))) == 1
     message = capfd.readouterr().err
     assert "1 of 4 shards failed: shard 2 (samples 40 to 59, seed 3)" in message
     assert "ValueError: this sample is cursed" in message
-    assert [event.again for event in engine.of("missed")] == [True, True, False]
-    assert len(engine.of("failed")) == 1
-    assert len(engine.of("committed")) == 3
+    assert [event.again for event in watch.of("missed")] == [True, True, False]
+    assert len(watch.of("failed")) == 1
+    assert len(watch.of("committed")) == 3
     assert synth(tmp_path / "out", spec=painter()) == 0  # without the curse it resumes
 
 
@@ -162,7 +154,7 @@ def test_a_users_mistake_seen_by_a_worker_ends_the_run(cluster: Cluster, tmp_pat
     (tmp_path / "out" / "plan.json").write_bytes(encode_plan(job.plan))
     other = replace(job, source=painter(version=2))
     with pytest.raises(UserError, match="is not the one of the plan"):
-        RayEngine(EngineOptions(engine="ray", workers=1)).run(other, [0], lambda event: None)
+        make_shards(other, [0], on_ray(workers=1), lambda event: None)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +170,7 @@ def test_wrong_reservations(cluster: Cluster, tmp_path: Path, options: dict[str,
     if "device" in options:
         job = replace(job, source=replace(job.source, device=options.pop("device")))
     with pytest.raises(UserError, match=message):
-        RayEngine(EngineOptions(engine="ray", **options)).run(job, [0], lambda event: None)
+        make_shards(job, [0], on_ray(**options), lambda event: None)
 
 
 def test_only_small_records_leave_a_worker(tmp_path: Path) -> None:

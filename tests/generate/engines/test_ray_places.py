@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import synth
+from rig import Watch, synth
 
 from ppcore.errors import UserError
 from ppcore.storage import Store
@@ -16,11 +16,10 @@ from ppgen.cli import read_options
 from ppgen.engines import prepare
 from ppgen.engines.cluster import cluster as connected
 from ppgen.engines.cluster import make_reservation
-from ppgen.engines.events import Event, OnEvent, Outcome
+from ppgen.engines.events import Event
 from ppgen.engines.prepare import open_for_workers
 from ppgen.options import EngineOptions, SynthOptions
 from ppgen.plan import Settings
-from ppgen.shards import Job
 from ppgen.shards.state import read_plan
 from ppgen.sources import Generator
 from ppgen.sources.source import SourceSpec
@@ -29,7 +28,7 @@ ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from ppgen.engines import ray as ray_engine  # noqa: E402
-from ppgen.engines.ray import RayEngine, call_on_worker, workers_wanted  # noqa: E402
+from ppgen.engines.ray import call_on_worker, workers_wanted  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -62,25 +61,17 @@ def class_names(spec: SourceSpec, generator: Generator) -> list[str]:
     return list(generator.class_names)
 
 
-class Watched(RayEngine):
-    """Keeps events; a node joins at the first of a kind."""
+class Joining(Watch):
+    """A node joins at the first event of a kind."""
 
-    def __init__(self, cluster: Cluster, at: str, node: dict[str, Any], **options: Any) -> None:
-        super().__init__(EngineOptions(engine="ray", **options))
-        self.events: list[Event] = []
+    def __init__(self, cluster: Cluster, at: str, **node: Any) -> None:
+        super().__init__(self._join)
         self.node: Any = None
-        self._cluster, self._at, self._node_options = cluster, at, node
+        self._cluster, self._at, self._options = cluster, at, node
 
-    def run(self, job: Job, shards: Sequence[int], on_event: OnEvent) -> Outcome:
-        def heard(event: Event) -> None:
-            self.events.append(event)
-            on_event(event)
-            if self.node is None and event.event == self._at:
-                self.node = self._cluster.add_node(
-                    object_store_memory=STORE, wait=False, **self._node_options
-                )
-
-        return super().run(job, shards, heard)
+    def _join(self, event: Event) -> None:
+        if self.node is None and event.event == self._at:
+            self.node = self._cluster.add_node(object_store_memory=STORE, wait=False, **self._options)
 
 
 def test_a_late_node_with_a_bad_environment_ends_neither_run_nor_shard(
@@ -88,15 +79,16 @@ def test_a_late_node_with_a_bad_environment_ends_neither_run_nor_shard(
 ) -> None:
     """Two workers are wanted and one has room; the node that joins for the other lacks the weights."""
     good = cluster.add_node(num_cpus=1, object_store_memory=STORE)
-    engine = Watched(cluster, "committed", {"num_cpus": 1, "env_vars": {"BAD_NODE": "0"}}, workers=2)
+    watch = Joining(cluster, "committed", num_cpus=1, env_vars={"BAD_NODE": "0"})
     try:
-        status = synth(tmp_path / "out", engine, per_class=100, settings=FORTY, spec=painter(delay=0.3))
+        two = EngineOptions(engine="ray", workers=2)
+        status = synth(tmp_path / "out", two, watch, per_class=100, settings=FORTY, spec=painter(delay=0.3))
     finally:
-        for node in (good, engine.node):
+        for node in (good, watch.node):
             cluster.remove_node(node)
     assert status == 0
-    (told,) = [event for event in engine.events if event.event == "quarantined"]
-    assert "the weights are not on this node" in (told.text or "")
+    (told,) = watch.of("quarantined")
+    assert "the weights are not on this node" in told.text
     assert len(list((tmp_path / "out/commits").iterdir())) == 60
     assert "the weights are not on this node" in capfd.readouterr().err
 
@@ -140,7 +132,7 @@ def test_a_node_without_the_package_is_reported_at_once(cluster: Cluster, tmp_pa
     )
     try:
         with pytest.raises(UserError, match=r"cannot run workers .*install the same packages on every node"):
-            synth(tmp_path / "out", RayEngine(EngineOptions(engine="ray", workers=1)), spec=painter())
+            synth(tmp_path / "out", EngineOptions(engine="ray", workers=1), spec=painter())
         with connected(cluster.address), pytest.raises(UserError, match="install the same packages"):
             call_on_worker(make_reservation("cpu", on_ray(cluster)), class_names, None, None)
     finally:
@@ -176,13 +168,13 @@ def test_a_cluster_without_nodes_is_waited_for(
     finally:
         cluster.remove_node(joined[0])
     assert set(said) == {"waiting for a worker of 1 CPU and 1 GPU to open the source (Ctrl-C stops)"}
-    engine = Watched(cluster, "notice", {"num_cpus": 2}, max_workers=2)
+    watch = Joining(cluster, "notice", num_cpus=2)
     try:
-        assert synth(tmp_path / "out", engine, spec=painter()) == 0
+        assert synth(tmp_path / "out", EngineOptions(engine="ray", max_workers=2), watch, spec=painter()) == 0
     finally:
-        cluster.remove_node(engine.node)
-    (notice,) = [event for event in engine.events if event.event == "notice"]
-    assert "waiting for one to join (1 asked for; Ctrl-C stops)" in (notice.text or "")
+        cluster.remove_node(watch.node)
+    (notice,) = watch.of("notice")
+    assert "waiting for one to join (1 asked for; Ctrl-C stops)" in notice.text
 
 
 @pytest.mark.parametrize(

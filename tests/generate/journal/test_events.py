@@ -14,11 +14,12 @@ from rig import fingerprints, logged, stored, synth_job
 
 from ppcore.shards import LOGS, ShardSet
 from ppcore.storage import Store, stderr
+from ppgen.engines import run
 from ppgen.engines.events import Event
-from ppgen.engines.inline import InlineEngine
 from ppgen.engines.run import run_job
 from ppgen.journal import EventLog, log
 from ppgen.journal.log import read_events
+from ppgen.options import HERE, EngineOptions
 from ppgen.sources.source import SourceSpec
 from ppgen.upkeep.verify import verify_directory
 
@@ -70,14 +71,14 @@ def test_a_failure_is_told_with_its_traceback(tmp_path: Path) -> None:
     assert missed[0].again is True
 
 
-def test_what_ends_a_run_is_told(tmp_path: Path) -> None:
-    class Interrupted(InlineEngine):
-        def run(self, *_: object) -> object:  # type: ignore[override]
-            raise KeyboardInterrupt
+def test_what_ends_a_run_is_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
 
+    monkeypatch.setattr(run, "make_shards", interrupted)
     job = synth_job(tmp_path / "out")
     with pytest.raises(KeyboardInterrupt):
-        run_job(job, Interrupted(), None, [EventLog(Store(job.out))])
+        run_job(job, HERE, None, [EventLog(Store(job.out))])
     assert (records(job.out)[-1].event, records(job.out)[-1].status) == ("ended", 130)
 
 
@@ -144,7 +145,7 @@ def test_what_workers_say_is_kept_and_shown(tmp_path: Path, capfd: pytest.Captur
     """Until the last words of one that crashes; who says nothing leaves no file."""
     out = tmp_path / "out"
     spec = SourceSpec("talkative:build", device="cpu", sampling={"where": str(tmp_path / "once")})
-    assert run_job(synth_job(out, spec=spec), InlineEngine(2), None, [EventLog(Store(out))]) == 0
+    assert run_job(synth_job(out, spec=spec), EngineOptions(workers=2), None, [EventLog(Store(out))]) == 0
     (kept,) = (path for path in (out / LOGS).iterdir() if path.name.startswith("worker-"))
     assert "last words" in kept.read_text()
     assert "Fatal Python error" in kept.read_text()

@@ -17,9 +17,9 @@ from ppcore.shards import LOGS
 from ppcore.storage import Store
 from ppgen.cli.commands import app
 from ppgen.engines.events import Event
-from ppgen.engines.inline import InlineEngine
 from ppgen.engines.run import run_job
 from ppgen.journal import MetricsFile, RayMetrics, metrics, read_status, render
+from ppgen.options import HERE
 
 
 def test_finished(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_a_metrics_file(tmp_path: Path) -> None:
     job = synth_job(tmp_path / "out")
     watcher = MetricsFile(str(tmp_path / "ppgen.prom"), job.out)
-    assert run_job(job, InlineEngine(), None, [watcher]) == 0
+    assert run_job(job, HERE, None, [watcher]) == 0
     lines = (tmp_path / "ppgen.prom").read_text().splitlines()
     assert f'ppgen_committed_samples_total{{out="{job.out}"}} 75.0' in lines
     assert "# TYPE ppgen_committed_shards_total counter" in lines
@@ -150,7 +150,7 @@ def test_metrics_of_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "ray.util.metrics", module)
     monkeypatch.setattr(metrics, "EVERY_S", 0.0)
     monkeypatch.setattr(RayMetrics, "_is_connected", staticmethod(lambda: True))
-    assert run_job(synth_job(tmp_path / "out"), InlineEngine(), None, [RayMetrics("out")]) == 0
+    assert run_job(synth_job(tmp_path / "out"), HERE, None, [RayMetrics("out")]) == 0
     assert (told["ppgen_committed_samples"], told["ppgen_committed_shards"]) == (75, 4)
     assert (told["ppgen_sampled"], told["ppgen_planned_samples"], told["ppgen_workers_alive"]) == (75, 75, 0)
     assert stored(tmp_path / "out")[1].samples == 75

@@ -16,8 +16,8 @@ from victims import two_at_once
 
 from ppcore.errors import UserError
 from ppcore.storage import Store, locks
-from ppgen.engines.inline import InlineEngine
 from ppgen.engines.run import run_job
+from ppgen.options import HERE
 from ppgen.shards.directory import claimed
 from ppgen.upkeep.verify import verify_directory
 
@@ -102,9 +102,9 @@ def test_of_two_runs_of_one_request_with_their_sources_elsewhere_the_second_take
     first = synth_job(tmp_path / "out")
     second = replace(first, plan=replace(first.plan, load={"source": "elsewhere/dummy.py:build"}))
     assert first.plan.fingerprint != second.plan.fingerprint
-    assert run_job(first, InlineEngine(), None) == 0
+    assert run_job(first, HERE, None) == 0
     (tmp_path / "out/commits/000001.json").unlink()
-    assert run_job(second, InlineEngine(), None) == 0
+    assert run_job(second, HERE, None) == 0
     assert stored(tmp_path / "out")[1] == first.plan
     assert fingerprints(tmp_path / "out") == fingerprints(made)
     assert verify_directory(*stored(tmp_path / "out")).ok

@@ -7,21 +7,18 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from faulty import FAULTS, Proxy
-from rig import fingerprints, stored, synth
+from rig import Watch, fingerprints, stored, synth
 from victims import two_at_once
 
 from ppcore.errors import UserError
 from ppcore.shards import COMMITS, META, SHARDS, ShardSet
 from ppcore.storage import Store, remote
 from ppgen.cli.commands import app
-from ppgen.engines.events import Event, OnEvent, Outcome
-from ppgen.engines.inline import InlineEngine
-from ppgen.shards.worker import Job
 from ppgen.upkeep.verify import verify_directory
 
 pytestmark = pytest.mark.slow
@@ -99,23 +96,10 @@ def download(url: str, folder: Path) -> Path:
     return folder
 
 
-class Watched(InlineEngine):
-    """The inline engine with its events kept and something done at the first commit."""
-
-    def __init__(self, at_first_commit: object = None) -> None:
-        super().__init__()
-        self.events: list[Event] = []
-        self._act = at_first_commit
-
-    def run(self, job: Job, shards: object, on_event: OnEvent) -> Outcome:
-        def heard(event: Event) -> None:
-            self.events.append(event)
-            on_event(event)
-            if event.event == "committed" and callable(self._act):
-                act, self._act = self._act, None
-                act()
-
-        return super().run(job, shards, heard)  # type: ignore[arg-type]
+def at_first_commit(act: Callable[[], None]) -> Watch:
+    """Do something at the first commit."""
+    left = [act]
+    return Watch(lambda event: left.pop()() if left and event.event == "committed" else None)
 
 
 def test_round_trip(bucket: str, proxy: Proxy, local: dict[str, str], tmp_path: Path) -> None:
@@ -173,10 +157,10 @@ def test_of_two_runs_that_begin_together_one_owns_the_bucket(bucket: str, tmp_pa
 
 def test_every_third_request_fails(bucket: str, proxy: Proxy, local: dict[str, str], tmp_path: Path) -> None:
     proxy.misbehave = lambda number, _: FAULTS[number // 3 % len(FAULTS)] if number % 3 == 0 else None
-    engine = Watched()
-    assert synth(f"{bucket}/out", engine) == 0
+    watch = Watch()
+    assert synth(f"{bucket}/out", watch=watch) == 0
     assert set(proxy.injected) == set(FAULTS)
-    assert not [event for event in engine.events if event.event == "missed"]
+    assert not watch.of("missed")
     proxy.misbehave = lambda number, _: None
     assert fingerprints(download(f"{bucket}/out", tmp_path / "copy")) == local
 
@@ -188,7 +172,7 @@ def test_a_server_that_dies_and_comes_back(
         server.stop()
         threading.Timer(1.5, server.start).start()
 
-    assert synth(f"{bucket}/out", Watched(die)) == 0
+    assert synth(f"{bucket}/out", watch=at_first_commit(die)) == 0
     assert fingerprints(download(f"{bucket}/out", tmp_path / "copy")) == local
 
 
@@ -198,7 +182,7 @@ def test_a_server_that_stays_away_and_a_resume(
     monkeypatch.setattr(remote, "_PATIENCE_S", 0.3)
     start = time.monotonic()
     try:
-        assert synth(f"{bucket}/out", Watched(server.stop)) == 1
+        assert synth(f"{bucket}/out", watch=at_first_commit(server.stop)) == 1
     finally:
         server.start()
     assert time.monotonic() - start < 60

@@ -19,8 +19,9 @@ from rig import (
 
 from ppcore.errors import UserError
 from ppcore.shards import ShardSet
+from ppgen.engines import make_shards
 from ppgen.engines.events import Event
-from ppgen.engines.inline import InlineEngine
+from ppgen.options import HERE, EngineOptions
 from ppgen.plan.request import Settings
 from ppgen.shards.state import pending_shards
 from ppgen.shards.worker import Job, Worker
@@ -78,12 +79,8 @@ def test_processes_give_the_same_bytes_and_survive_a_killed_one(made: Path, tmp_
             os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
         events.append(event)
 
-    class Watched(InlineEngine):
-        def run(self, job, shards, tell):  # type: ignore[no-untyped-def]
-            return super().run(job, shards, lambda e: (on_event(e), tell(e))[1])
-
     spec = SourceSpec("dummy:build", device="cpu", sampling={"delay": 0.01})
-    assert synth(tmp_path / "out", Watched(workers=2), spec=spec) == 0
+    assert synth(tmp_path / "out", EngineOptions(workers=2), on_event, spec=spec) == 0
     assert sorted(e.shard or 0 for e in events if e.event == "committed") == [0, 1, 2, 3]
     assert sum(e.event == "missed" for e in events) <= 2
     plain = {k: v for k, v in fingerprints(made).items() if k.startswith(("shards", "meta", "manifest"))}
@@ -138,7 +135,7 @@ def test_failed_events_carry_the_error(tmp_path: Path) -> None:
     spec = SourceSpec("dummy:build", device="cpu", sampling={"fail": str(tmp_path / "fail")})
     job = synth_job(tmp_path / "out", spec=spec)
     events: list[Event] = []
-    outcome = InlineEngine().run(job, [1], events.append)
+    outcome = make_shards(job, [1], HERE, events.append)
     missed = [e for e in events if e.event == "missed"]
     assert [e.again for e in missed] == [True, True, False]
     assert all("the painter's hand slipped" in (e.text or "") and not e.died for e in missed)

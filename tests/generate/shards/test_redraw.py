@@ -16,7 +16,8 @@ from rig import fingerprints, stored, synth, synth_job, worker_of
 from ppcore.errors import UserError
 from ppcore.shards import ShardSet
 from ppcore.storage import Store
-from ppgen.engines.inline import InlineEngine
+from ppgen.engines import make_shards
+from ppgen.options import HERE
 from ppgen.plan.build import MAX_DRAWS
 from ppgen.plan.conditions import condition_rows
 from ppgen.plan.request import Settings
@@ -90,7 +91,7 @@ def test_bytes_do_not_depend_on_workers_or_order(made: Path, tmp_path: Path, spe
     job = synth_job(tmp_path / "two", spec=spec, settings=settings())
     with claimed(Store(job.out), job.plan, None):
         for shards in ([2, 0], [3, 1]):
-            InlineEngine().run(job, shards, lambda event: None)
+            make_shards(job, shards, HERE, lambda event: None)
     assert synth(tmp_path / "two", spec=spec, settings=settings()) == 0
     assert fingerprints(tmp_path / "two") == fingerprints(made)
 

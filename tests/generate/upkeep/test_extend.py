@@ -13,8 +13,8 @@ from rig import fingerprints, make_classifier, make_target, pseudo, stored
 
 from ppcore.errors import UserError
 from ppcore.shards import ShardSet
-from ppgen.engines.inline import InlineEngine
-from ppgen.engines.run import prepare_job
+from ppgen.engines import make_shards, prepare_job
+from ppgen.options import HERE
 from ppgen.shards.directory import exclusive
 from ppgen.sources.source import SourceSpec
 from ppgen.upkeep.extend import grow_plan, replace_plan
@@ -46,9 +46,8 @@ def test_an_interrupted_extension_goes_on_with_the_same_command(copy: Path, tmp_
     store, plan = stored(copy)
     grown = grow_plan(plan, 40, None, None)
     replace_plan(store, plan, grown)
-    InlineEngine().run(
-        prepare_job(str(copy), grown, source=SourceSpec("dummy:build", device="cpu")), [4], lambda event: None
-    )
+    job = prepare_job(str(copy), grown, source=SourceSpec("dummy:build", device="cpu"))
+    make_shards(job, [4], HERE, lambda event: None)
     assert ShardSet.open(str(copy)).samples == 75  # the old index is still true
     capsys.readouterr()
     call("extend", str(copy), *OWN, "--per-class", "40", "--device", "cpu")

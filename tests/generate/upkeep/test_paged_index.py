@@ -7,13 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from rig import fingerprints, stored, synth, synth_job
+from rig import fingerprints, stored, synth
 
 from ppcore.errors import UserError
 from ppcore.shards import ShardSet, layout, read_index
 from ppcore.storage import MAX_JSON_BYTES, Store
-from ppgen.engines.inline import InlineEngine
-from ppgen.engines.run import run_job
+from ppgen.engines import run
 from ppgen.plan import Settings
 from ppgen.shards import make_index, read_commit
 from ppgen.upkeep import merge_directories, requeue_shards, verify_directory
@@ -65,17 +64,19 @@ def test_a_short_list_stays_as_it_was(tmp_path: Path, paged: Path, monkeypatch: 
     ]
 
 
-def test_an_interrupted_run_withdraws_and_remakes_the_index(paged: Path) -> None:
+def test_an_interrupted_run_withdraws_and_remakes_the_index(
+    paged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = fingerprints(paged)
     (paged / "commits/000003.json").unlink()
 
-    class Stopped(InlineEngine):
-        def run(self, *_: object) -> object:  # type: ignore[override]
-            assert not (paged / "index.json").exists()
-            raise KeyboardInterrupt
+    def stopped(*_: object) -> None:
+        assert not (paged / "index.json").exists()
+        raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        run_job(synth_job(paged), Stopped(), None)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run, "make_shards", stopped)
+        synth(paged)
     with pytest.raises(UserError, match="is not finished"):
         ShardSet.open(str(paged))
     assert synth(paged) == 0
