@@ -22,7 +22,7 @@ SYNTH, PSEUDO = str(GOLDEN / "synth"), str(GOLDEN / "pseudo")
 
 
 def _seen(loader: Any) -> list[int]:
-    """Indices that the pictures of a loader's batches spell."""
+    """Positions of the samples, read from the pictures of a loader's batches."""
     return [index for batch in loader for index in index_of(batch[0])]
 
 
@@ -44,7 +44,7 @@ def test_synth_samples_by_position() -> None:
             shards[position]
 
 
-def test_targets_are_soft_where_nothing_else_is_there() -> None:
+def test_targets_of_pseudo_samples_are_soft_labels() -> None:
     for position, (_, soft) in enumerate(open_shards(PSEUDO)[i] for i in range(16)):
         assert (soft.dtype, len(soft)) == (torch.float32, ShardSet.open(PSEUDO).num_classes)
         assert float(soft.sum()) == pytest.approx(1, abs=1e-5), position
@@ -114,7 +114,7 @@ def test_state_of_a_stream(write_shards: ShardWriter) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
-def test_a_loader_of_several_processes_goes_on_where_it_was(write_shards: ShardWriter, workers: int) -> None:
+def test_a_loader_of_several_processes_resumes(write_shards: ShardWriter, workers: int) -> None:
     out = str(write_shards("a", [7, 5, 9, 6, 4]))
     batches = [
         index_of(b[0]) for b in DataLoader(open_shards(out, stream=True), batch_size=3, num_workers=workers)
@@ -165,7 +165,7 @@ def test_damage_is_one_sentence(tmp_path: Path) -> None:
         open_shards(str(tmp_path))
 
 
-def test_soft_labels_of_images_of_ones_own() -> None:
+def test_soft_labels_of_your_own_images() -> None:
     grey = torch.randint(0, 256, (3, 1, 40, 40), dtype=torch.uint8)
     soft = soft_labels(grey)
     assert (soft.dtype, tuple(soft.shape)) == (torch.float32, (3, ShardSet.open(PSEUDO).num_classes))

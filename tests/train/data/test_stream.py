@@ -43,11 +43,11 @@ def test_every_sample_once_an_epoch(write_shards: ShardWriter, workers: int, wor
         for images in collect(feed, TOTAL * epochs // batch):
             assert images.images.shape == (batch // world, 1, 8, 8)
             ids = images.ids.tolist()
-            assert index_of(images.images) == ids  # the picture is the one the position says
+            assert index_of(images.images) == ids  # the image at that position
             assert images.labels.tolist() == [i % len(CLASSES) for i in ids]
             seen.update(ids)
     assert set(seen) == set(range(TOTAL))
-    # Lanes turn epochs independently: at a common step some may be a sample or two into the next one.
+    # Lanes change epochs independently: at the same step, some lanes may be a sample or two into the next epoch.
     assert sum(seen.values()) == TOTAL * epochs
     assert all(epochs - 1 <= count <= epochs + 1 for count in seen.values())
 
@@ -65,7 +65,7 @@ def test_lanes_cover_every_epoch_exactly(lanes: int) -> None:
                 plan.order <= np.arange(len(plan.order)) + 5
             ).all()  # nothing moves ahead beyond the window
     totals = [sum(order.length(epoch) for epoch in range(lanes)) for order in orders]
-    assert len(set(totals)) == 1  # no lane runs away over many epochs
+    assert len(set(totals)) == 1  # over many epochs all lanes are equally long
     assert orders[0].locate(sum(orders[0].length(e) for e in range(7)) + 2) == (7, 2)
 
 
@@ -164,7 +164,7 @@ def test_jpeg_and_colour(write_shards: ShardWriter) -> None:
     assert images.shape == (12, 3, 16, 16)
     assert images.is_contiguous()
     band = images[torch.arange(12), 0, labels * 4 + 1, 8]
-    assert (band > 150).all()  # the bright band is where the label says
+    assert (band > 150).all()  # the place of the bright band shows the label
 
 
 def test_unusable_directories(write_shards: ShardWriter, tmp_path: Path) -> None:

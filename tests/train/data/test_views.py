@@ -1,4 +1,4 @@
-"""Views: repeatable, of the right kind, and harmless where they should be."""
+"""Views: repeatable, of the right kind, and without effect at zero strength."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_views_repeat_and_differ_by_step(kind: ViewKind, channels: int, crop: st
 
 
 @pytest.mark.parametrize("kind", ViewKind)
-def test_grey_images_are_seen_in_three_channels_by_a_network_for_colour(kind: ViewKind) -> None:
+def test_a_network_for_colour_gets_grey_images_in_three_channels(kind: ViewKind) -> None:
     views, grey = Views(ViewsConfig(), 16, 3, seed=5), images(1)
     x = views.make(grey, kind, KEY)
     assert torch.equal(x, views.make(grey.expand(-1, 3, -1, -1).contiguous(), kind, KEY))
@@ -83,7 +83,7 @@ def test_colour_map() -> None:
     red[:, 0] = 200
     turned = Views(still, 16, 3, 0).make(red, ViewKind.STRONG, KEY)[:, :, 8, 8]
     assert (turned[:, 0] > turned[:, 1:].amax(1)).all()  # still red
-    assert turned.std(0).min() > 0.01  # but never the same red
+    assert turned.std(0).min() > 0.01  # but not the same red
 
 
 @pytest.mark.parametrize("side", [20, 96])
