@@ -4,8 +4,8 @@ ResNet-50 at 224 pixels and `mobile` at 32, pseudo pre-training (PP) and P-SSL w
 weak and a strong view, are five images through the network for one. Random uint8 images lie on the device, so that neither disk nor
 decoding is measured.
 
-Ours is pptrain's own step: views, network, losses, gradients, optimiser, averaged weights; once plain (bf16, channels last) and once as
-a run's own trial chooses, with CUDA graphs where they are faster. The peer is what timm's train.py does with the
+Ours is pptrain's own step: views, network, losses, gradients, optimiser, averaged weights; once plain (bf16, channels last) and once with
+the program's defaults, which use CUDA graphs for small steps. The peer is what timm's train.py does with the
 same batches: its model, its AdamW (fused), its ModelEmaV3, its normalisation of uint8 on the device, bf16, channels last; it makes no
 views, so that its images come for nothing. Rounds in turns, the fastest counts. The ceiling is the arithmetic of the step, three forward
 passes, over the rate of matrix products measured here.
@@ -28,14 +28,13 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
-from training.random_tasks import CLASSES, random_task, taken
+from training.random_tasks import CLASSES, precision, random_run
 
 from ppcore.classifiers import build
-from pptrain.engine.choice import settle
+from pptrain.engine.prepare import PreparedRun
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.state import make_state
 from pptrain.engine.step import StepRunner, open_batches
-from pptrain.engine.task import Task
 from pptrain.evaluation import LossAverages
 from pptrain.methods import losses
 
@@ -50,10 +49,10 @@ class Case:
     kind: str
 
 
-def ours(task: Task, group: ProcessGroup, open_until: ExitStack) -> Callable[[int], None]:
+def ours(run: PreparedRun, group: ProcessGroup, open_until: ExitStack) -> Callable[[int], None]:
     """Takes so many steps."""
-    runner = StepRunner(task, make_state(task, group.device), group, LossAverages(group.device))
-    batches = open_until.enter_context(open_batches(task, 0, group.device))
+    runner = StepRunner(run, make_state(run, group.device), group, LossAverages(group.device))
+    batches = open_until.enter_context(open_batches(run, 0, group.device))
 
     def steps(count: int) -> None:
         for _ in range(count):
@@ -141,19 +140,16 @@ def compare(case: Case, args: argparse.Namespace, rate: float) -> str:
     group = ProcessGroup(args.device)
     images = args.images or 16 * case.batch
 
-    def settled(settings: dict[str, Any]) -> Task:
-        drawn = random_task(
-            case.arch, case.side, case.batch, images, group, kind=case.kind, settings=settings
-        )
-        return settle(drawn, group)
+    def prepared(settings: dict[str, Any]) -> PreparedRun:
+        return random_run(case.arch, case.side, case.batch, images, group, kind=case.kind, settings=settings)
 
-    task = settled({"loop.compile": args.compile, "loop.channels_last": True, "loop.graphs": False})
-    chosen = settled({"loop.compile": args.compile})
-    flop = forward_flop(task.net, case.side)
-    stored = task.labeled.images, task.labeled.labels  # type: ignore[attr-defined]
+    plain = prepared({"loop.compile": args.compile, "loop.graphs": False})
+    chosen = prepared({"loop.compile": args.compile})
+    flop = forward_flop(plain.net, case.side)
+    stored = plain.labeled.images, plain.labeled.labels  # type: ignore[attr-defined]
     with ExitStack() as open_until:
         loops = {
-            "plain": ours(task, group, open_until),
+            "plain": ours(plain, group, open_until),
             "chosen": ours(chosen, group, open_until),
             "timm": peer(case, *stored, group.device),
         }
@@ -168,7 +164,7 @@ def compare(case: Case, args: argparse.Namespace, rate: float) -> str:
     rates = {name: case.batch * through / s for name, s in best.items()}
     return (
         f"| `{case.arch}` | {case.side} | {case.kind} | {case.batch} | {rates['plain']:.0f} | {rates['chosen']:.0f} | "
-        f"{taken(chosen)} | {rates['timm']:.0f} | {rates['chosen'] / rates['timm']:.2f} | {share:.0%} |"
+        f"{precision(chosen)} | {rates['timm']:.0f} | {rates['chosen'] / rates['timm']:.2f} | {share:.0%} |"
     )
 
 
@@ -200,7 +196,7 @@ def main() -> None:
     )
     print(f"{where}, torch {torch.__version__}, {rate / 1e12:.2f} TFLOP/s of matrix products\n")
     print(
-        "| network | pixels | | batch | ours, images/s | as the trial chose | which is | timm's parts | ratio | of the ceiling |\n"
+        "| network | pixels | | batch | ours, images/s | defaults, images/s | which are | timm's parts | ratio | of the ceiling |\n"
         "|---|---|---|---|---|---|---|---|---|---|"
     )
     for case in cases:

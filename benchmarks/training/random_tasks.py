@@ -1,4 +1,4 @@
-"""Training tasks on random images held in memory, so that neither disk nor decoding is measured; for benchmarks of the step."""
+"""Training runs on random images in memory, for benchmarks of the step: neither disk nor decoding is measured."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from PIL import Image
 
 from pptrain.config import load_config
 from pptrain.data import ResidentFeed
-from pptrain.engine.choice import Numerics
+from pptrain.engine.prepare import PreparedRun, prepare_run
 from pptrain.engine.process_group import ProcessGroup
-from pptrain.engine.task import Task, open_task
 
 CLASSES = 10
 METHODS: dict[str, dict[str, Any]] = {
@@ -34,14 +33,17 @@ def write_target(folder: Path, side: int) -> None:
             Image.fromarray(pixels).save(folder / f"class{label}" / f"{number}.png")
 
 
-def taken(task: Task) -> str:
-    """What a settled task computes with."""
-    loop = task.config.loop
-    assert loop.amp != "auto"
-    return str(Numerics(loop.amp, bool(loop.channels_last), bool(loop.compile), bool(loop.graphs)))
+def precision(run: PreparedRun) -> str:
+    """Precision and layout of a run, for tables."""
+    loop = run.config.loop
+    words = [
+        {"no": "float32"}.get(loop.amp, loop.amp),
+        "channels last" if loop.channels_last else "contiguous",
+    ]
+    return ", ".join([*words, *["compiled"] * loop.compile, *["CUDA graphs"] * bool(loop.graphs)])
 
 
-def random_task(
+def random_run(
     arch: str,
     side: int,
     batch: int,
@@ -50,8 +52,8 @@ def random_task(
     *,
     kind: str = "PP",
     settings: dict[str, Any] | None = None,
-) -> Task:
-    """A task of `kind` (PP or P-SSL, two unlabelled images a labelled one) on `images` random images, which is never at its end."""
+) -> PreparedRun:
+    """A run of `kind` (PP, or P-SSL with two unlabelled images per labelled one) on `images` random images; it never ends."""
     with tempfile.TemporaryDirectory() as folder:
         write_target(Path(folder, "target"), side)
         target = str(Path(folder, "target"))
@@ -68,9 +70,9 @@ def random_task(
             **METHODS[kind],
             **(settings or {}),
         }
-        task = open_task(load_config(overrides=chosen), group)
+        run = prepare_run(load_config(overrides=chosen), group)
     # The views cut the network's size out of a somewhat larger stored image.
-    stored = task.spec.resize or task.spec.resolution
+    stored = run.spec.resize or run.spec.resolution
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (images, 3, stored, stored), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, CLASSES, (images,), generator=generator)
@@ -79,5 +81,5 @@ def random_task(
     def random(share: Any, name: str) -> ResidentFeed:
         return ResidentFeed(pixels, labels, names, share, seed=0, name=name)
 
-    unlabeled = None if task.unlabeled is None else random(task.unlabeled.share, "unlabeled")
-    return replace(task, labeled=random(task.labeled.share, "labeled"), unlabeled=unlabeled)
+    unlabeled = None if run.unlabeled is None else random(run.unlabeled.share, "unlabeled")
+    return replace(run, labeled=random(run.labeled.share, "labeled"), unlabeled=unlabeled)

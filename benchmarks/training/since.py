@@ -1,8 +1,7 @@
-"""How many times as fast is a training step as it was at an older commit? `python benchmarks/training/since.py COMMIT`.
+"""How much faster is a training step than at an older commit? `python benchmarks/training/since.py COMMIT`.
 
-Whole runs of `pptrain run` on digits, of the older sources and of these, in turns; a run's rate is that of the steps after its first third
-(metrics.csv), where nothing is loaded, compiled or tried any more. `auto` is what each takes when nothing is said of precision, and
-`float32` is `--amp no`.
+Runs `pptrain run` on digits with the older sources and with these, in turns. The rate of a run is that of its steps after the first third
+(metrics.csv), when everything is loaded and compiled. `auto` is the default precision, and `float32` is `--amp no`.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ CASES = [
 
 
 def checked_out(commit: str, folder: Path) -> Path:
-    """The sources of a commit."""
+    """Unpack the sources of `commit` into `folder`."""
     archive = subprocess.run(
         ["git", "archive", commit, *PACKAGES], cwd=ROOT, check=True, capture_output=True
     ).stdout
@@ -52,7 +51,7 @@ def checked_out(commit: str, folder: Path) -> Path:
 
 
 def rate(sources: Path, case: Case, amp: str, steps: int, folder: Path) -> float:
-    """Steps a second."""
+    """Steps per second."""
     out = Path(tempfile.mkdtemp(dir=folder))
     command = [sys.executable, "-m", "pptrain", "run", "--target", "digits", "--labels-per-class", "20"]
     command += ["--arch", case.arch, "--batch-size", str(case.batch), "--steps", str(steps), "--amp", amp]
@@ -68,7 +67,7 @@ def rate(sources: Path, case: Case, amp: str, steps: int, folder: Path) -> float
     environment = os.environ | {"PYTHONPATH": path, "XDG_CACHE_HOME": str(folder / "cache")}
     subprocess.run(
         [*command, *case.settings, "--out", str(out / "run")],
-        cwd=out,  # where no runs/ are found
+        cwd=out,  # a directory without runs/
         env=environment,
         check=True,
         capture_output=True,
@@ -84,9 +83,9 @@ def main() -> None:
         description="Training steps of these sources beside those of an older commit."
     )
     parser.add_argument("commit")
-    parser.add_argument("--steps", type=int, default=180, help="of a run; below 160 nothing is tried")
+    parser.add_argument("--steps", type=int, default=180, help="steps of a run")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="networks with this in their names")
+    parser.add_argument("--only", default="", help="only networks whose names contain this")
     args = parser.parse_args()
     print(
         "| network | step | batch | precision | then, steps/s | now | now / then, median of rounds |\n|---|---|---|---|---|---|---|"

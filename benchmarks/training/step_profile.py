@@ -1,10 +1,10 @@
-"""Where a training step's time goes on this processor, and how near that is to what its arithmetic and its memory traffic take.
+"""Where the time of a training step goes on this processor, and how close it is to the least time for its arithmetic and memory traffic.
 
     python benchmarks/training/step_profile.py          # mobile and small, in PP, UDA and condition prediction
     python benchmarks/training/step_profile.py --steps 5
 
-The floor is that of the operations as they are, one after another: each takes at least its floating-point operations at the measured
-rate of a matrix product, and at least the bytes of its inputs and outputs at the measured rate of a copy that stays in the cache.
+The least time (floor) is the sum over all operations: each takes at least the time of its floating-point operations at the measured rate
+of a matrix product, and at least the time to move its inputs and outputs at the measured rate of a copy inside the cache.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from torch.utils.flop_counter import flop_registry
 from ppcore.console import print_table
 from ppcore.memory import keep_freed_memory
 from pptrain.config import load_config
+from pptrain.engine.prepare import PreparedRun, prepare_run
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.state import TrainState, make_state
 from pptrain.engine.step import StepRunner, open_batches
-from pptrain.engine.task import Task, open_task
 from pptrain.evaluation import LossAverages
 
 PARTS = ("views", "forward", "backward", "optimiser", "average", "rest")
 
 
 class Roofline(TorchDispatchMode):
-    """Adds up what every operation would take at the processor's rates."""
+    """Adds up the least time of every operation at the processor's rates."""
 
     def __init__(self, flops_per_s: float, bytes_per_s: float) -> None:
         super().__init__()
@@ -57,8 +57,8 @@ class Roofline(TorchDispatchMode):
 
 
 def count_flops(operation: Any, args: Any, kwargs: Any, out: Any) -> int:
-    """Floating-point operations of convolutions and matrix products; 0 of the rest, which memory bounds."""
-    if operation is torch.ops.aten.convolution_backward:  # torch's own count overlooks groups
+    """Floating-point operations of convolutions and matrix products; 0 for all others, which are bound by memory."""
+    if operation is torch.ops.aten.convolution_backward:  # torch's own count ignores groups
         grad, _, weight, *_, wanted = args
         return sum(wanted[:2]) * 2 * grad.shape[0] * grad.shape[2:].numel() * weight.numel()
     count = flop_registry.get(operation)
@@ -66,7 +66,7 @@ def count_flops(operation: Any, args: Any, kwargs: Any, out: Any) -> int:
 
 
 def best_seconds(call: Callable[[], Any], rounds: int = 20) -> float:
-    """Of one call."""
+    """Seconds of the fastest call."""
     times = []
     for _ in range(rounds):
         start = time.perf_counter()
@@ -76,14 +76,14 @@ def best_seconds(call: Callable[[], Any], rounds: int = 20) -> float:
 
 
 def measure_rates() -> tuple[float, float]:
-    """(floating-point operations a second of a matrix product, bytes a second of a copy of a megabyte) on one thread."""
+    """(floating-point operations per second of a matrix product, bytes per second of a copy of 1 MB), on one thread."""
     a = torch.randn(1024, 1024)
     x, y = torch.randn(1 << 18), torch.empty(1 << 18)
     return 2 * 1024**3 / best_seconds(lambda: a @ a), 2 * 4 * (1 << 18) / best_seconds(lambda: y.copy_(x))
 
 
 def clocked(call: Callable[..., Any], clock: dict[str, float], part: str) -> Callable[..., Any]:
-    """`call`, its time added to a part's."""
+    """`call`, whose time is added to `clock[part]`."""
 
     def timed(*args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
@@ -95,11 +95,11 @@ def clocked(call: Callable[..., Any], clock: dict[str, float], part: str) -> Cal
     return timed
 
 
-def profile(task: Task, steps: int, rates: tuple[float, float]) -> tuple[dict[str, float], Roofline]:
-    """(median milliseconds a step by part, the floor of one step)."""
+def profile(run: PreparedRun, steps: int, rates: tuple[float, float]) -> tuple[dict[str, float], Roofline]:
+    """(median milliseconds per step by part, the least time of one step)."""
     group = ProcessGroup("cpu")
-    state: TrainState = make_state(task, group.device)
-    runner = StepRunner(task, state, group, LossAverages(group.device))
+    state: TrainState = make_state(run, group.device)
+    runner = StepRunner(run, state, group, LossAverages(group.device))
     clock: dict[str, float] = defaultdict(float)
     for owner, name, part in (
         (runner, "_batch", "views"),
@@ -110,13 +110,13 @@ def profile(task: Task, steps: int, rates: tuple[float, float]) -> tuple[dict[st
     ):
         setattr(owner, name, clocked(getattr(owner, name), clock, part))
     found: dict[str, list[float]] = defaultdict(list)
-    with open_batches(task, 0, group.device) as batches:
+    with open_batches(run, 0, group.device) as batches:
         for number in range(steps + 2):
             clock.clear()
             start = time.perf_counter()
             runner.run(batches)
             whole = time.perf_counter() - start
-            if number < 2:  # warms up
+            if number < 2:  # warm-up
                 continue
             clock["backward"] = clock.pop("both") - clock["forward"]
             clock["rest"] = whole - sum(clock.values())
@@ -129,7 +129,7 @@ def profile(task: Task, steps: int, rates: tuple[float, float]) -> tuple[dict[st
 
 
 def cases(folder: Path) -> dict[str, dict[str, Any]]:
-    """What is profiled -> settings beside the architecture; the letters are made first."""
+    """Name of a step -> settings beside the architecture. Generates the images of the letters kit first."""
     letters, pseudo = folder / "letters", folder / "pseudo"
     made = [sys.executable, "-m", "ppgen"]
     subprocess.run(
@@ -171,8 +171,8 @@ def main() -> None:
             for arch in ("mobile", "small"):
                 given = {"loop.amp": "no", "loop.channels_last": True, "loop.device": "cpu"}
                 fixed = {"model.arch": arch, "optim.steps": 1000, **given}
-                task = open_task(load_config(None, {**settings, **fixed}), ProcessGroup("cpu"))
-                spent, floor = profile(task, steps, rates)
+                run = prepare_run(load_config(None, {**settings, **fixed}), ProcessGroup("cpu"))
+                spent, floor = profile(run, steps, rates)
                 parts = [f"{spent[part]:.1f}" for part in PARTS]
                 least = 1e3 * floor.seconds
                 shown = (

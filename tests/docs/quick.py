@@ -23,11 +23,11 @@ MODULES = (
 
 
 def serve(path):
-    from pptrain.config import adaptive
+    from pptrain.config import rule
 
     for name in MODULES:
         importlib.import_module(name)
-    adaptive._PRETRAINING_STEPS, adaptive._LEAST_STEPS, adaptive._MOST_STEPS = (2, 2), 2, 2
+    rule._PRETRAINING_STEPS, rule._LEAST_STEPS, rule._MOST_STEPS = (2, 2), 2, 2
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()

@@ -13,11 +13,10 @@ import torch
 from ppcore.classifiers import ClassifierSpec, build, find_head
 from pptrain.config import load_config
 from pptrain.data import RawBatch, prefetched
-from pptrain.engine.choice import settle
+from pptrain.engine.prepare import prepare_run
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.state import make_state
 from pptrain.engine.step import StepRunner, open_batches
-from pptrain.engine.task import open_task
 from pptrain.evaluation import LossAverages
 from pptrain.models import Graphs, Network
 
@@ -39,8 +38,8 @@ def runner_of(kind: str, cuda: torch.device, **more: Any) -> StepRunner:
     if settings["method.name"] != "supervised":
         settings |= {"data.unlabeled": "target:digits", "method.options": {"mu": 2.0}}
     group = ProcessGroup(str(cuda))
-    task = settle(open_task(load_config(overrides={**settings, **more}), group), group)
-    return StepRunner(task, make_state(task, group.device), group, LossAverages(group.device))
+    prepared = prepare_run(load_config(overrides={**settings, **more}), group)
+    return StepRunner(prepared, make_state(prepared, group.device), group, LossAverages(group.device))
 
 
 GRAPHED = [kind for kind in KINDS if "optim.accumulate" not in KINDS[kind]]
@@ -50,7 +49,7 @@ GRAPHED = [kind for kind in KINDS if "optim.accumulate" not in KINDS[kind]]
 def test_a_step_does_not_wait_for_the_device(kind: str, cuda: torch.device) -> None:
     kind, graphs, _ = kind.partition(", graphs")
     runner = runner_of(kind, cuda, **{"loop.graphs": bool(graphs)})
-    with open_batches(runner.task, 0, cuda) as batches:
+    with open_batches(runner.prepared, 0, cuda) as batches:
         for _ in range(3):
             runner.run(batches)
         torch.cuda.set_sync_debug_mode("error")
@@ -76,7 +75,7 @@ def test_graphs_change_no_weight(kind: str, cuda: torch.device) -> None:
         with torch.no_grad():
             for weight in runner.state.network.parameters():
                 weight.mul_(1.0 + nudge)
-        with open_batches(runner.task, 0, cuda) as batches:
+        with open_batches(runner.prepared, 0, cuda) as batches:
             for _ in range(6):
                 runner.run(batches)
         assert (runner.state.network.graphs is not None) == graphs

@@ -38,14 +38,12 @@ def settings(root: Path) -> dict[str, dict[str, Any]]:
     more = {"data.target": "digits", "data.labels_per_class": 12, "data.monitor": 20, "loop.eval_every": 2}
     parts = {"data.groups": 2, "data.lanes": 2, "optim.accumulate": 2, "optim.name": "sgd", "optim.clip": 0.5}
     crops = {"views.crop": "resized", "views.labeled": "weak", "optim.schedule": "steps"}
-    real = {"data.unlabeled": "target:digits", "method.options": {"mu": 1}}
     uda = {**few, "method.name": "uda", "method.options": {"mu": 2, "tsa": "log"}}
     return {
         "supervised": {**more, "method.options": {"mixup": 0.4, "cutmix": 0.4}},
         "streamed": {"data.shards": synth, "data.resident_mb": 0, **parts},
         "crops": {"data.shards": colour, **crops},
         "uda-split": {**uda, "method.batch_norm": "split"},
-        "uda-labeled": {**uda, **real, "method.batch_norm": "labeled"},
         **{name: {**few, "method.name": name, "method.options": {"mu": 2.0}} for name in _METHODS},
     }
 

@@ -15,7 +15,7 @@ from ppflow.jobs import Graph, StageJob, StageResult, expand, find_done
 from ppflow.recipe import Rates
 from ppflow.runner import check_job
 from ppgen.plan import format_bytes, guess_bytes, parse_classes
-from pptrain.config import Situation, choose_fine_tuning, choose_pre_training, load_config, method_name
+from pptrain.config import fine_tuning_rule, load_config, method_name, pre_training_rule
 
 _NUMBERS = tuple(map(str, range(1000)))  # the kits without class names are of ImageNet
 _SOURCE, _PER_CLASS, _PER_IMAGE = "dit-xl-2-256", 1300, 10  # defaults of ppgen
@@ -101,9 +101,9 @@ def _training_size(job: StageJob, shards: Sequence[int | None]) -> Size:
         images = sum(counts)
         text = f"{images:,} synthetic images"
     if config.data.shards:
-        rule = choose_pre_training(images, config.optim.batch_size)
+        rule = pre_training_rule(images, config.optim.batch_size)
     else:
-        rule = choose_fine_tuning(Situation(images, conditions=method_name(config) == "condition"))
+        rule = fine_tuning_rule(images, conditions=method_name(config) == "condition")
     batch = config.optim.batch_size or rule.batch_size
     epochs = config.optim.epochs
     steps = config.optim.steps or (-(-int(epochs * images) // batch) if epochs else rule.steps)

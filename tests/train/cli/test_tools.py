@@ -27,7 +27,7 @@ from ppcore.targets import load_target
 from ppcore.trust import Trust
 from pptrain.cli import main
 from pptrain.config import load_config, save_config
-from pptrain.config.defaults import newest
+from pptrain.config.runs import newest
 from pptrain.engine import train
 from pptrain.evaluation import evaluate, export_model, write_csv
 from pptrain.evaluation.export import export_classifier, onnx_logits, prepared_images

@@ -50,7 +50,7 @@ def test_saved_configuration_comes_back(tmp_path: Path) -> None:
         ("loop.ema", 1, "below 1"),
         ("seed", -1, "seed is -1; expected 0 or more"),
         ("method.options", "mu", "expected a mapping"),
-        ("optim", {"batch_size": 50, "accumulate": 3}, "no multiple"),
+        ("optim", {"batch_size": 50, "accumulate": 3}, "not a multiple"),
         ("data.val_fraction", 1.5, "below 1"),
         ("data.weights", [0.5], "1 weights were given for 0"),
     ],
@@ -85,7 +85,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not valid YAML"):
         load_config(str(tmp_path / "bad.yaml"))
     (tmp_path / "list.yaml").write_text("- 1")
-    with pytest.raises(UserError, match="no mapping"):
+    with pytest.raises(UserError, match="not a mapping"):
         load_config(str(tmp_path / "list.yaml"))
     with pytest.raises(UserError, match="unknown preset"):
         load_config(preset="papers")

@@ -17,7 +17,7 @@ from trainruns import Settings, run
 from ppcore.errors import UserError
 from ppcore.targets import ImageSet, Target, load_target
 from ppcore.trust import Trust
-from pptrain.config import adaptive
+from pptrain.config import rule
 from pptrain.engine import run_stages
 from pptrain.engine.step import StepRunner
 
@@ -28,7 +28,7 @@ FAST = {"optim.batch_size": 8, "loop.tensorboard": False, "data.resolution": 16,
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(adaptive, "_PRETRAINING_STEPS", (3, 3))
+    monkeypatch.setattr(rule, "_PRETRAINING_STEPS", (3, 3))
 
 
 def go(**overrides: object) -> None:

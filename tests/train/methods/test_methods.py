@@ -57,7 +57,7 @@ def gradients(model: nn.Module) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("batch_norm", ["joint", "labeled", "split"])
+@pytest.mark.parametrize("batch_norm", ["joint", "split"])
 def test_every_method_takes_steps(name: str, batch_norm: str) -> None:
     model = toy()
     method = ready(name, model, batch_norm)
@@ -106,7 +106,7 @@ def test_empty_unlabeled_batch_is_supervised_training(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["uda", "fixmatch", "softmatch", "freematch", "soft-pseudo-label"])
-@pytest.mark.parametrize("batch_norm", ["joint", "labeled", "split"])
+@pytest.mark.parametrize("batch_norm", ["joint", "split"])
 def test_no_gradient_through_the_weak_view(name: str, batch_norm: str) -> None:
     model = toy(norm=False)
     given = batch()
@@ -168,15 +168,14 @@ def running(model: nn.Module) -> Tensor:
 
 
 def test_batch_norm_modes() -> None:
-    """labeled and split: running statistics see labelled images only; joint sees all."""
+    """split: running statistics see labelled images only; joint sees all."""
     labeled_only = toy()
     labeled_only(batch().x)
     after = {}
-    for mode in ("joint", "labeled", "split"):
+    for mode in ("joint", "split"):
         model = toy()
         ready("uda", model, mode).step(model, batch(), 0.5)
         after[mode] = running(model)
-    assert torch.allclose(after["labeled"], running(labeled_only))
     assert torch.allclose(after["split"], running(labeled_only))
     assert not torch.allclose(after["joint"], running(labeled_only))
     model, x = toy(), batch().unlabeled[WEAK]
@@ -185,27 +184,6 @@ def test_batch_norm_modes() -> None:
         by_batch = model(x)
     assert torch.equal(running(model), before)
     assert torch.allclose(by_batch, model(x))
-
-
-def test_batch_norm_labeled_normalises_all_by_the_labelled_images() -> None:
-    """Also in the gradient: with running averages or constants in their place, training breaks."""
-    model, given = toy(), batch()
-    alone, frozen = copy.deepcopy(model), copy.deepcopy(model)
-    frozen_layer = next(m for m in frozen.modules() if isinstance(m, nn.BatchNorm2d))
-    frozen_layer.momentum = 1.0
-    frozen(given.x)  # its running statistics are now the batch's, the variance unbiased
-    values = given.x.numel()  # a channel
-    frozen_layer.running_var *= (values - 1) / values
-    z_x, logits = ready("uda", model, "labeled").forward(model, given)
-    assert torch.allclose(z_x, alone(given.x), atol=1e-5)
-    assert torch.allclose(logits[STRONG], frozen.eval()(given.unlabeled[STRONG]), atol=1e-5)
-    for kept, same in zip(model.buffers(), alone.buffers(), strict=True):
-        assert torch.allclose(kept, same)
-    z_x, _ = ready("uda", model, "labeled").forward(model, given)
-    gradient = torch.autograd.grad(z_x.square().sum(), list(model.parameters()))
-    expected = torch.autograd.grad(alone(given.x).square().sum(), list(alone.parameters()))
-    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(gradient, expected, strict=True))
-    assert "forward" not in vars(next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d)))
 
 
 def test_mixtures_keep_probabilities() -> None:

@@ -1,31 +1,28 @@
-"""The settings of a training run: typed, read, overridden, found under runs/."""
+"""The settings of a training run: their types, how they are read and written, the rule of defaults, and stages from runs/."""
 
-from pptrain.config.adaptive import Choice, Situation, choose_fine_tuning, choose_pre_training, method_name
-from pptrain.config.defaults import Wanted, default_out, default_stages
-from pptrain.config.load import CONFIG_FILE, differences, flatten, load_config, save_config
-from pptrain.config.parsing import parse, suggest
-from pptrain.config.settings import OptimConfig, TrainConfig, ViewsConfig
-from pptrain.config.values import Amount, PositiveAmount
+from pptrain.config.load import CONFIG_FILE, differences, flatten, load_config, parse, save_config, suggest
+from pptrain.config.rule import RuleSettings, fine_tuning_rule, method_name, pre_training_rule
+from pptrain.config.runs import MethodNeeds, default_out, default_stages
+from pptrain.config.settings import Amount, OptimConfig, PositiveAmount, TrainConfig, ViewsConfig
 
 __all__ = [
     "CONFIG_FILE",
     "Amount",
-    "Choice",
+    "MethodNeeds",
     "OptimConfig",
     "PositiveAmount",
-    "Situation",
+    "RuleSettings",
     "TrainConfig",
     "ViewsConfig",
-    "Wanted",
-    "choose_fine_tuning",
-    "choose_pre_training",
     "default_out",
     "default_stages",
     "differences",
+    "fine_tuning_rule",
     "flatten",
     "load_config",
     "method_name",
     "parse",
+    "pre_training_rule",
     "save_config",
     "suggest",
 ]

@@ -1,21 +1,26 @@
-"""Settings from presets, YAML and the command line, checked; and written with the run."""
+"""Reads settings from presets, YAML and the command line, checks them, and writes config.yaml."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import difflib
+import typing
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from ppcore.errors import UserError
-from pptrain.config.parsing import parse
+from ppcore.storage import MismatchError, convert
 from pptrain.config.settings import TrainConfig
+
+T = TypeVar("T")
 
 CONFIG_FILE = "config.yaml"
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {  # the settings the paper's group published later, for images of 224 pixels
+    "paper": {  # published later by the paper's authors, for images of 224 pixels
         "optim": {
             "name": "sgd",
             "lr": 0.01,
@@ -33,7 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     }
 }
 
-# Settings that change where and how fast a run goes, not what comes out of it.
+# Settings that change where and how fast a run is computed, but not its result.
 _FREE = (
     "out",
     "data.workers",
@@ -46,6 +51,18 @@ _FREE = (
     "loop.threads",
     "loop.trackers",
 )
+
+# What a field expects, by the first word of pydantic's name for the error ...
+_TYPES = {"int": "int", "float": "float", "finite": "float", "bool": "bool", "string": "str"}
+# ... and by the whole name.
+_EXPECTED = {
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    "less_than": "a number below {lt:g}",
+    "dataclass_type": "a mapping of settings",
+    "dict_type": "a mapping of settings",
+    "list_type": "a list",
+}
 
 
 def load_config(
@@ -93,16 +110,16 @@ def identity(config: TrainConfig) -> dict[str, Any]:
 
 
 def _check_together(config: TrainConfig) -> None:
-    """Refuse values that are sound by themselves but not beside each other. Raises UserError."""
+    """Raise UserError for values that contradict each other."""
     sources = len(config.data.shards or config.data.unlabeled)
     if config.data.weights and len(config.data.weights) != sources:
         raise UserError(
-            f"{len(config.data.weights)} weights were given for {sources} directories; give one weight a directory"
+            f"{len(config.data.weights)} weights were given for {sources} directories; give one weight per directory"
         )
     if config.optim.batch_size % config.optim.accumulate:
         raise UserError(
-            f"optim.batch_size {config.optim.batch_size} is no multiple of optim.accumulate {config.optim.accumulate}; "
-            f"choose one that is"
+            f"optim.batch_size {config.optim.batch_size} is not a multiple of optim.accumulate {config.optim.accumulate}; "
+            f"change one of them"
         )
 
 
@@ -112,9 +129,11 @@ def _read_yaml(path: str) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"cannot read the configuration {path} ({error.strerror}); check the path") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML ({str(error).splitlines()[0]}); mend it") from error
+        raise UserError(f"{path} is not valid YAML ({str(error).splitlines()[0]}); correct it") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path} is no mapping of settings; compare it with a config.yaml that pptrain wrote")
+        raise UserError(
+            f"{path} is not a mapping of settings; compare it with a config.yaml that pptrain wrote"
+        )
     return values
 
 
@@ -145,3 +164,41 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     for name, inner in value.items():
         flat.update(flatten(inner, f"{prefix}.{name}" if prefix else str(name)))
     return flat
+
+
+def parse(kind: type[T], values: dict[str, Any], where: str = "") -> T:
+    """Build the dataclass `kind` from a nested mapping.
+
+    Args:
+        where: dotted name of the mapping, for error messages.
+
+    Raises:
+        UserError: unknown key, or a value that does not fit its field.
+    """
+    try:
+        return convert(kind, values)
+    except MismatchError as error:
+        raise UserError(_explain(kind, error, where)) from error
+
+
+def suggest(name: str, known: Sequence[str]) -> str:
+    """`did you mean ...` if a known name is similar to `name`, else all known names."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"
+
+
+def _explain(kind: type, error: MismatchError, where: str) -> str:
+    path = ".".join(str(part) for part in (where, *error.place) if part != "")
+    if error.problem in ("unexpected_keyword_argument", "invalid_key"):
+        for part in error.place[:-1]:
+            kind = typing.get_type_hints(kind)[str(part)]
+        return f"unknown setting {path!r}; {suggest(str(error.place[-1]), [f.name for f in fields(kind)])}"
+    return f"{path} is {error.value!r}; expected {_expected(error)}"
+
+
+def _expected(error: MismatchError) -> str:
+    if error.problem in _EXPECTED:
+        return _EXPECTED[error.problem].format(**error.bounds)
+    if error.problem == "literal_error":  # pydantic says: 'adamw' or 'sgd'
+        return f"one of {error.bounds['expected'].replace(chr(39), '').replace(' or ', ', ')}"
+    return f"a value of type {_TYPES.get(error.problem.partition('_')[0], error.problem)}"

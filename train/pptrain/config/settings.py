@@ -1,52 +1,90 @@
-"""The settings of a training run, their types and bounds; their defaults are the program's defaults."""
+"""The settings of a training run: names, types, bounds and defaults.
+
+`pptrain run --set section.name=value`, YAML files and `pptrain.train` take these names. Numbers may be written as text, because YAML
+reads 1e-3 as text and a command line has nothing but text.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict
+from pydantic import BeforeValidator, ConfigDict, Field
 
-from pptrain.config.values import (
-    Amount,
-    Automatic,
-    Count,
-    Integer,
-    Listed,
-    Number,
-    PositiveAmount,
-    PositiveCount,
-    Share,
-    Unnamed,
-    numeric,
-)
+T = TypeVar("T")
+
+# ---- types of the fields of settings, and of the options of methods
+
+
+def _number(value: Any) -> Any:
+    """Text that spells a number, as that number. A bool becomes text, which no numeric field accepts."""
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str):
+        for kind in (int, float):
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+    return value
+
+
+def _automatic(value: Any) -> Any:
+    """None for the words that leave the choice to the program."""
+    return None if isinstance(value, str) and value.lower() in ("null", "none", "auto") else value
+
+
+def _unnamed(value: Any) -> Any:
+    """The empty string for the words that mean "none"."""
+    return "" if _automatic(value) is None else value
+
+
+def _listed(value: Any) -> Any:
+    """A single value becomes a list of one."""
+    return [value] if isinstance(value, str | int | float) else value
+
+
+Integer = Annotated[int, BeforeValidator(_number)]
+Count = Annotated[int, Field(ge=0), BeforeValidator(_number)]
+PositiveCount = Annotated[int, Field(gt=0), BeforeValidator(_number)]
+Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_number)]
+PositiveAmount = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_number)]
+Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), BeforeValidator(_number)]
+Automatic = Annotated[T | None, BeforeValidator(_automatic)]
+Unnamed = Annotated[str, BeforeValidator(_unnamed)]
+Listed = Annotated[list[T], BeforeValidator(_listed)]
+
+# ---- the settings
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where images come from.
+    """Images and labels.
 
     Attributes:
-        target: target spec (see :func:`ppcore.targets.load_target`); empty when the run is pre-training on shards.
-        labels_per_class: labelled target images a class; 0 keeps them all.
-        label_seed: which images those are; -1 takes the seed of the pseudo plan, or else the run's.
-        val_fraction: share of the labelled images kept for validation; null is 0.1, or 0 when fewer than 10 labels a class
-            would remain.
-        monitor: how many of the unused training images of the target to watch while training (their accuracy is logged and
-            chooses nothing).
+        target: the labelled task: a name, NAME=DIR, a folder, parquet, tars or CSV (see :func:`ppcore.targets.load_target`).
+            Leave it empty to pre-train on `shards`.
+        labels_per_class: labelled target images per class; 0 uses all.
+        label_seed: seed that chooses those images; -1 takes the seed in the plan of the pseudo directory, or `seed` without one.
+        val_fraction: share of the labelled images kept for validation; null is 0.1, or 0 if fewer than 10 labels per class would
+            remain for training.
+        monitor: unused training images of the target whose accuracy is logged during training. It influences nothing.
         shards: synth directories for supervised pre-training (PP).
-        unlabeled: pseudo directories, or `target:SPEC` for the real training images of a target.
-        weights: share of each of several directories in every batch; empty shares by their sizes.
-        resolution: side in pixels the network is fed at; 0 takes the first of: the initial model's, the shards', 32 for
-            the built-in networks, 224.
-        channels: 1 or 3; 0 takes the first of: the initial model's, the shards', the target's.
-        workers: decoding processes; 0 decodes in this one.
-        lanes: independent parts a rank's stream is cut into, a multiple of `workers`; 0 is one a worker. The order of the
-            samples depends on it and not on `workers`.
-        groups: parts a global batch is cut into, a multiple of the number of ranks; 0 is one a rank. The order of the
-            samples depends on it and not on the number of ranks.
-        shuffle_window: samples a streamed sample can move ahead by.
-        resident_mb: shard sets whose decoded images fit are kept in memory and shuffled as a whole.
+        unlabeled: pseudo directories (for condition prediction also synth directories), or one `target:SPEC` for the training
+            images of a real target.
+        weights: share of each directory in every batch, one number per directory; empty mixes them in proportion to their sizes.
+        resolution: side of the network's input in pixels; 0 takes that of the initial model, else that of `shards`, else 32 for
+            the built-in networks and 224 for all others.
+        channels: 1 (grey) or 3 (colour); 0 takes that of the initial model, else of the shards, else of the target.
+        workers: processes that decode images; 0 decodes in the training process.
+        lanes: independent parts that the stream of each training process is cut into, a multiple of `workers`; 0 is one per
+            worker. The order of the samples depends on it, and not on `workers`.
+        groups: parts that every global batch is cut into, a multiple of the number of training processes; 0 is one per process.
+            The order of the samples depends on it, and not on the number of processes.
+        shuffle_window: how many samples ahead a streamed sample can be moved by shuffling.
+        resident_mb: shard sets whose decoded images need at most this many MiB are kept in memory and shuffled as a whole;
+            larger ones are streamed.
     """
 
     target: str = ""
@@ -58,7 +96,7 @@ class DataConfig:
     unlabeled: Listed[str] = field(default_factory=list)
     weights: Listed[Amount] = field(default_factory=list)
     resolution: Count = 0
-    channels: Annotated[Literal[0, 1, 3], numeric] = 0
+    channels: Annotated[Literal[0, 1, 3], BeforeValidator(_number)] = 0
     workers: Count = 0
     lanes: Count = 0
     groups: Count = 0
@@ -71,10 +109,11 @@ class ModelConfig:
     """The network.
 
     Attributes:
-        arch: name for :func:`ppcore.classifiers.build`; empty takes the initial model's, or `small`.
-        init: model directory, kit name or classifier spec whose weights are the start; empty or `none` starts from scratch.
-        teacher: the same, for distillation.
-        sync_batch_norm: whether batch norm's batch is that of all processes together.
+        arch: `small`, `mobile`, a torchvision name, `timm/NAME` or `module:callable`; empty takes the architecture of the initial
+            model, or `small` without one.
+        init: run or model directory, kit or classifier whose weights training starts from; empty or `none` starts from scratch.
+        teacher: run or model directory, kit or classifier that the methods for distillation learn from.
+        sync_batch_norm: compute batch norm over the images of all processes (`torch.nn.SyncBatchNorm`, CUDA only).
     """
 
     arch: str = ""
@@ -85,39 +124,39 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """How it learns.
+    """The training method.
 
     Attributes:
-        name: see `pptrain methods`; empty is `condition` where there are unlabelled images, else `supervised`.
-        options: the method's own settings; those left out take the method's defaults, or the rule's (see
-            :mod:`pptrain.config.adaptive`) where the method was left out, too.
-        batch_norm: `joint` (one concatenated batch), `labeled` (unlabelled images are normalised by the statistics of the
-            batch's labelled ones) or `split` (each stream by its own, arXiv 1904.03515).
+        name: a name that `pptrain methods` lists; empty is `condition` if there are unlabelled images, else `supervised`.
+        options: options of the method, name -> value; `pptrain methods` lists them with their defaults. If `name` is empty, the
+            rule in :mod:`pptrain.config.rule` chooses the options that are not given.
+        batch_norm: `joint`: labelled and unlabelled images go through the network as one batch. `split`: batch norm normalises
+            each of the two with its own statistics, and only labelled images enter the running statistics (arXiv 1904.03515).
     """
 
     name: str = ""
     options: dict[str, Any] = field(default_factory=dict)
-    batch_norm: Literal["joint", "labeled", "split"] = "joint"
+    batch_norm: Literal["joint", "split"] = "joint"
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Optimiser, schedule and length.
+    """Optimiser, learning rate and length.
 
     Attributes:
-        name: `sgd` (Nesterov) or `adamw`.
+        name: `adamw`, or `sgd` with Nesterov momentum.
         lr: highest learning rate.
-        weight_decay: of weights; biases and parameters of norms are not decayed.
-        momentum: of SGD; AdamW's first beta.
-        batch_size: labelled images a step, over all ranks; 0 follows the rule in :mod:`pptrain.config.adaptive`.
-        steps: length; 0 derives it from `epochs`.
-        epochs: passes over the shards, or over the labelled images; 0 follows the rule.
+        weight_decay: for weights; biases and the parameters of normalisation layers are not decayed.
+        momentum: momentum of SGD, or beta_1 of AdamW.
+        batch_size: labelled images per step, over all processes; 0 follows the rule in :mod:`pptrain.config.rule`.
+        steps: optimiser steps; 0 computes them from `epochs`.
+        epochs: passes over the shards or the labelled images; 0 follows the rule in :mod:`pptrain.config.rule`.
         schedule: `cosine`, `steps` or `constant`.
-        milestones: for `steps`, as shares of the length.
-        gamma: what the learning rate is multiplied by at each milestone.
-        warmup: steps of linear warm-up.
-        clip: largest gradient norm; 0 is off.
-        accumulate: micro-batches a step.
+        milestones: for the schedule `steps`: when the learning rate falls, as shares of the length.
+        gamma: for the schedule `steps`: factor of the learning rate at each milestone.
+        warmup: steps over which the learning rate rises linearly from 0.
+        clip: largest norm of the gradient; 0 does not clip.
+        accumulate: batches per optimiser step; each holds `batch_size` / `accumulate` labelled images.
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
@@ -137,21 +176,22 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class ViewsConfig:
-    """Batch augmentation.
+    """Augmentation.
 
     Attributes:
-        labeled: view of labelled images: `none`, `weak`, `strong`, or `auto`, which follows the rule. The published
-            semi-supervised methods use weak; with a few labels strong is worth more points than most methods, so that every row of
-            a table must say which it had.
-        crop: `shift` (whole pixels, zero border) or `resized` (area and aspect ratio, Szegedy et al. 2015); `auto` is shift
-            up to 64 pixels.
+        labeled: view of the labelled images: `none`, `weak` or `strong`; `auto` follows the rule in :mod:`pptrain.config.rule`.
+            The published semi-supervised methods use weak views. With few labels, strong views gain more accuracy than most
+            methods, so a comparison of methods must say which view it used.
+        crop: `shift` (by whole pixels, with a zero border) or `resized` (random area and aspect ratio, Szegedy et al. 2015);
+            `auto` is `shift` up to 64 pixels and `resized` above.
         shift: largest shift, as a share of the side.
-        min_area: smallest area of a resized crop.
-        flip: mirror half of the images; null is on for colour and off for grey images (letters and digits change meaning).
-        rotate, shear: strong view, degrees.
-        zoom: strong view, log2 of the scale.
-        color: strong view, strength of brightness, contrast, saturation and hue.
-        cutout: strong view, largest side of the erased square as a share of the side.
+        min_area: smallest area of a resized crop, as a share of the image.
+        flip: mirror half of the images; null is true for colour and false for grey images, because mirrored letters and digits
+            mean something else.
+        rotate, shear: largest angle of the strong view, in degrees.
+        zoom: largest zoom of the strong view, as log2 of the scale.
+        color: strength of brightness, contrast, saturation and hue changes in the strong view.
+        cutout: largest side of the erased square in the strong view, as a share of the side.
     """
 
     labeled: Literal["auto", "none", "weak", "strong"] = "auto"
@@ -168,24 +208,27 @@ class ViewsConfig:
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """The loop around the step.
+    """Evaluation, checkpoints, precision and speed.
 
     Attributes:
-        ema: decay of the averaged weights, which are the ones evaluated and saved; 0 is off.
-        eval_every, checkpoint_every: steps; 0 is a tenth of the length, and the end.
+        ema: decay of the averaged weights, which are evaluated and saved; 0 evaluates and saves the weights themselves.
+        eval_every: steps between evaluations; 0 is a tenth of the length.
+        checkpoint_every: steps between checkpoints; 0 writes one every minute.
         log_every: steps between rows of metrics.csv.
-        patience: evaluations without improvement before an early stop; 0 is off.
-        amp: `no`, `bf16`, `fp16`, or `auto`: bf16 on CUDA, and on a CPU that computes in it where a trial of a few steps shows it to
-            be faster. Losses are in float32 always.
-        channels_last: memory layout of images and weights; null is what the trial shows. On a CPU, networks with strided 1x1
-            convolutions of fewer than 16 channels do without it.
-        compile: `torch.compile`; null is what a trial shows on CUDA in runs of half an hour and more, and false elsewhere.
-        graphs: CUDA graphs of the network's passes, for one process and `optim.accumulate` 1; null is what a trial shows on CUDA, and
-            false elsewhere.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        threads: CPU threads of torch; 0 is one for images up to 64 pixels, else torch's own choice.
-        tensorboard: event files beside metrics.csv.
-        trackers: names for accelerate's trackers (wandb, mlflow, trackio ...).
+        patience: stop after this many evaluations without improvement; 0 never stops early.
+        amp: precision of the network: `no` (float32), `bf16`, `fp16` (CUDA only), or `auto`. `auto` is bf16 on CUDA, bf16 on a CPU
+            that multiplies in bf16 (AVX512-BF16, AMX) unless the network has grouped convolutions, and float32 otherwise. Losses
+            are always float32.
+        channels_last: store images and weights with the channels innermost. On a CPU, networks with strided 1x1 convolutions of
+            fewer than 16 channels are never stored this way.
+        compile: compile the network with `torch.compile`.
+        graphs: run the network as CUDA graphs, which saves the time to launch its kernels; needs one process and
+            `optim.accumulate` 1. null is true for the networks known by name if the views of a step have at most half a million
+            pixels together.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`; `auto` is CUDA if there is a GPU.
+        threads: CPU threads of torch; 0 is one thread for images up to 64 pixels, else torch's default.
+        tensorboard: write TensorBoard event files beside metrics.csv.
+        trackers: experiment trackers that accelerate knows (wandb, mlflow, trackio, ...).
     """
 
     ema: Share = 0.99
@@ -194,8 +237,8 @@ class LoopConfig:
     log_every: PositiveCount = 10
     patience: Count = 0
     amp: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    channels_last: Automatic[bool] = None
-    compile: Automatic[bool] = None
+    channels_last: bool = True
+    compile: bool = False
     graphs: Automatic[bool] = None
     device: str = "auto"
     threads: Count = 0
@@ -205,7 +248,12 @@ class LoopConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training stage. `out` is its run directory; `seed` decides everything random in it."""
+    """One training stage.
+
+    Attributes:
+        out: run directory.
+        seed: decides everything random in the run.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid", coerce_numbers_to_str=True)  # of all the sections too
 

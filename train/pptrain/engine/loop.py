@@ -8,10 +8,10 @@ from pathlib import Path
 from ppcore.console import Progress
 from ppcore.errors import UserError
 from pptrain.config import TrainConfig
+from pptrain.engine.prepare import PreparedRun
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.state import TrainState, checkpoint_path, save_checkpoint
 from pptrain.engine.step import StepRunner, open_batches
-from pptrain.engine.task import Task
 from pptrain.evaluation import HeldImages, LossAverages, MetricsWriter
 from pptrain.models import learning_rate
 
@@ -19,7 +19,7 @@ _CHECKPOINT_EVERY_S = 60.0
 
 
 def fit(
-    task: Task,
+    prepared: PreparedRun,
     state: TrainState,
     group: ProcessGroup,
     run: Path,
@@ -36,18 +36,18 @@ def fit(
     Raises:
         UserError: the loss stopped being a number.
     """
-    config = task.config
+    config = prepared.config
     loop, steps = config.loop, config.optim.steps
     averages = LossAverages(group.device)
-    runner = StepRunner(task, state, group, averages)
-    evaluation = _Evaluation(task, state, group)
+    runner = StepRunner(prepared, state, group, averages)
+    evaluation = _Evaluation(prepared, state)
     progress = None
     if metrics is not None and not quiet:
         progress = Progress(steps, "steps", done=state.step, label=config.method.name)
     before, started = state.seconds, time.monotonic()
     pace, saved = _Pace(), started
     stopped = False
-    with open_batches(task, state.step * config.optim.accumulate, group.device) as batches:
+    with open_batches(prepared, state.step * config.optim.accumulate, group.device) as batches:
         while state.step < steps and not stopped:
             pace.count(runner.run(batches))
             now = time.monotonic()
@@ -56,22 +56,22 @@ def fit(
             evaluate = evaluation.possible and (state.step % loop.eval_every == 0 or last)
             row: dict[str, float] = {}
             if evaluate or state.step % loop.log_every == 0 or last:
-                _require_finite(task, averages, run)
+                _require_finite(prepared, averages, run)
                 group.average(averages.sums.values())
                 row = averages.take(pace.steps * config.optim.accumulate) | pace.rates(config, now)
             elif group.device.type == "cpu":
-                _require_finite(task, averages, run)  # on a GPU this would wait for the device
+                _require_finite(prepared, averages, run)  # on a GPU this would wait for the device
             if evaluate:
                 row |= evaluation.run()
                 stopped = bool(loop.patience) and state.stale >= loop.patience
             if row:
                 pace = _Pace()  # looking at validation images is no part of a step's time
             if row and metrics is not None:
-                metrics.write(_position(task, state) | row)
+                metrics.write(_position(prepared, state) | row)
             if progress is not None:
                 progress.advance(1, f"loss {row['loss']:.4f}" if "loss" in row else "")
             if not last and not stopped and _save_due(config, state, group, now - saved):
-                _require_finite(task, averages, run)
+                _require_finite(prepared, averages, run)
                 if group.is_main:
                     save_checkpoint(run, state)
                 saved = time.monotonic()
@@ -102,10 +102,10 @@ class _Pace:
 class _Evaluation:
     """Judges the averaged weights on the validation and the monitored images, and keeps the best of them."""
 
-    def __init__(self, task: Task, state: TrainState, group: ProcessGroup) -> None:
-        self.spec, self.state, self.group = task.spec, state, group
-        self.val = HeldImages(task.val, task.spec) if task.val is not None else None
-        self.monitor = HeldImages(task.monitor, task.spec) if task.monitor is not None else None
+    def __init__(self, prepared: PreparedRun, state: TrainState) -> None:
+        self.spec, self.state = prepared.spec, state
+        self.val = HeldImages(prepared.val, prepared.spec) if prepared.val is not None else None
+        self.monitor = HeldImages(prepared.monitor, prepared.spec) if prepared.monitor is not None else None
 
     @property
     def possible(self) -> bool:
@@ -113,7 +113,6 @@ class _Evaluation:
 
     def run(self) -> dict[str, float]:
         """Columns of metrics.csv."""
-        self.group.average(self.state.ema.model.buffers())
         classifier = self.state.classifier(self.spec)
         row: dict[str, float] = {}
         if self.val is not None:
@@ -125,12 +124,12 @@ class _Evaluation:
         return row
 
 
-def _position(task: Task, state: TrainState) -> dict[str, float]:
+def _position(prepared: PreparedRun, state: TrainState) -> dict[str, float]:
     """Where in the run a row of metrics belongs."""
-    optim = task.config.optim
+    optim = prepared.config.optim
     return {
         "step": state.step,
-        "epoch": state.step * optim.batch_size / task.labeled.samples,
+        "epoch": state.step * optim.batch_size / prepared.labeled.samples,
         "lr": learning_rate(optim, state.step - 1),
         "seconds": state.seconds,
     }
@@ -141,15 +140,15 @@ def _save_due(config: TrainConfig, state: TrainState, group: ProcessGroup, secon
     return state.step % every == 0 if every else bool(group.broadcast(seconds > _CHECKPOINT_EVERY_S))
 
 
-def _require_finite(task: Task, averages: LossAverages, run: Path) -> None:
+def _require_finite(prepared: PreparedRun, averages: LossAverages, run: Path) -> None:
     """Stop with the step, the images and the way out when a loss was not a number. Raises UserError."""
     step = averages.first_bad_step()
     if step is None:
         return
     keys = []
-    for feed in (task.labeled, task.unlabeled):
+    for feed in (prepared.labeled, prepared.unlabeled):
         if feed is not None:
-            index = next(feed.batches(step * task.config.optim.accumulate)).ids[:4].tolist()
+            index = next(feed.batches(step * prepared.config.optim.accumulate)).ids[:4].tolist()
             keys += [feed.key(i) for i in index]
     last = checkpoint_path(run)
     kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was written yet"

@@ -1,4 +1,4 @@
-"""Data parallelism: who this process is, and averages over all processes.
+"""The processes that train together: which one this is, and what they exchange beside gradients.
 
 Any launcher that sets RANK, WORLD_SIZE and MASTER_ADDR works: torchrun, accelerate launch, Ray Train.
 """
@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
-from pptrain.engine.parallel import Gradients, Mean, cut
 from pptrain.models import choose_device
 
 
@@ -48,22 +47,24 @@ class ProcessGroup:
 
     def average(self, tensors: Iterable[Tensor]) -> None:
         """Replace every floating-point tensor by its mean over the processes."""
-        if self.world_size > 1:
-            for bucket in cut(tensor for tensor in tensors if tensor.is_floating_point()):
-                Mean(bucket).finish()
-
-    def gradients(self, model: nn.Module) -> Gradients:
-        """What averages the gradients of `model` during its backward passes."""
-        return Gradients(model, self.world_size)
+        found = [tensor for tensor in tensors if tensor.is_floating_point()]
+        if self.world_size == 1 or not found:
+            return
+        means = torch.cat([tensor.detach().flatten() for tensor in found])  # one message for all
+        dist.all_reduce(means)
+        means /= self.world_size
+        with torch.no_grad():
+            for tensor, mean in zip(found, means.split([t.numel() for t in found]), strict=True):
+                tensor.copy_(mean.view_as(tensor))
 
     def share(self, tensors: Iterable[Tensor]) -> None:
-        """Replace every tensor, on this process's device, by the first process's."""
+        """Replace every tensor, which must be on this process's device, by the first process's."""
         if self.world_size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
     def broadcast(self, value: Any) -> Any:
-        """The first process's value, everywhere."""
+        """Return the first process's `value` in every process."""
         if self.world_size == 1:
             return value
         box = [value]
@@ -71,12 +72,12 @@ class ProcessGroup:
         return box[0]
 
     def barrier(self) -> None:
-        """Return when every process has come here."""
+        """Wait until every process has called this."""
         if self.world_size > 1:
             dist.barrier()
 
     def close(self) -> None:
-        """Leave the process group, if it was formed here."""
+        """Leave the process group if this object formed it."""
         if self._owned:
             dist.destroy_process_group()
             self._owned = False

@@ -1,4 +1,4 @@
-"""The same training run on a Ray cluster, through Ray Train: one process a worker, resumed after a lost node."""
+"""A training stage on a Ray cluster, through Ray Train: one process per worker, restarted from the last checkpoint if a node dies."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from typing import Any
 from ppcore.errors import UserError
 from ppcore.trust import NOBODY, Trust
 from pptrain.config import TrainConfig
-from pptrain.engine.choice import with_stored
+from pptrain.engine.prepare import prepare_run
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.result import Result, find_result, has_result, read_result
 from pptrain.engine.run import train
-from pptrain.engine.task import open_task
 
 
 def train_on_ray(
     config: TrainConfig, workers: int, *, address: str = "local", retries: int = 3, trust: Trust = NOBODY
 ) -> Result:
-    """Run `config` on `workers` Ray processes.
+    """Train one stage on `workers` Ray processes.
 
-    The run directory must be on a file system that all nodes share; a worker that dies restarts all of them from the last resume point.
+    All nodes must share the file system of the run directory. If a worker dies, all workers restart from the last checkpoint.
 
     Args:
-        address: of a running cluster; `local` starts one on this machine for the time of the run.
-        retries: how many losses of a worker are made good.
-        trust: see :func:`pptrain.engine.run.train`; the workers run what was found in order here.
+        address: host:port of a running cluster; `local` starts one on this machine for this run.
+        retries: how often the workers are restarted before the run fails.
+        trust: see :func:`pptrain.engine.run.train`; the workers run the code that was allowed here.
 
     Raises:
         UserError: Ray is not installed, or the workers refused the configuration.
@@ -43,9 +42,9 @@ def train_on_ray(
         ) from error
 
     config = replace(config, data=replace(config.data, groups=config.data.groups or workers))
-    # Mistakes are refused here, in one sentence, and not by a worker.
-    task = open_task(with_stored(config), ProcessGroup("cpu"), trust)
-    done = find_result(Path(config.out), task.config)
+    # Mistakes are reported here and not by a worker, whose traceback nobody could read.
+    prepared = prepare_run(config, ProcessGroup("cpu"), trust)
+    done = find_result(Path(config.out), prepared.config)
     if done is not None:
         return done
     out = Path(config.out).resolve()
@@ -70,11 +69,13 @@ def train_on_ray(
     )
     trainer.fit()
     if not has_result(out):
-        raise UserError(f"the workers left no result in {out}; all nodes must share that file system")
+        raise UserError(
+            f"the workers wrote no result to {out}; put --out on a file system that all nodes share"
+        )
     return replace(read_result(out), fresh=True)
 
 
 def _work(settings: dict[str, Any]) -> None:
-    """What every Ray worker does; the process group is Ray's."""
-    os.chdir(settings["folder"])  # relative paths mean the same everywhere
+    """Train in one Ray worker; Ray has formed the process group."""
+    os.chdir(settings["folder"])  # so that relative paths mean the same as in the driver
     train(settings["config"], quiet=True, trust=Trust(code=True))

@@ -1,35 +1,71 @@
-"""A configuration's open choices, filled in from its inputs."""
+"""The final configuration of a run: what the user gave, completed from the data, the network and the device."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from ppcore.classifiers import usual_input
+import torch
+from torch import nn
+
+from ppcore.classifiers import ClassifierSpec, usual_input
 from ppcore.errors import UserError
+from ppcore.seeds import derive
 from ppcore.targets import ImageSet, Target
 from pptrain.config import (
-    Choice,
-    Situation,
+    CONFIG_FILE,
+    RuleSettings,
     TrainConfig,
-    choose_fine_tuning,
-    choose_pre_training,
+    fine_tuning_rule,
+    load_config,
     method_name,
+    pre_training_rule,
 )
 from pptrain.data import ShardPool, choose_labeled, split_validation, val_share
 from pptrain.engine.inputs import Inputs
 from pptrain.engine.process_group import ProcessGroup
+from pptrain.methods import SemiSupervised, make_method
+from pptrain.models import has_bf16, has_grouped_convolutions, make_network, make_spec
+
+# CUDA graphs up to this many pixels in the views of a step: 512 images of 32 pixels. benchmarks/README.md has the measurements: above,
+# computing takes longer than launching the kernels, and graphs gain nothing.
+_GRAPHED_PIXELS = 512 * 32 * 32
 
 
-def resolve_config(config: TrainConfig, inputs: Inputs, group: ProcessGroup) -> tuple[TrainConfig, list[str]]:
-    """(`config` with nothing left to be chosen but what :mod:`pptrain.engine.choice` measures, lines for the user on what the rule of
-    default settings chose).
+@dataclass(frozen=True)
+class Resolved:
+    """A final configuration and what was made on the way to it.
+
+    Attributes:
+        config: nothing in it is left to be chosen.
+        spec: description of the classifier that is trained.
+        net: the network with its initial weights.
+        started: where those weights come from, for the user.
+        train, val: labelled images to train on and to validate with; None for pre-training on shards.
+        notes: lines for the user that say which settings were chosen.
+    """
+
+    config: TrainConfig
+    spec: ClassifierSpec
+    net: nn.Module
+    started: str
+    train: ImageSet | None
+    val: ImageSet | None
+    notes: list[str]
+
+
+def resolve_config(config: TrainConfig, inputs: Inputs, group: ProcessGroup) -> Resolved:
+    """Fill in every setting that the user left open.
+
+    1. Architecture, channels, resolution and label seed come from the initial model, the shards and the target.
+    2. Length, batch size, view and method come from the rule in :mod:`pptrain.config.rule`.
+    3. Precision and CUDA graphs come from the network and the device, or from the interrupted run in `config.out`.
 
     Raises:
-        UserError: a choice of the user's that its inputs or the machine contradict.
+        UserError: a setting contradicts the data or the initial model.
     """
-    arch = _arch(config, inputs)
-    channels = _channels(config, inputs)
+    arch, channels = _arch(config, inputs), _channels(config, inputs)
     data = replace(
         config.data,
         channels=channels,  # type: ignore[arg-type]  # the model's, the shards' or the images': 1 or 3
@@ -39,82 +75,38 @@ def resolve_config(config: TrainConfig, inputs: Inputs, group: ProcessGroup) -> 
         label_seed=_label_seed(config, inputs.pseudo),
     )
     config = replace(config, data=data, model=replace(config.model, arch=arch))
+
+    train = val = None
     if inputs.target is not None:
-        labeled = choose_labeled(inputs.target, data.labels_per_class, data.label_seed)
-        data = replace(data, val_fraction=val_share(labeled.labels, data.val_fraction))
-        config = replace(config, data=data)
-        train, _ = split_labeled(config, inputs.target)
-        config, line = _adapted(config, _fine_tuning(inputs, train), len(train), len(inputs.target.classes))
+        config, train, val = _split_labeled(config, inputs.target)
+        config, notes = _with_rule(config, _fine_tuning_rule(inputs, train), len(train), inputs.class_names)
     else:
         if data.val_fraction:
             raise UserError("pre-training on shards has no validation images; drop data.val_fraction")
         assert inputs.shards is not None
         config = replace(config, data=replace(data, val_fraction=0.0))
-        images, classes = inputs.shards.samples, len(inputs.shards.classes)
-        config, line = _adapted(config, choose_pre_training(images, config.optim.batch_size), images, classes)
-    if config.loop.amp == "fp16" and group.device.type == "cpu":
-        raise UserError("fp16 training needs a CUDA device; use --amp bf16 or no")
-    loop = replace(
-        config.loop,
-        eval_every=config.loop.eval_every or max(1, config.optim.steps // 10),
-    )
-    return replace(config, loop=loop), line
+        images = inputs.shards.samples
+        rule = pre_training_rule(images, config.optim.batch_size)
+        config, notes = _with_rule(config, rule, images, inputs.class_names)
+
+    spec = make_spec(arch, inputs.class_names, channels, config.data.resolution, inputs.initial)
+    torch.manual_seed(derive(config.seed, "start"))
+    net, started = make_network(spec, inputs.initial, config.model.init)
+    config, more = _with_precision(config, net, group)
+    return Resolved(config, spec, net, started, train, val, [*notes, *more])
 
 
-def _fine_tuning(inputs: Inputs, train: ImageSet) -> Choice:
-    """The rule's choice for the labelled images and what else was opened."""
-    target, conditions, pseudo = inputs.target, inputs.conditions, inputs.pseudo
-    assert target is not None
-    there = Situation(images=len(train))
-    if conditions is not None and pseudo is not None:
-        known = () if inputs.initial is None else inputs.initial.spec.class_names
-        mine = pseudo.planned_target.name == target.name  # images of other targets may have the same names
-        there = replace(
-            there,
-            conditions=True,
-            source_head=not set(known).isdisjoint(conditions.class_names),
-            soft_labels=mine and conditions.of_targets(train.ids) is not None,
-        )
-    return choose_fine_tuning(there)
+def check_device(config: TrainConfig, device: torch.device) -> None:
+    """Raise UserError for settings that need CUDA if `device` is not a CUDA device."""
+    if device.type == "cuda":
+        return
+    if config.loop.amp == "fp16":
+        raise UserError("loop.amp fp16 needs a CUDA device; use --amp bf16 or --amp no")
+    if config.model.sync_batch_norm:
+        raise UserError("model.sync_batch_norm needs CUDA devices; set model.sync_batch_norm=false")
 
 
-def _adapted(config: TrainConfig, choice: Choice, images: int, classes: int) -> tuple[TrainConfig, list[str]]:
-    """(`config` with the choice where the user left it open, a line that says what was chosen)."""
-    optim, views, method = config.optim, config.views, config.method
-    said = []
-    batch = optim.batch_size
-    if not batch:
-        whole = config.data.groups * optim.accumulate
-        batch = math.ceil(choice.batch_size / whole) * whole
-        said.append(f"batch {batch}")
-    steps = optim.steps
-    if not steps and optim.epochs:
-        steps = max(1, math.ceil(optim.epochs * images / batch))
-    elif not steps:
-        steps = choice.steps
-        said.insert(0, f"{steps} steps")
-    if views.labeled == "auto":
-        views = replace(views, labeled=choice.labeled)
-        said.append(f"{choice.labeled} views")
-    if not method.name:
-        name = method_name(config)
-        chosen = choice.options if name == "condition" else {}
-        weights = {option: value for option, value in chosen.items() if option not in method.options}
-        method = replace(method, name=name, options={**weights, **method.options})
-        if config.data.target:
-            said.append(" ".join([f"method {name}", *(f"{k}={v:g}" for k, v in weights.items())]))
-    line = f"default settings for {images} {'labelled images' if config.data.target else 'images'} of {classes} classes: "
-    config = replace(
-        config, method=method, views=views, optim=replace(optim, steps=steps, epochs=0.0, batch_size=batch)
-    )
-    return config, [line + ", ".join(said)] if said else []
-
-
-def split_labeled(config: TrainConfig, target: Target) -> tuple[ImageSet, ImageSet]:
-    """(labelled images to train on, to validate with)."""
-    data = config.data
-    labeled = choose_labeled(target, data.labels_per_class, data.label_seed)
-    return split_validation(labeled, data.val_fraction or 0.0, config.seed)
+# ---- 1: from the inputs
 
 
 def _arch(config: TrainConfig, inputs: Inputs) -> str:
@@ -160,8 +152,114 @@ def _resolution(config: TrainConfig, inputs: Inputs, arch: str, channels: int) -
 
 
 def _label_seed(config: TrainConfig, pseudo: ShardPool | None) -> int:
-    """The labelled images must be the ones that conditioned the pseudo samples, so the pseudo plan's seed is the default."""
+    """The seed of the pseudo plan by default: the labelled images should be those that conditioned the pseudo samples."""
     if config.data.label_seed >= 0:
         return config.data.label_seed
     planned = pseudo.planned_target.label_seed if pseudo is not None else None
     return config.seed if planned is None else planned
+
+
+def _split_labeled(config: TrainConfig, target: Target) -> tuple[TrainConfig, ImageSet, ImageSet]:
+    """(`config` with its validation share, labelled images to train on, labelled images to validate with)."""
+    data = config.data
+    labeled = choose_labeled(target, data.labels_per_class, data.label_seed)
+    share = val_share(labeled.labels, data.val_fraction)
+    train, val = split_validation(labeled, share, config.seed)
+    return replace(config, data=replace(data, val_fraction=share)), train, val
+
+
+# ---- 2: from the rule of defaults
+
+
+def _fine_tuning_rule(inputs: Inputs, train: ImageSet) -> RuleSettings:
+    target, conditions, pseudo = inputs.target, inputs.conditions, inputs.pseudo
+    if conditions is None or pseudo is None or target is None:
+        return fine_tuning_rule(len(train))
+    known = () if inputs.initial is None else inputs.initial.spec.class_names
+    has_head = not set(known).isdisjoint(conditions.class_names)
+    # Images of another target may have the same names, so names alone do not identify a labelled image.
+    soft = has_head and pseudo.planned_target.name == target.name
+    soft = soft and conditions.of_targets(train.ids) is not None
+    return fine_tuning_rule(len(train), conditions=True, soft_labels=soft)
+
+
+def _with_rule(
+    config: TrainConfig, rule: RuleSettings, images: int, classes: tuple[str, ...]
+) -> tuple[TrainConfig, list[str]]:
+    """(`config` with the rule's settings where the user gave none, a line for the user that says what was chosen)."""
+    optim, views, method = config.optim, config.views, config.method
+    chosen = []
+    batch = optim.batch_size
+    if not batch:
+        whole = config.data.groups * optim.accumulate
+        batch = math.ceil(rule.batch_size / whole) * whole
+        chosen.append(f"batch {batch}")
+    steps = optim.steps
+    if not steps and optim.epochs:
+        steps = max(1, math.ceil(optim.epochs * images / batch))
+    elif not steps:
+        steps = rule.steps
+        chosen.insert(0, f"{steps} steps")
+    if views.labeled == "auto":
+        views = replace(views, labeled=rule.labeled)
+        chosen.append(f"{rule.labeled} views")
+    if not method.name:
+        name = method_name(config)
+        options = rule.options if name == "condition" else {}
+        weights = {option: value for option, value in options.items() if option not in method.options}
+        method = replace(method, name=name, options={**weights, **method.options})
+        if config.data.target:
+            chosen.append(" ".join([f"method {name}", *(f"{k}={v:g}" for k, v in weights.items())]))
+    config = replace(
+        config,
+        method=method,
+        views=views,
+        optim=replace(optim, steps=steps, epochs=0.0, batch_size=batch),
+        loop=replace(config.loop, eval_every=config.loop.eval_every or max(1, steps // 10)),
+    )
+    kind = "labelled images" if config.data.target else "images"
+    line = f"default settings for {images} {kind} of {len(classes)} classes: {', '.join(chosen)}"
+    return config, [line] if chosen else []
+
+
+# ---- 3: from the network and the device
+
+
+def _with_precision(
+    config: TrainConfig, net: nn.Module, group: ProcessGroup
+) -> tuple[TrainConfig, list[str]]:
+    """(`config` with its precision and CUDA graphs, lines for the user).
+
+    bf16 is slower than float32 in two cases (benchmarks/README.md has the measurements): on a CPU that emulates it, and on any CPU
+    in grouped convolutions, for which oneDNN has no fast bf16 kernel.
+    """
+    loop, device, notes = config.loop, group.device, []
+    stored = Path(config.out, CONFIG_FILE)
+    if config.out and (loop.amp == "auto" or loop.graphs is None) and stored.is_file():
+        before = load_config(str(stored)).loop  # an interrupted run continues as it began, on any machine
+        loop = replace(
+            loop,
+            amp=before.amp if loop.amp == "auto" else loop.amp,
+            graphs=before.graphs if loop.graphs is None else loop.graphs,
+        )
+    if loop.amp == "auto":
+        slow = device.type == "cpu" and has_grouped_convolutions(net)
+        loop = replace(loop, amp="bf16" if has_bf16(device) and not slow else "no")
+    possible = (
+        device.type == "cuda" and group.world_size == 1 and config.optim.accumulate == 1 and not loop.compile
+    )
+    if loop.graphs and not possible:
+        notes.append(
+            "loop.graphs is off: CUDA graphs need one process on a CUDA device, optim.accumulate 1 and no loop.compile"
+        )
+    # Graphs cannot record every network, so networks from the user's code use them only if asked to.
+    small = ":" not in config.model.arch and _pixels_per_step(config) <= _GRAPHED_PIXELS
+    graphs = possible and (small if loop.graphs is None else loop.graphs)
+    return replace(config, loop=replace(loop, graphs=graphs)), notes
+
+
+def _pixels_per_step(config: TrainConfig) -> float:
+    """Pixels of all views of a step."""
+    method = make_method(config.method.name, config.method.options)
+    views = method.mu * len(method.views) if isinstance(method, SemiSupervised) else 0.0
+    return config.optim.batch_size * (1.0 + views) * config.data.resolution**2

@@ -1,4 +1,4 @@
-"""One training stage from configuration to result: checked before anything is written, resumable, done once."""
+"""One training stage from configuration to result. Mistakes are reported before anything is written; an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from ppcore.errors import UserError
 from ppcore.memory import keep_freed_memory
 from ppcore.trust import NOBODY, Trust
 from pptrain.config import TrainConfig, save_config
-from pptrain.engine.choice import settle, with_stored
 from pptrain.engine.loop import fit
+from pptrain.engine.prepare import PreparedRun, prepare_run
 from pptrain.engine.process_group import ProcessGroup
+from pptrain.engine.resolve import check_device
 from pptrain.engine.result import MODEL_FOLDER, Result, find_result, make_result, write_result
 from pptrain.engine.state import TrainState, checkpoint_path, drop_checkpoint, load_checkpoint, make_state
-from pptrain.engine.task import Task, open_task
 from pptrain.evaluation import MetricsWriter, check_trackers, evaluate, write_test_predictions
-from pptrain.models import SMALL_SIDE, synced
+from pptrain.models import SMALL_SIDE
 
 
 def train(config: TrainConfig, *, quiet: bool = False, trust: Trust = NOBODY) -> Result:
-    """Run one stage, or resume it, or report it when it is done already.
+    """Train one stage, or resume it, or return its result if it is finished.
 
     Args:
         config: see :class:`TrainConfig`; `out` must be set.
         quiet: print nothing.
-        trust: which code the initial model and the teacher may name, beside the architecture that `config` asks for.
+        trust: which code the initial model and the teacher may name, beside the architecture that `config` names.
 
     Raises:
-        UserError: anything the user can mend; nothing has been written then, except when the loss stops being a number.
+        UserError: a mistake in the settings or the data. Nothing has been written then, unless the loss became NaN or infinite.
     """
     if not config.out:
         raise UserError("no run directory; give --out")
@@ -47,114 +47,115 @@ def train(config: TrainConfig, *, quiet: bool = False, trust: Trust = NOBODY) ->
 
 
 def _train(config: TrainConfig, group: ProcessGroup, trust: Trust, *, quiet: bool) -> Result:
+    check_device(config, group.device)
+    check_trackers(config.loop.trackers)
     if config.loop.threads:
         torch.set_num_threads(config.loop.threads)
-    task = open_task(with_stored(config), group, trust)
-    if group.device.type == "cpu" and not config.loop.threads and task.spec.resolution <= SMALL_SIDE:
-        torch.set_num_threads(1)  # small tensors: a second thread costs more than it brings
+    prepared = prepare_run(config, group, trust)
     run = Path(config.out)
-    check_trackers(config.loop.trackers)
-    if group.device.type == "cpu":
-        keep_freed_memory()
-    task = settle(task, group)
-    done = find_result(run, task.config)
+    done = find_result(run, prepared.config)
     if done is not None:
         return done
-    _start_together(task, group)
-    state = make_state(task, group.device)
+    if group.device.type == "cpu":
+        keep_freed_memory()
+        if not config.loop.threads and prepared.spec.resolution <= SMALL_SIDE:
+            torch.set_num_threads(1)  # with images this small, a second thread costs more than it gains
+    _share_start(prepared, group)
+    state = make_state(prepared, group.device)
     resumed = load_checkpoint(run, state)
-    group.barrier()  # all have read the directory before the first writes to it
+    group.barrier()  # the first process writes only after all have read the directory
     metrics = None
     if group.is_main:
-        metrics = _start_files(task, state, run)
+        metrics = _start_files(prepared, state, run)
         if not quiet:
-            _announce(task, f"resumed at step {state.step}" if resumed else task.started, group.device)
+            _announce(
+                prepared, f"resumed at step {state.step}" if resumed else prepared.started, group.device
+            )
     try:
-        fit(task, state, group, run, metrics=metrics, quiet=quiet)
+        fit(prepared, state, group, run, metrics=metrics, quiet=quiet)
     except KeyboardInterrupt:
         _say_interrupted(state, run)
         raise
     if metrics is not None:
         metrics.close()
-    result = _finish(task, state, group, run)
-    group.barrier()  # nobody leaves before the files are written
+    result = _finish(prepared, state, group, run)
+    group.barrier()  # no process leaves before the files are written
     return result
 
 
-def _start_together(task: Task, group: ProcessGroup) -> None:
-    """All processes train the first one's network, and normalise together where that was asked for."""
-    if group.world_size == 1:
-        return
-    if task.config.model.sync_batch_norm:
-        synced(task.net)
-    start = nn.ModuleList([task.net, *([task.source.head] if task.source else [])]).to(group.device)
-    group.share(start.state_dict().values())
+def _share_start(prepared: PreparedRun, group: ProcessGroup) -> None:
+    """Give all processes the initial weights of the first one; a network from the user's code may start differently in each."""
+    if group.world_size > 1:
+        head = [prepared.source.head] if prepared.source else []
+        start = nn.ModuleList([prepared.net, *head]).to(group.device)
+        group.share(start.state_dict().values())
 
 
-def _start_files(task: Task, state: TrainState, run: Path) -> MetricsWriter:
-    """The run directory with its configuration and metrics."""
+def _start_files(prepared: PreparedRun, state: TrainState, run: Path) -> MetricsWriter:
+    """Make the run directory and write its configuration; returns the writer of its metrics."""
     try:
         run.mkdir(parents=True, exist_ok=True)
-        save_config(task.config, run)
+        save_config(prepared.config, run)
     except OSError as error:
         raise UserError(
             f"cannot write the run directory {run} ({error.strerror}); choose another --out"
         ) from error
-    loop = task.config.loop
+    loop = prepared.config.loop
     return MetricsWriter(
         run,
         state.step,
         tensorboard=loop.tensorboard,
         trackers=loop.trackers,
-        settings=asdict(task.config),
+        settings=asdict(prepared.config),
     )
 
 
-def _announce(task: Task, started: str, device: torch.device) -> None:
-    config, extra = task.config, task.unlabeled
-    parameters = sum(p.numel() for p in task.net.parameters())
+def _announce(prepared: PreparedRun, started: str, device: torch.device) -> None:
+    config, extra = prepared.config, prepared.unlabeled
+    parameters = sum(p.numel() for p in prepared.net.parameters())
     sets = (
-        f"{task.labeled.samples} labelled" + (f" + {extra.samples} unlabelled" if extra else "") + " images"
+        f"{prepared.labeled.samples} labelled"
+        + (f" + {extra.samples} unlabelled" if extra else "")
+        + " images"
     )
     print(
         f"{config.method.name}: {config.model.arch} ({parameters / 1e6:.2f} M parameters, {started}), {sets}, "
-        f"{task.spec.num_classes} classes, {task.spec.resolution} pixels, {config.optim.steps} steps of "
+        f"{prepared.spec.num_classes} classes, {prepared.spec.resolution} pixels, {config.optim.steps} steps of "
         f"{config.optim.batch_size} on {device} -> {config.out}"
     )
-    for note in task.notes:
+    for note in prepared.notes:
         print(note)
 
 
 def _say_interrupted(state: TrainState, run: Path) -> None:
-    kept = "its last resume point"
+    start = "resumes from its last checkpoint"
     if not checkpoint_path(run).exists():
-        kept = "the beginning: no resume point is due yet"
-    print(f"interrupted at step {state.step}; the same command continues from {kept}", file=sys.stderr)
+        start = "starts again: no checkpoint was written yet"
+    print(f"interrupted at step {state.step}; the same command {start}", file=sys.stderr)
 
 
-def _finish(task: Task, state: TrainState, group: ProcessGroup, run: Path) -> Result:
-    """Save the chosen weights and look at the test images, for the first and only time."""
-    group.average(state.ema.model.buffers())
+def _finish(prepared: PreparedRun, state: TrainState, group: ProcessGroup, run: Path) -> Result:
+    """Save the chosen weights and evaluate them on the test images, which are opened here for the first time."""
     details: dict[str, Any] = {
         "accuracy": None,
         "val_accuracy": state.best["rank"][0] if state.best else None,
         "steps": state.step,
         "chosen_step": state.take_best(),
         "seconds": round(state.seconds, 3),
-        "method": task.config.method.name,
-        "arch": task.config.model.arch,
-        "classes": task.spec.num_classes,
-        "data": task.fingerprints,
-        "settings": asdict(task.config),
+        "method": prepared.config.method.name,
+        "arch": prepared.config.model.arch,
+        "classes": prepared.spec.num_classes,
+        "data": prepared.fingerprints,
+        "settings": asdict(prepared.config),
         "torch": torch.__version__,
         "device": _device_name(group.device),
     }
     if not group.is_main:
         return make_result(run, details)
-    classifier = state.classifier(task.spec)
-    save_classifier(run / MODEL_FOLDER, classifier.net, task.spec)
-    if task.test is not None:
-        test = task.test()
+    classifier = state.classifier(prepared.spec)
+    save_classifier(run / MODEL_FOLDER, classifier.net, prepared.spec)
+    if prepared.test is not None:
+        test = prepared.test()
         report = evaluate(classifier, test)
         write_test_predictions(run, test, report)
         details |= {"accuracy": report.accuracy, "test": report.as_dict()}

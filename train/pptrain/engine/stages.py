@@ -1,4 +1,4 @@
-"""What `pptrain run` does: one stage as asked for, or the stages that follow from what ppgen left, here or on Ray."""
+"""`pptrain run`: the stage that the user described, or the stages that follow from the directories under runs/."""
 
 from __future__ import annotations
 
@@ -9,21 +9,17 @@ from typing import Any
 from ppcore.console import printable
 from ppcore.errors import UserError
 from ppcore.trust import Trust
-from pptrain.config import TrainConfig, Wanted, default_out, default_stages, load_config
+from pptrain.config import MethodNeeds, TrainConfig, default_out, default_stages, load_config
 from pptrain.engine.inputs import open_inputs
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.ray_train import train_on_ray
 from pptrain.engine.resolve import resolve_config
 from pptrain.engine.result import Result
 from pptrain.engine.run import train
-from pptrain.methods import METHODS, SemiSupervised, make_method
+from pptrain.methods import METHODS, SemiSupervised
 
-_SOURCES = (
-    "data.shards",
-    "data.unlabeled",
-    "model.init",
-    "model.teacher",
-)  # what a run learns from, beside the target
+# Settings that name what a run learns from, beside the target.
+_SOURCES = ("data.shards", "data.unlabeled", "model.init", "model.teacher")
 
 
 def run_stages(
@@ -35,22 +31,22 @@ def run_stages(
     address: str,
     trust: Trust,
 ) -> None:
-    """Train, and print what every stage came to.
+    """Train one or two stages and print their results.
 
     Args:
-        overrides: dotted setting -> value; where they name nothing to learn from but a target, and there is no `file`, what is
-            under runs/ is used.
+        overrides: dotted setting -> value. If they name no data but a target, and there is no `file`, the directories under runs/
+            are used.
         file: YAML file of settings.
         preset: named settings.
+        ray_workers: processes on the Ray cluster at `address`; 0 trains here.
         trust: which code models and `file` may name, beside the architecture in `overrides`.
-        ray_workers: processes of the Ray cluster at `address`; 0 trains here.
 
     Raises:
-        UserError: anything the user can mend.
+        UserError: a mistake in the settings or the data.
     """
     alone = not any(name in overrides for name in _SOURCES)
     if file is None and not overrides.get("data.shards") and (alone or not overrides.get("data.target")):
-        stages, notes = default_stages(overrides, preset, _wanted(overrides))
+        stages, notes = default_stages(overrides, preset, _method_needs(overrides))
         for note in notes:
             print(printable(note))
         if len(stages) > 1:
@@ -72,23 +68,22 @@ def run_stages(
     _say_next(stages[-1])
 
 
-def _wanted(overrides: dict[str, Any]) -> Wanted:
-    """What the method asked for learns from; an unknown one is refused where it is made."""
+def _method_needs(overrides: dict[str, Any]) -> MethodNeeds:
+    """What the method in `overrides` learns from. An unknown method needs nothing here; :func:`make_method` refuses it."""
     name = str(overrides.get("method.name", ""))
     method = METHODS.get(name or "condition")
     semi_supervised = method is not None and issubclass(method, SemiSupervised)
-    return Wanted(name, semi_supervised, method is not None and method.needs_conditions)
+    return MethodNeeds(name, semi_supervised, method is not None and method.needs_conditions)
 
 
 def _check_ahead(stage: TrainConfig, trust: Trust) -> None:
-    """Refuse now what would be refused after an hour of pre-training: the last stage's mistakes, but for its initial weights."""
+    """Report mistakes of the last stage now, and not after an hour of pre-training. Its initial weights do not exist yet."""
     stage = replace(stage, model=replace(stage.model, init=""))
     group = ProcessGroup(stage.loop.device)
     try:
-        config, _ = resolve_config(stage, open_inputs(stage, trust), group)
+        resolve_config(stage, open_inputs(stage, trust), group)
     finally:
         group.close()
-    make_method(config.method.name, config.method.options)
 
 
 def _report(result: Result) -> None:
@@ -105,7 +100,7 @@ def _report(result: Result) -> None:
 
 
 def _say_next(config: TrainConfig) -> None:
-    """What can be done with a finished run."""
+    """Print the next command to stderr."""
     if config.data.target:
         print(f"next: pptrain export {config.out} --target {config.data.target}", file=sys.stderr)
     else:

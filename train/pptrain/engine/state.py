@@ -12,7 +12,7 @@ import torch
 from ppcore.classifiers import Classifier, ClassifierSpec
 from ppcore.errors import UserError
 from ppcore.storage import Store
-from pptrain.engine.task import Task
+from pptrain.engine.prepare import PreparedRun
 from pptrain.methods import Context, Method
 from pptrain.models import Ema, Network, Teacher, choose_layout, make_optimizer
 
@@ -93,19 +93,19 @@ class TrainState:
         self.best, self.stale = state["best"], int(state["stale"])
 
 
-def make_state(task: Task, device: torch.device) -> TrainState:
+def make_state(prepared: PreparedRun, device: torch.device) -> TrainState:
     """The state before the first step."""
-    config = task.config
-    layout = choose_layout(task.net, device, config.loop.channels_last)
-    network = Network(task.net, task.spec).to(device, memory_format=layout)  # type: ignore[call-overload]
-    task.method.setup(
+    config = prepared.config
+    layout = choose_layout(prepared.net, device, config.loop.channels_last)
+    network = Network(prepared.net, prepared.spec).to(device, memory_format=layout)  # type: ignore[call-overload]
+    prepared.method.setup(
         Context(
-            num_classes=task.spec.num_classes,
+            num_classes=prepared.spec.num_classes,
             model=network,
             batch_norm=config.method.batch_norm,
-            unlabeled_samples=task.unlabeled.samples if task.unlabeled else 0,
-            teacher=Teacher(task.teacher).to(device) if task.teacher else None,
-            source=None if task.source is None else task.source.to(device),
+            unlabeled_samples=prepared.unlabeled.samples if prepared.unlabeled else 0,
+            teacher=Teacher(prepared.teacher).to(device) if prepared.teacher else None,
+            source=None if prepared.source is None else prepared.source.to(device),
         )
     )
     return TrainState(
@@ -113,7 +113,7 @@ def make_state(task: Task, device: torch.device) -> TrainState:
         ema=Ema(network, config.loop.ema),
         optimizer=make_optimizer(network, config.optim),
         scaler=torch.amp.GradScaler(device.type, enabled=config.loop.amp == "fp16"),
-        method=task.method,
+        method=prepared.method,
     )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from pptrain.config import Amount
 from pptrain.data import ConditionTable, ViewKind
-from pptrain.models import by_first, untracked
+from pptrain.models import untracked
 
 Losses = dict[str, Tensor]
 
@@ -84,7 +83,7 @@ class Context:
     Attributes:
         num_classes: K of the task.
         model: the model as it is before the first step, on its device.
-        batch_norm: `joint`, `labeled` or `split`.
+        batch_norm: `joint` or `split`, as in :class:`pptrain.config.settings.MethodConfig`.
         unlabeled_samples: size of the unlabelled set; a batch's `index` lies below it.
         teacher: images in [0, 1] -> logits (B, K), for distillation.
         source: for methods with `needs_conditions`.
@@ -177,10 +176,8 @@ class SemiSupervised(Method):
         call = call or model
         x, u = batch.x, batch.unlabeled
         views = self.views if views is None else views
-        if self.context.batch_norm != "split":
-            labeled = self.context.batch_norm == "labeled"
-            with by_first(model, x.shape[0]) if labeled else nullcontext():
-                z = call(torch.cat([x, *(u[view] for view in views)]))
+        if self.context.batch_norm == "joint":
+            z = call(torch.cat([x, *(u[view] for view in views)]))
             z_x, *z_u = z.split([x.shape[0], *(u[view].shape[0] for view in views)])
             return z_x, {v: t.detach() if v in fixed else t for v, t in zip(views, z_u, strict=True)}
         z_x = call(x)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from pptrain.config import Amount
 from pptrain.methods import losses
 from pptrain.methods.base import OTHER, STRONG, WEAK, Batch, Context, Losses, SemiSupervised
+from pptrain.methods.processes import randn_of_batch
 from pptrain.models import Network, average_into, untracked
 
 
@@ -111,7 +112,7 @@ class Vat(SemiSupervised):
             with torch.autocast(x.device.type, enabled=False):
                 with torch.no_grad():
                     log_p = F.log_softmax(model(x).float(), 1)
-                probe = (0.5 * self.xi * _unit(torch.randn_like(x))).requires_grad_(True)
+                probe = (0.5 * self.xi * _unit(randn_of_batch(x))).requires_grad_(True)
                 distance = losses.divergence(log_p, model(x + probe)).sum()
                 (gradient,) = torch.autograd.grad(distance, probe)
             direction = _unit(gradient)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pptrain.methods.processes import process_count, sum_over_processes
+
 
 def batch_mean(values: Tensor) -> Tensor:
     """Sum over N divided by N; 0 (with a gradient path) for an empty batch, where `mean` is NaN."""
@@ -56,10 +58,11 @@ def tsa_threshold(progress: float, num_classes: int, schedule: str) -> float:
 
 def tsa_cross_entropy(z: Tensor, target: Tensor, threshold: float) -> Tensor:
     """Cross-entropy over labelled images whose probability of the CORRECT class is at most `threshold`, divided by their
-    number (UDA, equation 4)."""
+    number (UDA, equation 4). The number is that of all processes, so that the mean over processes is the loss of the global batch."""
     loss = F.cross_entropy(z.float(), target, reduction="none")
     keep = (torch.exp(-loss.detach()) <= threshold).float()
-    return (loss * keep).sum() / keep.sum().clamp_min(1.0)
+    kept = sum_over_processes(keep.sum()).clamp_min(1.0)
+    return process_count() * (loss * keep).sum() / kept
 
 
 # ---- semi-supervised
@@ -131,12 +134,12 @@ def freematch_thresholds(global_threshold: Tensor, class_mean: Tensor) -> Tensor
 
 def freematch_fairness(z_s: Tensor, keep: Tensor, class_mean: Tensor, class_hist: Tensor) -> Tensor:
     """Self-adaptive class fairness (Wang et al. 2023, equations 9-11): sum of SumNorm(ptilde / htilde) *
-    log SumNorm(pbar / hbar), over the images of `keep` (N,); 0 when none is kept."""
+    log SumNorm(pbar / hbar), over the images of `keep` (N,) of all processes; 0 when none is kept."""
     p = z_s.float().softmax(1)
     keep = keep.float()
-    kept = keep.sum()
-    mean = (p * keep[:, None]).sum(0) / kept.clamp_min(1.0)
-    hist = _histogram(p.argmax(1), keep, p.shape[1]) / kept.clamp_min(1.0)
+    kept = sum_over_processes(keep.sum())
+    mean = sum_over_processes((p * keep[:, None]).sum(0)) / kept.clamp_min(1.0)
+    hist = sum_over_processes(_histogram(p.argmax(1), keep, p.shape[1])) / kept.clamp_min(1.0)
     expected = _ratio(class_mean, class_hist)
     actual = _ratio(mean, hist)
     return (expected.detach() * torch.log(actual + 1e-12)).sum() * (kept > 0)

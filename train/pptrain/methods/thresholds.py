@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pptrain.config import Amount
 from pptrain.methods import losses
 from pptrain.methods.base import STRONG, WEAK, Batch, Context, Losses, SemiSupervised
+from pptrain.methods.processes import gather_rows, own_rows
 
 
 @dataclass
@@ -46,8 +47,8 @@ class FlexMatch(FixMatch):
 
     def limit(self, z_w: Tensor, batch: Batch) -> Tensor:
         selected, classes = self.state["selected"], self.context.num_classes
-        best, label = losses.confidence(z_w)
-        index = batch.index
+        best, label = (gather_rows(x) for x in losses.confidence(z_w))
+        index = gather_rows(batch.index)
         selected[index] = torch.where(best >= self.threshold, label, selected[index])
         counts = torch.zeros(classes + 1, dtype=torch.int64, device=z_w.device)
         counts.index_add_(0, selected + 1, torch.ones_like(selected))
@@ -93,7 +94,7 @@ class FreeMatch(SemiSupervised):
         """Update the running means with this batch, before it is judged by them."""
         if z_w.shape[0] == 0:
             return
-        p = z_w.detach().float().softmax(1)
+        p = gather_rows(z_w).float().softmax(1)
         best, label = p.max(1)
         classes = torch.arange(p.shape[1], device=p.device)
         hist = (label[:, None] == classes).float().mean(0)  # F.one_hot looks at the labels
@@ -130,15 +131,16 @@ class SoftMatch(SemiSupervised):
         return self.combine(supervised, unlabeled, kept=losses.batch_mean(weights))
 
     def _weigh(self, z_w: Tensor) -> Tensor:
-        """Update the running statistics with this batch, then weigh it: (N,)."""
-        p = z_w.detach().float().softmax(1)
-        if p.shape[0] == 0:
-            return p.sum(1)
+        """Update the running statistics with the batch of all processes, then return the weights of this one's images, (N,)."""
+        if z_w.shape[0] == 0:
+            return z_w.detach().float().sum(1)
+        p = gather_rows(z_w).float().softmax(1)
         self._average("class_mean", p.mean(0))
         best = losses.uniform_alignment(p, self.state["class_mean"]).max(1).values
         self._average("mean", best.mean())
         self._average("variance", best.var(unbiased=best.shape[0] > 1))
-        return losses.softmatch_weights(best, self.state["mean"], self.state["variance"], self.n_sigma)
+        weights = losses.softmatch_weights(best, self.state["mean"], self.state["variance"], self.n_sigma)
+        return own_rows(weights)
 
     def _average(self, name: str, value: Tensor) -> None:
         self.state[name] = torch.lerp(value, self.state[name], self.momentum)

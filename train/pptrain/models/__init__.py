@@ -3,8 +3,8 @@
 from pptrain.models.device import choose_device, has_bf16
 from pptrain.models.ema import Ema, average_into
 from pptrain.models.graphs import Graphs
-from pptrain.models.network import Network, Teacher, choose_layout
-from pptrain.models.norms import by_first, synced, untracked
+from pptrain.models.network import Network, Teacher, choose_layout, has_grouped_convolutions
+from pptrain.models.norms import synchronise_batch_norm, untracked
 from pptrain.models.optimiser import learning_rate, make_optimizer, set_rate
 from pptrain.models.start import SMALL_SIDE, make_network, make_source_head, make_spec
 
@@ -15,16 +15,16 @@ __all__ = [
     "Network",
     "Teacher",
     "average_into",
-    "by_first",
     "choose_device",
     "choose_layout",
     "has_bf16",
+    "has_grouped_convolutions",
     "learning_rate",
     "make_network",
     "make_optimizer",
     "make_source_head",
     "make_spec",
     "set_rate",
-    "synced",
+    "synchronise_batch_norm",
     "untracked",
 ]

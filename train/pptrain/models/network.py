@@ -73,16 +73,22 @@ class Network(nn.Module):
 _CHANNEL_BLOCK = 16  # the largest block of channels in oneDNN's convolutions
 
 
-def choose_layout(net: nn.Module, device: torch.device, channels_last: bool | None) -> torch.memory_format:
-    """Memory layout of images and weights; null, which nobody has measured yet, is contiguous.
+def choose_layout(net: nn.Module, device: torch.device, channels_last: bool) -> torch.memory_format:
+    """The memory layout of images and weights: channels last if `channels_last` is set and the network is safe with it.
 
-    On a CPU, oneDNN computes the weight gradient of a strided 1x1 convolution of few channels in channels_last by writing past
-    its workspace (github.com/uxlfoundation/oneDNN issue 6035; seen here with torch 2.15 on AVX2: crashes and wrong gradients).
-    Networks that have one stay contiguous there.
+    On a CPU, a network with a strided 1x1 convolution of few input channels stays contiguous: in channels last, oneDNN writes past
+    its workspace when it computes the weight gradient of such a convolution (github.com/uxlfoundation/oneDNN issue 6035; torch
+    2.15 on AVX2 crashed or gave wrong gradients).
     """
     if not channels_last or (device.type == "cpu" and any(_overruns(m) for m in net.modules())):
         return torch.contiguous_format
     return torch.channels_last
+
+
+def has_grouped_convolutions(net: nn.Module) -> bool:
+    """Whether a convolution of `net` works on groups of channels, as depthwise convolutions do."""
+    convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    return any(isinstance(m, convolutions) and m.groups > 1 for m in net.modules())
 
 
 def _overruns(module: nn.Module) -> bool:

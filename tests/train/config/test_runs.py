@@ -12,38 +12,37 @@ from toyshards import write
 
 from ppcore.errors import UserError
 from pptrain.config import (
-    Situation,
-    Wanted,
-    choose_fine_tuning,
-    choose_pre_training,
+    MethodNeeds,
     default_stages,
+    fine_tuning_rule,
     load_config,
+    pre_training_rule,
 )
-from pptrain.config.found import find_pseudo
+from pptrain.config.runs import find_pseudo
 
-PLAIN = Wanted("supervised", unlabeled=False, conditions=False)
-UDA = Wanted("uda", unlabeled=True, conditions=False)
-DEFAULT = Wanted("", unlabeled=True, conditions=True)
+PLAIN = MethodNeeds("supervised", unlabeled=False, conditions=False)
+UDA = MethodNeeds("uda", unlabeled=True, conditions=False)
+DEFAULT = MethodNeeds("", unlabeled=True, conditions=True)
 
 
 def test_length_grows_with_the_root_of_the_labelled_images_inside_bounds() -> None:
-    steps = [choose_fine_tuning(Situation(n)).steps for n in (1, 20, 80, 180, 10**6)]
+    steps = [fine_tuning_rule(n).steps for n in (1, 20, 80, 180, 10**6)]
     assert steps == [200, 400, 800, 1200, 4000]
-    assert choose_fine_tuning(Situation(100)).steps == 900  # 894 rounded to fifty
+    assert fine_tuning_rule(100).steps == 900  # 894 rounded to fifty
 
 
 def test_soft_labels_of_labelled_images_are_asked_for_where_a_head_and_labels_are_there() -> None:
     def weights(**more: bool) -> dict[str, float]:
-        return choose_fine_tuning(Situation(200, conditions=True, **more)).options
+        return fine_tuning_rule(200, conditions=True, **more).options
 
-    assert weights(source_head=True, soft_labels=True) == {"lambda_u": 0.5, "labelled_soft": 0.5}
-    assert weights(source_head=True) == weights(soft_labels=True) == {"lambda_u": 0.5, "labelled_soft": 0.0}
-    assert choose_fine_tuning(Situation(200)).options == {}
+    assert weights(soft_labels=True) == {"lambda_u": 0.5, "labelled_soft": 0.5}
+    assert weights() == {"lambda_u": 0.5, "labelled_soft": 0.0}
+    assert fine_tuning_rule(200).options == {}
 
 
 def test_pre_training_is_ten_epochs_inside_bounds() -> None:
-    assert [choose_pre_training(n, 0).steps for n in (10, 12_480, 10**8)] == [500, 1950, 100_000]
-    assert choose_pre_training(12_480, 128).steps == 975
+    assert [pre_training_rule(n, 0).steps for n in (10, 12_480, 10**8)] == [500, 1950, 100_000]
+    assert pre_training_rule(12_480, 128).steps == 975
 
 
 def test_no_initial_weights_may_be_spelled_out() -> None:
@@ -89,7 +88,7 @@ def test_a_target_gets_the_directory_made_for_it_and_not_the_newest() -> None:
     )
     assert "pre-training on runs/synth-toy" in said
     assert "--init none" in said
-    assert "left alone, made for other targets: runs/pseudo-digits (digits), runs/pseudo-theirs" in said
+    assert "not used, made for other targets: runs/pseudo-digits (digits), runs/pseudo-theirs" in said
 
 
 def test_images_of_pre_training_are_mixed_in_where_they_show_the_same_classes() -> None:
@@ -118,7 +117,7 @@ def test_among_its_directories_the_one_of_as_many_labels_wins() -> None:
     (tune,), notes = default_stages(asked, None, DEFAULT)
     assert tune.data.unlabeled == [str(five)]
     assert tune.data.labels_per_class == 0
-    assert "--labels-per-class 5 for those" in notes[-1]
+    assert "--labels-per-class 5 uses the same ones" in notes[-1]
     (tune,), _ = default_stages({**asked, "data.labels_per_class": 2}, None, DEFAULT)
     assert tune.data.unlabeled == [str(two)]
 
@@ -161,7 +160,7 @@ def test_with_nothing_found_it_starts_from_scratch_and_says_what_would_help() ->
     (tune,), notes = default_stages({"data.target": "mine/flowers", "out": "here"}, None, DEFAULT)
     assert (tune.model.init, tune.data.unlabeled, tune.out) == ("", [], "here")
     assert len(notes) == 1
-    assert "training from scratch; ppgen synth" in notes[0]
+    assert "training from scratch. ppgen synth" in notes[0]
     assert "ppgen pseudo --target mine/flowers" in notes[0]
 
 

@@ -14,14 +14,14 @@ from ppcore.classifiers import ClassifierSpec, build, save_classifier
 from ppcore.errors import UserError
 from ppcore.targets import load_target
 from pptrain.config import load_config
+from pptrain.engine.prepare import prepare_run
 from pptrain.engine.process_group import ProcessGroup
-from pptrain.engine.task import open_task
 
 
 def test_training_validation_and_test_images_are_disjoint(supervised: Settings, tmp_path: Path) -> None:
     settings = {**supervised, "data.labels_per_class": 8, "data.val_fraction": 0.25, "out": str(tmp_path)}
     settings |= {"data.unlabeled": f"target:{supervised['data.target']}", "method.name": "uda"}
-    task = open_task(load_config(overrides=settings), ProcessGroup("cpu"))
+    task = prepare_run(load_config(overrides=settings), ProcessGroup("cpu"))
     target = load_target(supervised["data.target"])
     train_ids = set(task.labeled.keys)  # type: ignore[attr-defined]
     real_ids = set(task.unlabeled.keys)  # type: ignore[union-attr]
@@ -39,7 +39,7 @@ def test_init_copies_the_backbone(supervised: Settings, tmp_path: Path) -> None:
     source = build("small", 3, 1)
     save_classifier(tmp_path / "m", source, spec)
     config = load_config(overrides={**supervised, "model.init": str(tmp_path / "m"), "out": "x"})
-    net = open_task(config, ProcessGroup("cpu")).net
+    net = prepare_run(config, ProcessGroup("cpu")).net
     for name, tensor in source.state_dict().items():
         if not name.startswith("fc."):
             assert torch.equal(tensor, net.state_dict()[name])

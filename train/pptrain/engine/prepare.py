@@ -1,4 +1,4 @@
-"""A configuration made whole: every default filled in, every input opened and checked, nothing written yet."""
+"""A run made ready to start: its inputs opened, its configuration resolved, its feeds made. Nothing is written."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ from pptrain.data import (
 )
 from pptrain.engine.inputs import Inputs, open_inputs
 from pptrain.engine.process_group import ProcessGroup
-from pptrain.engine.resolve import resolve_config, split_labeled
+from pptrain.engine.resolve import Resolved, resolve_config
 from pptrain.methods import Method, SemiSupervised, SourceSide, make_method
-from pptrain.models import make_network, make_source_head, make_spec
+from pptrain.models import make_source_head, synchronise_batch_norm
 
 _MB = 1 << 20
 
 
 @dataclass(frozen=True)
-class Task:
+class PreparedRun:
     """A run ready to start.
 
     Attributes:
-        config: resolved: nothing in it is "automatic" any more, except what :mod:`pptrain.engine.choice` measures and what does not
-            change the result.
-        spec: of the classifier to be.
-        net: the network, at its start; `started` says how.
-        labeled, unlabeled: feeds of training images; images an epoch is counted in come from `labeled`.
-        val: validation images, None when there are none.
-        monitor: training images that are only watched, None when there are none.
+        config: the final configuration.
+        spec: description of the classifier that is trained.
+        net: the network with its initial weights; `started` says where they come from.
+        teacher: for methods that distil.
+        labeled, unlabeled: feeds of training images. An epoch is one pass over `labeled`.
+        val: validation images, None without any.
+        monitor: training images whose accuracy is only logged, None without any.
         test: opens the test images; called once, at the very end. None for pre-training.
-        fingerprints: what identifies the data.
+        fingerprints: identify the data in result.json.
         notes: lines for the user.
-        source: of methods that predict conditions.
+        source: for methods that predict conditions.
     """
 
     config: TrainConfig
@@ -69,63 +69,59 @@ class Task:
     source: SourceSide | None = None
 
 
-def open_task(config: TrainConfig, group: ProcessGroup, trust: Trust = NOBODY) -> Task:
-    """Open what `config` names and resolve the rest of it.
+def prepare_run(config: TrainConfig, group: ProcessGroup, trust: Trust = NOBODY) -> PreparedRun:
+    """Open what `config` names, resolve it, and make everything that training needs.
 
     Args:
-        group: this process among those that train together.
-        trust: which code the initial model and the teacher may name, beside the architecture that `config` asks for.
+        group: the processes that train together.
+        trust: which code the initial model and the teacher may name, beside the architecture that `config` names.
 
     Raises:
-        UserError: anything that does not fit together.
+        UserError: the settings, the data and the models do not fit together.
     """
     inputs = open_inputs(config, trust)
-    config, chosen = resolve_config(config, inputs, group)
+    resolved = resolve_config(config, inputs, group)
+    config, train, val, target = resolved.config, resolved.train, resolved.val, inputs.target
     method = make_method(config.method.name, config.method.options)
-    data, target = config.data, inputs.target
-    spec = make_spec(config.model.arch, inputs.class_names, data.channels, data.resolution, inputs.initial)
-    torch.manual_seed(derive(config.seed, "start"))
-    net, started = make_network(spec, inputs.initial, config.model.init)
-    share = BatchShare(
-        config.optim.batch_size // config.optim.accumulate, group.rank, group.world_size, data.groups
-    )
-    train, val = split_labeled(config, target) if target is not None else (None, None)
-    notes = [*chosen, *_notes(config, inputs, val)] if group.is_main else []
-    source, how = _source_side(config, inputs, method, net, train)
-    return Task(
+    net = resolved.net
+    if config.model.sync_batch_norm and group.world_size > 1:
+        net = synchronise_batch_norm(net, config.model.arch)
+    batch = config.optim.batch_size // config.optim.accumulate
+    share = BatchShare(batch, group.rank, group.world_size, config.data.groups)
+    source, source_notes = _source_side(inputs, method, resolved)
+    notes = [*resolved.notes, *_notes(config, inputs, val), *source_notes]
+    return PreparedRun(
         config=config,
-        spec=spec,
+        spec=resolved.spec,
         net=net,
-        started=started,
+        started=resolved.started,
         method=method,
         teacher=inputs.teacher,
-        labeled=_labeled_feed(inputs.shards, train, spec, config, share),
-        unlabeled=_unlabeled_feed(inputs, method, val, spec, config, share=share),
+        labeled=_labeled_feed(inputs.shards, train, resolved.spec, config, share),
+        unlabeled=_unlabeled_feed(inputs, method, val, resolved.spec, config, share=share),
         val=val if val is not None and len(val) else None,
         monitor=_monitored(config, target),
         test=(lambda: target.test) if target is not None else None,
         fingerprints=_fingerprints(inputs, train, val),
-        notes=[*notes, *how],
+        notes=notes if group.is_main else [],
         source=source,
     )
 
 
-def _source_side(
-    config: TrainConfig, inputs: Inputs, method: Method, net: nn.Module, train: ImageSet | None
-) -> tuple[SourceSide | None, list[str]]:
+def _source_side(inputs: Inputs, method: Method, resolved: Resolved) -> tuple[SourceSide | None, list[str]]:
     """(what a method that predicts conditions needs, lines for the user)."""
-    conditions = inputs.conditions
+    conditions, train = inputs.conditions, resolved.train
     if conditions is None or train is None:
         return None, []
-    torch.manual_seed(derive(config.seed, "source head"))
-    head, how = make_source_head(net, conditions.class_names, inputs.initial)
+    torch.manual_seed(derive(resolved.config.seed, "source head"))
+    head, note = make_source_head(resolved.net, conditions.class_names, inputs.initial)
     labeled = conditions.of_targets(train.ids)
     if labeled is None and getattr(method, "labelled_soft", 0) > 0:
         raise UserError(
-            "labelled_soft needs the soft label of every labelled image, and some conditioned no sample; make the pseudo set from the "
-            "same labelled images, or leave labelled_soft at 0"
+            "method.options.labelled_soft needs the soft label of every labelled image, and some of them conditioned no sample; "
+            "make the pseudo set from the same labelled images, or set method.options.labelled_soft=0"
         )
-    return SourceSide(head, conditions, labeled), [how]
+    return SourceSide(head, conditions, labeled), [note]
 
 
 def _labeled_feed(
@@ -150,7 +146,7 @@ def _unlabeled_feed(
     *,
     share: BatchShare,
 ) -> Feed | None:
-    """`mu` unlabelled images a labelled one, in whole groups; none for a method that looks at no view of them."""
+    """`mu` unlabelled images per labelled one, rounded to whole groups; None for a method that uses no view of them."""
     if not isinstance(method, SemiSupervised) or not method.views:
         return None
     share = replace(share, batch=round(share.batch * method.mu / share.groups) * share.groups)
@@ -162,7 +158,7 @@ def _unlabeled_feed(
 
 
 def _real_images(inputs: Inputs, val: ImageSet | None) -> ImageSet:
-    """The training images of the target that serves as unlabelled data, without the run's own validation images."""
+    """The training images of the target that serves as unlabelled data, without the validation images of the run."""
     real = inputs.real
     assert real is not None
     held = set(val.ids) if val is not None and real is inputs.target else set()
@@ -172,13 +168,13 @@ def _real_images(inputs: Inputs, val: ImageSet | None) -> ImageSet:
 def _image_feed(
     images: ImageSet, labels: torch.Tensor, spec: ClassifierSpec, share: BatchShare, *, seed: int, name: str
 ) -> ResidentFeed:
-    """Target images held in memory."""
+    """A feed of target images in memory."""
     pixels = stack(images, spec.resize or spec.resolution, spec.channels)
     return ResidentFeed(pixels, labels, images.ids, share, seed=seed, name=name)
 
 
 def _shard_feed(pool: ShardPool, config: TrainConfig, share: BatchShare, name: str) -> Feed:
-    """Resident when it fits, streamed otherwise."""
+    """A feed of shards: in memory if they fit into `data.resident_mb`, else streamed."""
     data = config.data
     pools = pool.split() if data.weights else [pool]
     if pool.decoded_bytes <= data.resident_mb * _MB:
@@ -229,22 +225,22 @@ def _fingerprints(inputs: Inputs, train: ImageSet | None, val: ImageSet | None) 
 
 def _notes(config: TrainConfig, inputs: Inputs, val: ImageSet | None) -> list[str]:
     target, pseudo = inputs.target, inputs.pseudo
-    # Of duplicates ppgen and pptrain eval tell: here no test image is looked at before training ends.
+    # ppgen and pptrain eval report duplicates of test images. Training does not: it opens no test image before its end.
     notes = [] if target is None else [f"warning: target {target.name}: {note}" for note in target.notes]
     if pseudo is not None and target is not None:
         planned = pseudo.planned_target
-        if planned.name not in (None, target.name):  # samples of source classes were made for no target
+        if planned.name not in (None, target.name):  # synth samples have no target
             notes.append(
                 f"note: the pseudo samples were made for target {planned.name!r}, not {target.name!r}"
             )
         elif planned.label_seed not in (None, config.data.label_seed):
             notes.append(
                 f"note: the pseudo samples were conditioned on other images (label seed {planned.label_seed}) than the "
-                f"labelled ones (label seed {config.data.label_seed})"
+                f"labelled images of this run (label seed {config.data.label_seed})"
             )
     if target is not None and not config.data.val_fraction:
         notes.append(
-            "no validation split (too few labels, or none asked for): the last averaged weights are kept"
+            "no validation images (too few labels, or data.val_fraction is 0): the last averaged weights are saved"
         )
     if inputs.real is not None:
         count = len(_real_images(inputs, val))

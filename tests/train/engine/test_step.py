@@ -1,14 +1,12 @@
-"""Inside a step: gradients of several processes averaged on their way, one batch norm over all, nothing that waits for a device."""
+"""Inside a step: nothing waits for a device, batches are sent ahead, and a compiled network computes the same."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import together
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -17,25 +15,12 @@ from trainruns import Settings
 from pptrain.config import load_config
 from pptrain.data import RawBatch
 from pptrain.data.feed import one_ahead
-from pptrain.engine.choice import settle
+from pptrain.engine.prepare import prepare_run
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.state import make_state
 from pptrain.engine.step import StepRunner, open_batches
-from pptrain.engine.task import open_task
 from pptrain.evaluation import LossAverages
-from pptrain.models import Network, by_first, untracked
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "work",
-    [together.same_as_averaging_afterwards, together.one_batch_norm, together.one_start, together.one_choice],
-)
-def test_two_processes(
-    work: Callable[[ProcessGroup], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    together.in_two_processes(work)
+from pptrain.models import Network, untracked
 
 
 class Waits(TorchDispatchMode):
@@ -53,7 +38,7 @@ class Waits(TorchDispatchMode):
 STEPS: dict[str, Settings] = {
     "supervised": {"method.name": "supervised", "data.unlabeled": [], "method.options": {}},
     "clipped": {"optim.clip": 0.5, "optim.accumulate": 2, "optim.name": "sgd"},
-    "labeled": {"method.batch_norm": "labeled"},
+    "split": {"method.batch_norm": "split"},
     **{
         name: {"method.name": name}
         for name in ("pi-model", "vat", "flexmatch", "freematch", "softmatch", "feature-consistency")
@@ -65,9 +50,9 @@ STEPS: dict[str, Settings] = {
 def test_a_step_waits_for_no_number(kind: str, uda: Settings, tmp_path: Path) -> None:
     group = ProcessGroup("cpu")
     config = load_config(overrides={**uda, **STEPS[kind], "out": str(tmp_path)})
-    task = settle(open_task(config, group), group)
-    runner = StepRunner(task, make_state(task, group.device), group, LossAverages(group.device))
-    with open_batches(task, 0, group.device) as batches:
+    prepared = prepare_run(config, group)
+    runner = StepRunner(prepared, make_state(prepared, group.device), group, LossAverages(group.device))
+    with open_batches(prepared, 0, group.device) as batches:
         runner.run(batches)
         with Waits() as waits:
             runner.run(batches)
@@ -96,17 +81,13 @@ def test_a_batch_is_on_its_way_while_the_one_before_is_used() -> None:
 def test_a_compiled_network_computes_what_it_was_written_to(uda: Settings) -> None:
     """Through batch norm's ways and the features: none may be taken for another's compiled form."""
     torch.compiler.reset()
-    spec = open_task(load_config(overrides={**uda, "out": "none"}), ProcessGroup("cpu")).spec
+    spec = prepare_run(load_config(overrides={**uda, "out": "none"}), ProcessGroup("cpu")).spec
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(3))
     net(torch.rand(2, 1, 16, 16))
     written = Network(net, spec)
     compiled = copy.deepcopy(written)
     compiled.net.compile(backend="eager")
     x = torch.rand(6, 1, 16, 16)
-
-    def by_a_part(model: Network) -> Tensor:
-        with by_first(model, 2):
-            return model(x)
 
     def by_itself(model: Network) -> Tensor:
         with untracked(model):
@@ -115,7 +96,7 @@ def test_a_compiled_network_computes_what_it_was_written_to(uda: Settings) -> No
     def features(model: Network) -> Tensor:
         return torch.cat(model.features(x), 1)
 
-    ways = (lambda model: model(x), by_a_part, by_itself, features)
+    ways = (lambda model: model(x), by_itself, features)
     for way in (*ways, *ways[::-1]):
         assert torch.equal(way(written), way(compiled))
         assert all(map(torch.equal, written.state_dict().values(), compiled.state_dict().values()))
