@@ -70,21 +70,19 @@ def margins_of(soft: dict[str, np.ndarray], target: Target) -> dict[str, float]:
     """
     position = {name: p for p, name in enumerate(target.train.ids)}
     ids = [name for name in soft if name in position]
-    if not ids:
+    labels = target.train.labels[[position[name] for name in ids]] if ids else np.zeros(0, dtype=int)
+    classes, own = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
         return {}
-    labels = target.train.labels[[position[name] for name in ids]]
-    rows = np.stack([soft[name] for name in ids])
-    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    classes = np.unique(labels)
-    sums = np.stack([rows[labels == label].sum(0) for label in classes])  # (classes, K)
-    counts = np.array([(labels == label).sum() for label in classes])
-    margins = {}
-    for name, row, label in zip(ids, rows, labels, strict=True):
-        own = int(np.searchsorted(classes, label))
-        if counts[own] < 2 or len(classes) < 2:
-            continue
-        others = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12) @ row
-        without = sums[own] - row
-        mine = float(without @ row / max(float(np.linalg.norm(without)), 1e-12))
-        margins[name] = mine - float(np.delete(others, own).max())
-    return margins
+    rows = _normalised(np.stack([soft[name] for name in ids]))  # (N, K)
+    sums = np.stack([rows[own == c].sum(0) for c in range(len(classes))])  # (classes, K)
+    to_own = (rows * _normalised(sums[own] - rows)).sum(1)
+    to_others = rows @ _normalised(sums).T  # (N, classes)
+    to_others[np.arange(len(ids)), own] = -np.inf
+    margins = to_own - to_others.max(1)
+    shared = np.bincount(own)[own] > 1
+    return {name: float(margin) for name, margin, keep in zip(ids, margins, shared, strict=True) if keep}
+
+
+def _normalised(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
