@@ -81,7 +81,7 @@ def run(
     Finished stages are kept: after an interruption or a failure, run the same command again to resume.
     """
     if engine not in ENGINES:
-        raise UserError(f"unknown engine {engine!r}; expected {' or '.join(ENGINES)}")
+        raise UserError(f"--engine is {engine!r}; expected {' or '.join(ENGINES)}")
     if address is not None and engine != "ray":
         raise UserError("--address needs --engine ray; add it, or leave --address out")
     parameters = _parse(params)

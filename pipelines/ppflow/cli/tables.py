@@ -68,4 +68,4 @@ def _short(run: str) -> str:
 
 def _require_form(form: str) -> None:
     if form not in FORMATS:
-        raise UserError(f"unknown format {form!r}; expected one of {', '.join(FORMATS)}")
+        raise UserError(f"--format is {form!r}; expected one of {', '.join(FORMATS)}")
