@@ -1,9 +1,8 @@
-"""How good a directory's images are: features, distances, agreement, duplicates, the report."""
+"""How good a directory's images are: `assess` measures, `write_report` writes quality.json and report.html."""
 
-from ppgen.quality.assessment import assess
-from ppgen.quality.duplicates import digest_prefixes, repeated
-from ppgen.quality.inputs import ReportRequest
-from ppgen.quality.report import QUALITY, summary_rows, write_report
+from ppgen.quality.assessment import ReportRequest, assess
+from ppgen.quality.figures import digest_prefixes, repeated
+from ppgen.quality.page import QUALITY, summary_rows, write_report
 
 __all__ = [
     "QUALITY",

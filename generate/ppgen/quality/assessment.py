@@ -1,31 +1,61 @@
-"""From a shard directory to its quality figures."""
+"""From a report request to the figures of a shard directory: opens what the request names, then measures."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ppcore.classifiers import Classifier
 from ppcore.console import Progress
-from ppcore.shards import ShardSet
-from ppcore.targets import Target
-from ppgen.quality.agreement import measure_agreement
-from ppgen.quality.comparison import class_spread, compare_sets
-from ppgen.quality.duplicates import look_alikes
-from ppgen.quality.features import SampleSet, measure_images, measure_shards
-from ppgen.quality.inputs import ReportRequest, open_inputs
-from ppgen.quality.manifest import manifest_figures
-from ppgen.sources import describe_classifier
+from ppcore.errors import UserError
+from ppcore.shards import PLAN, ShardSet
+from ppcore.storage import Store
+from ppcore.targets import Target, load_target
+from ppgen.plan import MergedPlan, Plan
+from ppgen.quality.distances import class_spread, compare_sets
+from ppgen.quality.features import SampleSet, has_features, measure_images, measure_shards
+from ppgen.quality.figures import look_alikes, manifest_figures, measure_agreement
+from ppgen.shards import read_any_plan
+from ppgen.sources import (
+    NONE,
+    Typed,
+    describe_classifier,
+    open_classifier,
+    planned_spec,
+    planned_target,
+)
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """What to report on.
+
+    Attributes:
+        directory: finished shard directory.
+        reference: shard directory or target to measure distances to, or `none`; by default the target of a pseudo set.
+        uniform: synth directory, or pseudo directory with uniform conditions, whose distances are shown for comparison.
+        typed: the source and its classifier; by default those that the directory was made with.
+        samples: images of each set to measure at most.
+    """
+
+    directory: str
+    reference: str | None = None
+    uniform: str | None = None
+    typed: Typed = field(default_factory=Typed)
+    samples: int = 10_000
+    seed: int = 0
+    device: str = "auto"
 
 
 @dataclass
 class Assessment:
-    """The figures, and what the page shows besides them.
+    """The figures of a directory, and the samples that the page shows.
 
     Attributes:
         figures: content of quality.json.
-        target: of a pseudo set, where it could be opened.
+        target: target of a pseudo set, None if it could not be opened.
     """
 
     shards: ShardSet
@@ -35,10 +65,10 @@ class Assessment:
 
 
 def assess(request: ReportRequest) -> Assessment:
-    """Measure; writes nothing.
+    """Measure a directory; writes nothing.
 
     Raises:
-        UserError: something that was asked for by name cannot be had or does not fit.
+        UserError: see :func:`open_inputs`.
     """
     inputs = open_inputs(request)
     shards, classifier = inputs.shards, inputs.classifier
@@ -62,7 +92,7 @@ def assess(request: ReportRequest) -> Assessment:
         "look_alikes": look_alikes(own.hashes),
     }
     if classifier is not None:
-        figures["extractor"] = describe_extractor(classifier, own)
+        figures["extractor"] = _describe_extractor(classifier, own)
         figures["seen_as"] = measure_agreement(own, shards.class_names)
     if own.features is not None and own.condition is not None:
         groups = own.condition.argmax(axis=1)
@@ -80,8 +110,8 @@ def assess(request: ReportRequest) -> Assessment:
     return Assessment(shards, own, figures, inputs.target)
 
 
-def describe_extractor(classifier: Classifier, samples: SampleSet) -> dict[str, Any]:
-    """Whose features and probabilities the figures are made of; those of another one are not comparable."""
+def _describe_extractor(classifier: Classifier, samples: SampleSet) -> dict[str, Any]:
+    """The classifier that the figures were measured with; figures of another one are not comparable."""
     description = describe_classifier(classifier)
     return {
         "name": f"{description['arch']} {description['sha256'][:12]}",
@@ -101,7 +131,7 @@ def _name(reference: ShardSet | Target) -> str:
 
 
 def _doubts(figures: dict[str, Any]) -> list[str]:
-    """What a reader must know before believing a distance."""
+    """Notes on distances that are not reliable."""
     dimensions = figures["extractor"]["features"]
     reference = figures["distances"][0]["to"]
     fewest = min(min(row["samples"]) for row in figures["distances"] if row["to"] == reference)
@@ -110,3 +140,112 @@ def _doubts(figures: dict[str, Any]) -> list[str]:
     return [
         f"With {fewest} samples for {dimensions} feature dimensions the Frechet distance is mostly bias; read the kernel distance."
     ]
+
+
+@dataclass
+class Inputs:
+    """What a request names, opened before the long work begins. `notes` says what is left out and why."""
+
+    shards: ShardSet
+    uniform: ShardSet | None
+    classifier: Classifier | None
+    reference: ShardSet | Target | None
+    target: Target | None
+    notes: list[str] = field(default_factory=list)
+
+
+def open_inputs(request: ReportRequest) -> Inputs:
+    """Open what a request names.
+
+    Raises:
+        UserError: something that the user typed cannot be opened or does not fit.
+    """
+    shards = ShardSet.open(request.directory)
+    plan = _first_plan(request.directory)
+    uniform = None if request.uniform is None else _open_uniform(shards, request.uniform)
+    notes: list[str] = []
+    classifier = _open_classifier(shards, plan, request, notes)
+    target = _open_target(plan, request.reference, notes) if shards.kind == "pseudo" else None
+    reference: ShardSet | Target | None = target
+    if request.reference == NONE:
+        reference = None
+    elif request.reference is not None:
+        reference = _open_reference(request.reference)
+    if uniform is not None and reference is None:
+        raise UserError("--uniform is compared by distances to a reference; give one with --reference")
+    if reference is not None and (classifier is None or not has_features(classifier)):
+        missing = "no classifier" if classifier is None else "no linear head to take features from"
+        if request.reference is not None or uniform is not None:
+            raise UserError(
+                f"distances to a reference need the source classifier's features and there is {missing}; name one with --classifier"
+            )
+        notes.append(f"No distances: there is {missing}.")
+        reference = None
+    return Inputs(shards, uniform, classifier, reference, target, notes)
+
+
+def _first_plan(directory: str) -> Plan:
+    """The plan of a directory; of a merged one the plan of its first part."""
+    plan = read_any_plan(Store(directory))
+    return plan.parts[0].plan if isinstance(plan, MergedPlan) else plan
+
+
+def _open_classifier(
+    shards: ShardSet, plan: Plan, request: ReportRequest, notes: list[str]
+) -> Classifier | None:
+    """The classifier that was typed, else the one that the directory was made with, None if that cannot be opened.
+
+    Raises:
+        UserError: what was typed cannot be opened, or the plan names code that must be typed.
+    """
+    typed = request.typed
+    if typed.classifier == NONE:
+        notes.append("No figures of the source classifier: switched off with --classifier none.")
+        return None
+    spec = planned_spec(plan.load, typed, request.device, classifier_only=True)
+    try:
+        classifier = open_classifier(spec, shards.num_classes, shards.class_names)
+    except UserError as error:
+        if typed.classifier is not None or typed.source is not None:
+            raise
+        # The reason may contain paths of this machine; the notes are published, so it goes to the terminal only.
+        print(f"note: {error}", file=sys.stderr)
+        notes.append("No figures of the source classifier: it could not be opened.")
+        return None
+    planned = (plan.condition or {}).get("classifier") or plan.score
+    if planned and planned["sha256"] != describe_classifier(classifier)["sha256"]:
+        notes.append("The classifier of these figures is not the one that the directory was made with.")
+    return classifier
+
+
+def _open_target(plan: Plan, typed: str | None, notes: list[str]) -> Target | None:
+    """The target that conditioned a pseudo set; None if another reference was typed or it is no longer there."""
+    assert plan.target is not None
+    name = str(plan.target["name"])
+    spec = planned_target(plan.load, name, typed)
+    if spec is None:
+        notes.append(f"The target {name} was not opened because --reference names something else.")
+        return None
+    try:
+        return load_target(spec)
+    except UserError:
+        notes.append(f"The target {name} is not where it was; name it with --reference for distances to it.")
+        return None
+
+
+def _open_reference(name: str) -> ShardSet | Target:
+    return ShardSet.open(name) if Store(name).exists(PLAN) else load_target(name)
+
+
+def _open_uniform(shards: ShardSet, name: str) -> ShardSet:
+    uniform = ShardSet.open(name)
+    if uniform.class_names != shards.class_names:
+        raise UserError(
+            f"{name} has other source classes than {shards.store}; give samples of the same source as --uniform"
+        )
+    mode = (uniform.plan.get("condition") or {}).get("mode", "uniform")
+    if uniform.kind == "pseudo" and mode != "uniform":
+        raise UserError(
+            f"{name} was made with the condition {mode!r}; give a directory of ppgen synth, or of ppgen pseudo --condition uniform"
+        )
+    return uniform

@@ -1,20 +1,27 @@
-"""How far two sets of features are apart. Pure functions; figures of different feature extractors must never be compared."""
+"""How far sets of samples are apart in feature space. Figures of different feature extractors must never be compared."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-_CHUNK = 1000  # rows of a distance matrix held at a time
-NEIGHBOURS = 5
+from ppcore.seeds import numpy_rng
+from ppgen.quality.features import SampleSet
+
+_MOST_PRDC = 5000  # samples for precision and recall, whose cost grows with the square of this number
+_OF_A_CLASS = 200  # samples of a class that enter the distance within classes
+_OVERALL = 2000  # samples that enter the distance of any two
+_CHUNK = 1000  # rows of a distance matrix in memory at a time
+NEIGHBOURS = 5  # k of precision, recall, density and coverage
 
 
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
     """Frechet distance of the Gaussians fitted to (N, D) and (M, D) features (Heusel et al. 2017, eq. 6).
 
-    |mu_a - mu_b|^2 + tr(A + B - 2 (A B)^(1/2)) with covariances A, B. Biased upwards for few samples: compare only figures of
-    equal N and M. Zero for equal sets.
+    |mu_a - mu_b|^2 + tr(A + B - 2 (A B)^(1/2)) with covariances A and B. Zero for equal sets. Few samples bias it upwards, so
+    compare only figures of equal N and M.
     """
     a, b = a.astype(np.float64), b.astype(np.float64)
     difference = a.mean(0) - b.mean(0)
@@ -33,7 +40,7 @@ def _covariance(x: np.ndarray) -> np.ndarray:
 def kid(a: np.ndarray, b: np.ndarray) -> float:
     """Kernel distance (Binkowski et al. 2018): the unbiased estimate of MMD^2 under k(x, y) = (x.y / D + 1)^3.
 
-    Unbiased, so its mean does not depend on the sample sizes and it can come out below zero for equal distributions.
+    Being unbiased, its mean does not depend on the sample sizes, and for equal distributions it may be below zero.
 
     Args:
         a, b: float (N, D) and (M, D), N and M at least 2.
@@ -61,8 +68,9 @@ def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
 def prdc(real: np.ndarray, fake: np.ndarray, neighbours: int = NEIGHBOURS) -> dict[str, float]:
     """Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
-    A ball around every sample reaches to its k-th nearest neighbour in its own set. precision: fakes inside some real ball;
-    recall: reals inside some fake ball; density: real balls a fake is in, over k; coverage: real balls with a fake in them.
+    Around every sample is a ball that reaches to its k-th nearest neighbour in its own set. Precision: share of fakes inside some
+    real ball. Recall: share of reals inside some fake ball. Density: mean number of real balls that contain a fake, divided by k.
+    Coverage: share of real balls that contain a fake.
 
     Args:
         real: float (N, D), N > k.
@@ -87,15 +95,15 @@ def prdc(real: np.ndarray, fake: np.ndarray, neighbours: int = NEIGHBOURS) -> di
 
 def radii(x: np.ndarray, neighbours: int) -> np.ndarray:
     """Distance of every sample to its k-th nearest other sample: float64 (N,)."""
-    found = np.empty(len(x))
+    radius = np.empty(len(x))
     for rows, distances in pairwise(x, x):
         # Position 0 is the sample itself.
-        found[rows] = np.partition(distances, neighbours, axis=1)[:, neighbours]
-    return found
+        radius[rows] = np.partition(distances, neighbours, axis=1)[:, neighbours]
+    return radius
 
 
 def pairwise(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(positions in a, Euclidean distances (chunk, M) to all of b), chunk by chunk."""
+    """Chunk by chunk: (positions in a, their Euclidean distances to all of b, float64 (chunk, M))."""
     wide = b.astype(np.float64)
     squares = np.einsum("md,md->m", wide, wide)
     for first in range(0, len(a), _CHUNK):
@@ -109,3 +117,68 @@ def mean_distance(x: np.ndarray) -> float:
     """Mean Euclidean distance of two different samples of (N, D), N at least 2."""
     total = sum(float(distances.sum()) for _, distances in pairwise(x, x))
     return total / (len(x) * (len(x) - 1))
+
+
+def class_spread(features: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, float] | None:
+    """How varied the samples of a class are: mean feature distance within classes, of any two samples, and their ratio.
+
+    A ratio near zero means that the samples of a class repeat each other.
+
+    Args:
+        features: (N, D).
+        groups: int (N,), class of each sample.
+
+    Returns:
+        None where no class has two samples.
+    """
+    random = numpy_rng(seed, "spread")
+    within = []
+    for group in np.unique(groups):
+        members = random.permutation(np.flatnonzero(groups == group))[:_OF_A_CLASS]
+        if len(members) > 1:
+            within.append(mean_distance(features[members]))
+    if not within:
+        return None
+    overall = mean_distance(features[random.permutation(len(features))[:_OVERALL]])
+    return {
+        "within_class": float(np.mean(within)),
+        "overall": overall,
+        "ratio": float(np.mean(within) / overall) if overall else 0.0,
+    }
+
+
+def compare_sets(reference: SampleSet, candidates: list[SampleSet], seed: int) -> list[dict[str, Any]]:
+    """Distances of every candidate's features to the reference's, in rows as quality.json holds them.
+
+    The same number of samples is taken of each candidate. The last row compares two halves of the reference, as a scale.
+    """
+    smallest = min(len(candidate) for candidate in candidates)
+    rows = [
+        _distance(candidate.take(smallest, seed), reference, seed) for candidate in candidates if smallest > 1
+    ]
+    order = numpy_rng(seed, "halves").permutation(len(reference))
+    half = len(order) // 2
+    if half > 1:
+        first, second = (reference.select(positions) for positions in (order[:half], order[half : 2 * half]))
+        floor = _distance(first, second, seed)
+        rows.append({**floor, "of": f"half of the {reference.name}", "to": "the other half"})
+    return rows
+
+
+def _distance(candidate: SampleSet, reference: SampleSet, seed: int) -> dict[str, Any]:
+    a, b = candidate.features, reference.features
+    assert a is not None
+    assert b is not None
+    figures: dict[str, Any] = {
+        "of": candidate.name,
+        "to": reference.name,
+        "samples": [len(a), len(b)],
+        "frechet": frechet(a, b),
+        "kid": kid(a, b),
+    }
+    if min(len(a), len(b)) > NEIGHBOURS:
+        few_a, few_b = (s.take(_MOST_PRDC, seed).features for s in (candidate, reference))
+        assert few_a is not None
+        assert few_b is not None
+        figures.update(prdc(real=few_b, fake=few_a))
+    return figures

@@ -1,4 +1,4 @@
-"""A bounded sample of a shard directory or of a target, with what the source classifier makes of it: features, probabilities."""
+"""Measures a random part of a shard directory or target: perceptual hashes, features and probabilities of the source classifier."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
-from ppcore.classifiers import Classifier, find_head
+from ppcore.classifiers import Classifier, find_head, to_grey
 from ppcore.errors import UserError
 from ppcore.images import decode
 from ppcore.seeds import numpy_rng
 from ppcore.shards import RawSample, ShardSet
 from ppcore.targets import ImageSet, stack
 from ppgen.plan import one_hot
-from ppgen.quality.duplicates import dhash
 from ppgen.sources import require_defined
 
 _BATCH = 100
@@ -25,14 +25,14 @@ OnBatch = Callable[[int], None]
 
 @dataclass(frozen=True)
 class SampleSet:
-    """n images, measured.
+    """What was measured on n images.
 
     Attributes:
-        name: in words, for the report.
-        position: int64 (n,), position of each in its directory or target.
-        hashes: uint64 (n,), see :func:`ppgen.quality.duplicates.dhash`.
-        condition: float32 (n, K), what a generated sample was conditioned on; None for target images.
-        features: float32 (n, D), None without a classifier or where it has no linear head.
+        name: for the report.
+        position: int64 (n,), positions in the directory or target.
+        hashes: uint64 (n,), see :func:`dhash`.
+        condition: float32 (n, K), conditions of generated samples; None for target images.
+        features: float32 (n, D); None without a classifier, or if it has no linear head.
         probabilities: float32 (n, K), None without a classifier.
     """
 
@@ -47,7 +47,7 @@ class SampleSet:
         return len(self.position)
 
     def select(self, chosen: np.ndarray) -> SampleSet:
-        """The images at these places of the set, int (m,)."""
+        """The part of the set at these indices, int (m,)."""
 
         def at(values: np.ndarray | None) -> np.ndarray | None:
             return None if values is None else values[chosen]
@@ -62,7 +62,7 @@ class SampleSet:
         )
 
     def take(self, count: int, seed: int) -> SampleSet:
-        """A fixed random part of so many images; all when there are no more."""
+        """A random part of `count` images, fixed by `seed`; all if there are no more."""
         if len(self) <= count:
             return self
         return self.select(numpy_rng(seed, "take").permutation(len(self))[:count])
@@ -77,7 +77,10 @@ def measure_shards(
     *,
     name: str = "",
 ) -> SampleSet:
-    """Measure up to `count` samples: whole shards in a random order, since every shard is a mixture of all classes.
+    """Measure up to `count` samples. Shards are read in random order; every shard is a mixture of all classes.
+
+    Args:
+        on_batch: called with the number of images after every batch.
 
     Raises:
         UserError: a missing or damaged shard or image.
@@ -120,12 +123,12 @@ def _choose(shards: ShardSet, count: int, seed: int) -> Iterator[tuple[int, np.n
 
 
 def _condition(sample: RawSample, num_classes: int, where: str) -> np.ndarray:
-    """float32 (K,), what the sample was made for. Raises UserError where its label is no class of the source."""
+    """The sample's condition, float32 (K,). Raises UserError if its label is no class of the source."""
     label = sample.label or 0
-    known = label < num_classes if sample.soft is None else len(sample.soft) == num_classes
-    if not known:
+    valid = label < num_classes if sample.soft is None else len(sample.soft) == num_classes
+    if not valid:
         raise UserError(
-            f"{where} has a label that is none of {num_classes} classes; run ppgen verify on its directory"
+            f"{where} has a label outside the {num_classes} classes; run ppgen verify on its directory"
         )
     return one_hot(np.array([label]), num_classes)[0] if sample.soft is None else sample.soft
 
@@ -139,7 +142,7 @@ def measure_images(
     *,
     name: str = "",
 ) -> SampleSet:
-    """Measure up to `count` target images, fed to the classifier as `ppgen pseudo` does.
+    """Measure up to `count` target images, resized for the classifier as `ppgen pseudo` resizes them.
 
     Raises:
         UserError: a damaged image.
@@ -162,20 +165,20 @@ def _measure(
     hashes: list[np.ndarray] = []
     features: list[np.ndarray] = []
     probabilities: list[np.ndarray] = []
-    headed = classifier is not None and has_features(classifier)
+    has_head = classifier is not None and has_features(classifier)
     for batch in batches:
         hashes.append(dhash(batch))
         if classifier is not None:
             images = batch.to(next(classifier.buffers()).device)
             with torch.inference_mode():
-                if headed:
-                    found, logits = classifier.embed(images)
-                    features.append(found.cpu().numpy())
+                if has_head:
+                    embedded, logits = classifier.embed(images)
+                    features.append(embedded.cpu().numpy())
                 else:
                     logits = classifier(images)
-            likely = logits.softmax(dim=1).cpu()
-            require_defined(likely)
-            probabilities.append(likely.numpy())
+            predicted = logits.softmax(dim=1).cpu()
+            require_defined(predicted)
+            probabilities.append(predicted.numpy())
         on_batch(len(batch))
     return (
         np.concatenate(hashes),
@@ -184,8 +187,24 @@ def _measure(
     )
 
 
+def dhash(images: torch.Tensor) -> np.ndarray:
+    """Difference hash (Krawetz 2013): which of 8 x 9 averaged grey cells are brighter than their left neighbour.
+
+    Args:
+        images: uint8 (B, C, H, W).
+
+    Returns:
+        uint64 (B,).
+    """
+    x = images.float()
+    x = to_grey(x) if x.shape[1] == 3 else x
+    x = F.adaptive_avg_pool2d(x, (8, 9))  # (B, 1, 8, 9)
+    bits = (x[..., 1:] > x[..., :-1]).flatten(1).numpy()  # (B, 64)
+    return np.packbits(bits, axis=1).view(">u8")[:, 0].astype(np.uint64)
+
+
 def has_features(classifier: Classifier) -> bool:
-    """Whether the classifier ends in a linear layer, whose input is what counts as features."""
+    """Whether the classifier ends in a linear layer; its input is the features."""
     try:
         find_head(classifier.net)
     except UserError:
@@ -197,7 +216,7 @@ def _decoded(data: bytes, resolution: int, channels: int, where: str) -> np.ndar
     try:
         image = decode(data, channels=channels, max_side=resolution)
         if image.shape != (resolution, resolution, channels):
-            raise ValueError(f"it is {image.shape}")
+            raise ValueError(f"its shape is {image.shape}")
     except ValueError as error:
         raise UserError(
             f"{where} is damaged ({error}); run ppgen verify --repair on its directory"

@@ -7,12 +7,9 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from ppgen.quality import duplicates
-from ppgen.quality.agreement import measure_agreement
-from ppgen.quality.comparison import class_spread, compare_sets
-from ppgen.quality.distances import frechet, kid, mean_distance, prdc, radii
-from ppgen.quality.features import SampleSet
-from ppgen.quality.summaries import BINS, histogram
+from ppgen.quality.distances import class_spread, compare_sets, frechet, kid, mean_distance, prdc, radii
+from ppgen.quality.features import SampleSet, dhash
+from ppgen.quality.figures import BINS, digest_prefixes, groups, histogram, measure_agreement, near, repeated
 
 
 def standard(count: int, dimensions: int, seed: int = 0) -> np.ndarray:
@@ -132,34 +129,34 @@ def test_mean_distance() -> None:
 
 def test_dhash_by_hand() -> None:
     ramp = torch.arange(72).remainder(9).mul(25).reshape(1, 1, 8, 9).to(torch.uint8)
-    assert duplicates.dhash(ramp)[0] == 2**64 - 1
-    assert duplicates.dhash(ramp.flip(3))[0] == 0
-    assert duplicates.dhash(torch.full((1, 3, 20, 30), 7, dtype=torch.uint8))[0] == 0
+    assert dhash(ramp)[0] == 2**64 - 1
+    assert dhash(ramp.flip(3))[0] == 0
+    assert dhash(torch.full((1, 3, 20, 30), 7, dtype=torch.uint8))[0] == 0
     one = torch.zeros(1, 1, 8, 9, dtype=torch.uint8)
     one[0, 0, 0, 1] = 255  # brighter than its left neighbour: the first of the 64 bits
-    assert duplicates.dhash(one)[0] == 1 << 63
+    assert dhash(one)[0] == 1 << 63
 
 
 def test_dhash_ignores_brightness_and_size_and_tells_pictures_apart() -> None:
     random = np.random.default_rng(0)
     small = torch.from_numpy(random.integers(0, 120, (20, 1, 8, 9), dtype=np.uint8))
     large = small.repeat_interleave(5, 2).repeat_interleave(5, 3)
-    assert (duplicates.dhash(large) == duplicates.dhash(small)).all()
-    assert (duplicates.dhash(small * 2 + 10) == duplicates.dhash(small)).all()
-    assert len(np.unique(duplicates.dhash(small))) == 20
+    assert (dhash(large) == dhash(small)).all()
+    assert (dhash(small * 2 + 10) == dhash(small)).all()
+    assert len(np.unique(dhash(small))) == 20
 
 
 def test_near_hashes_and_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "_CHUNK", 2)
+    monkeypatch.setattr("ppgen.quality.figures._CHUNK", 2)
     hashes = np.array([0, 0b11, 0b1111, 2**63, 2**63, 0xFF00], dtype=np.uint64)
-    assert duplicates.near(hashes).tolist() == [True, True, True, True, True, False]
-    assert duplicates.near(hashes, bits=0).tolist() == [False, False, False, True, True, False]
-    assert duplicates.groups(np.array([5, 7, 5, 9, 7, 5], dtype=np.uint64)) == [[0, 2, 5], [1, 4]]
+    assert near(hashes).tolist() == [True, True, True, True, True, False]
+    assert near(hashes, bits=0).tolist() == [False, False, False, True, True, False]
+    assert groups(np.array([5, 7, 5, 9, 7, 5], dtype=np.uint64)) == [[0, 2, 5], [1, 4]]
 
 
 def test_repeated_files() -> None:
     digests = ["ab" * 32, "cd" * 32, "ab" * 32, "ab" * 32]
-    assert duplicates.repeated(duplicates.digest_prefixes(digests)) == 2
+    assert repeated(digest_prefixes(digests)) == 2
 
 
 # ---- agreement, spread, comparison

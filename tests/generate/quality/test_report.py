@@ -144,17 +144,6 @@ def test_a_bounded_look_is_a_fixed_random_part(base: Path) -> None:
     assert sorted(whole.position) == list(range(75))
 
 
-def test_redraws_are_reported(tmp_path: Path, base: Path) -> None:
-    spec = SourceSpec("faint:build", device="cpu", classifier=str(base / "head"), trust_code=True)
-    settings = Settings(seed=3, batch_size=8, samples_per_shard=20, drop_below=0.9998)
-    assert synth(tmp_path / "out", spec=spec, settings=settings) == 0
-    report(tmp_path / "out")
-    rule = figures(tmp_path / "out")["all"]["redraw"]
-    assert rule["below"] == 0.9998
-    assert rule["kept_below"] > 0
-    assert f"{rule['kept_below']} are still below it after 10 draws" in text(tmp_path / "out")
-
-
 def test_exact_duplicates_are_counted(tmp_path: Path) -> None:
     synth(tmp_path / "a")
     synth(tmp_path / "b", classes="0,2", per_class=25)
@@ -172,7 +161,7 @@ def test_without_classifier_the_rest_is_reported(tmp_path: Path, capsys) -> None
     report(tmp_path / "out")
     found = figures(tmp_path / "out")
     assert "seen_as" not in found
-    assert found["notes"] == ["No figures of the source classifier: it could not be had."]
+    assert found["notes"] == ["No figures of the source classifier: it could not be opened."]
     assert "no classifier of its own" in capsys.readouterr().err
     with pytest.raises(UserError, match="there is no classifier; name one with --classifier"):
         report(tmp_path / "out", "--reference", str(tmp_path / "out"))
