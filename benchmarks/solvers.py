@@ -35,9 +35,8 @@ SPACINGS = {
     "heun": ("edm", "karras"),
     "consistency": ("edm",),
 }
-MULTISTEP = ("dpmpp_2m", "unipc")
-THEORY = {"ddim": 1, "flow_euler": 1, "heun": 2, "flow_heun": 2, "dpmpp_2m": 2, "unipc": 3}
-"""Order of the global error; UniPC-2's corrector lifts order 2 to 3 (Zhao et al. 2023, theorem 3.1)."""
+THEORY = {"ddim": 1, "flow_euler": 1, "heun": 2, "flow_heun": 2, "dpmpp_2m": 2}
+"""Order of the global error."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def row(solver: str, spacing: str, steps: int, start: torch.Tensor, truth: torch
 
 @torch.inference_mode()
 def trained_rows(count: int = 420, compared: int = 84) -> None:
-    """Print the table of `--trained`: RMS error over `compared` images in [-1, 1], agreement over `count` images."""
+    """Print the table of `--trained`: RMS error of `compared` images in [-1, 1], agreement of `count` images; of 50 steps `compared`."""
     from ppgen.generators import load_generator
     from ppgen.sources import SourceSpec, open_classifier
 
@@ -182,11 +181,11 @@ def trained_rows(count: int = 420, compared: int = 84) -> None:
     print("| levels | solver | steps | error | seen as their class |\n|---|---|---|---|---|")
     for spacing in ("flow", "trailing", "karras"):
         exact = images("flow_heun" if spacing == "flow" else "heun", spacing, 200, compared)
-        for solver in ("flow_euler" if spacing == "flow" else "ddim", *MULTISTEP):
+        for solver in ("flow_euler" if spacing == "flow" else "ddim", "dpmpp_2m"):
             for steps in (10, 20, 50):
-                found = images(solver, spacing, steps, count)
+                found = images(solver, spacing, steps, count if steps < 50 else compared)
                 seen = torch.cat([classifier(part).argmax(1) for part in to_uint8(found).split(compared)])
-                share = float((seen == labels).float().mean())
+                share = float((seen == labels[: len(seen)]).float().mean())
                 error = rms(found[:compared] - exact)
                 print(f"| {spacing} | {solver} | {steps} | {error:.4f} | {share:.1%} |", flush=True)
 

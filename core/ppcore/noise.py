@@ -1,4 +1,4 @@
-"""Noise that depends on the sample alone, never on worker, rank, order or batch-mates."""
+"""Noise that depends on the sample's seed alone, not on worker, order or the other samples of the batch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 
 
 class PerSampleNoise:
-    """Gaussian noise drawn from one CPU generator a sample (the idea of EDM2's `StackedRandomGenerator`).
+    """Gaussian noise from one CPU generator for each sample (as EDM2's `StackedRandomGenerator`).
 
-    Successive draws continue each sample's own stream, so a stochastic sampler gives the same image in any batch
-    and on any device.
+    Successive draws continue each sample's stream, so a stochastic solver makes the same image in any batch. The draws happen on
+    the CPU, so the noise is also the same on any device.
 
     Args:
         seeds: int64 (B,), on any device.
@@ -28,6 +28,6 @@ class PerSampleNoise:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> torch.Tensor:
-        """(B, *shape) standard normal values; drawn as float32 on the CPU, then cast and moved."""
+        """(B, *shape) standard normal values, drawn as float32 on the CPU, then cast to `dtype` and moved to `device`."""
         rows = [torch.randn(tuple(shape), generator=generator) for generator in self._generators]
         return torch.stack(rows).to(device=device, dtype=dtype)

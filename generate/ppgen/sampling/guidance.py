@@ -9,16 +9,16 @@ import torch
 
 @dataclass(frozen=True)
 class Guidance:
-    """How far, and where, the conditional prediction is pushed away from the unconditional one.
+    """How far the conditional prediction is moved away from the unconditional one, and at which noise levels.
 
     Low guidance in a limited interval is the default because the images are meant for training: guidance at high noise
     destroys variety and at low noise changes nothing (Kynkäänniemi et al. 2024, arXiv 2404.07724). Their interval for
-    DiT-XL/2 is (0.34, 1.02] at scale 2.5; the one here lies around it, wider for the lower scale.
+    DiT-XL/2 is (0.34, 1.02] at scale 2.5. The default here contains it and is wider because its scale is lower.
 
     Attributes:
-        scale: 1 is no guidance and costs nothing; steps with guidance evaluate the network on twice the batch.
-        interval: noise-to-signal ratios (lo, hi) with lo < ratio <= hi where guidance acts; None everywhere.
-        channels: how many leading channels are guided; None all. The original DiT samples with 3 of 4.
+        scale: 1 is no guidance. A step with guidance evaluates the network on twice the batch.
+        interval: (lo, hi); guidance acts where lo < noise-to-signal ratio <= hi; None means everywhere.
+        channels: number of leading channels that are guided; None means all. The original DiT samples with 3 of 4.
     """
 
     scale: float = 1.5

@@ -1,4 +1,4 @@
-"""Noise schedules: which levels a sampler visits, what the network is told there, how its output is read."""
+"""Noise schedules: the levels that a solver visits, the inputs of the network there, and how to read its output."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SPACINGS = ("trailing", "leading", "karras")
 class Schedule:
     """A path and, for each of its first N levels, the two linear maps around the network.
 
-    The network is fed `scale_in * x` and `timestep`; `clean = skip * x + out * output`.
+    The network gets `scale_in * x` and `timestep`; `clean = skip * x + out * output`.
 
     Attributes:
         start: standard deviation of the initial noise.
-        clip: clean estimates are clamped to [-clip, clip]; None never (latents).
+        clip: clean estimates are clamped to [-clip, clip]; None (latents) does not clamp.
     """
 
     path: Path
@@ -34,11 +34,13 @@ class Schedule:
     clip: float | None = None
 
     def read(self, x: torch.Tensor, output: torch.Tensor, i: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """(clean, noise) at level i from x and the network's output; the noise is that of the unclipped estimate."""
+        """(clean, noise) at level i, each of the shape of x, from x and the network's output. The noise belongs to the unclipped
+        estimate.
+        """
         alpha, sigma = self.path.alphas[i], self.path.sigmas[i]
         clean = self.skip[i] * x + self.out[i] * output
-        # x = alpha * clean + sigma * noise solved for noise with the scalars combined first: dividing tensors by a small
-        # sigma would amplify rounding.
+        # Solves x = alpha * clean + sigma * noise for noise. The scalars are combined first, because dividing tensors by a
+        # small sigma would amplify rounding.
         noise = (1 - alpha * self.skip[i]) / sigma * x - alpha * self.out[i] / sigma * output
         return (clean if self.clip is None else clean.clamp(-self.clip, self.clip)), noise
 
@@ -58,7 +60,7 @@ def discrete(
         alphas_cumprod: float (T,), the product of 1 - beta.
         spacing: `trailing` starts at the noisiest step, as training did (Lin et al. 2024, table 2); `leading` starts one
             stride earlier; `karras` spaces sigma as eq. 5 of Karras et al. 2022 with rho = 7.
-        prediction: what the network puts out: `epsilon`, `sample` or `v_prediction`.
+        prediction: output of the network: `epsilon`, `sample` or `v_prediction`.
         final_alpha: cumulated alpha of the last level; 1 ends at the clean image.
 
     Raises:
@@ -87,10 +89,10 @@ def discrete(
 def flow(
     steps: int, *, shift: float = 1.0, train_timesteps: int = 1000, clip: float | None = None
 ) -> Schedule:
-    """Rectified flow: alpha = 1 - sigma, the network puts out noise - clean and is told sigma * train_timesteps.
+    """Rectified flow: alpha = 1 - sigma, the network gets sigma * train_timesteps and returns noise - clean.
 
-    Sigmas are evenly spaced from 1 to 0 and shifted as in Esser et al. 2024, eq. 23. (The stock scheduler's own default
-    ends at 0.001 and spends a whole evaluation on the last thousandth.)
+    Sigmas are evenly spaced from 1 to 0 and shifted as in Esser et al. 2024, eq. 23. (The default of the
+    stock scheduler ends at 0.001 and spends one evaluation on the last thousandth.)
     """
     sigmas = [1 - i / steps for i in range(steps + 1)]
     sigmas = [shift * s / (1 + (shift - 1) * s) for s in sigmas]
@@ -142,7 +144,7 @@ def consistency_levels(
     """The levels of a consistency model and its boundary-condition scalings (Song et al. 2023, appendix C).
 
     Args:
-        positions: rising places on the training grid of `train_timesteps` levels, 0 being sigma_max.
+        positions: rising positions on the training grid of `train_timesteps` levels, 0 being sigma_max.
     """
     span = max(train_timesteps - 1, 1)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
@@ -169,7 +171,7 @@ def karras(sigma_min: float, sigma_max: float, steps: int, rho: float = 7.0) -> 
 def _output_maps(
     prediction: str, alphas: list[float], sigmas: list[float]
 ) -> tuple[list[float], list[float]]:
-    """(skip, out) of :class:`Schedule` for what the network puts out."""
+    """(skip, out) of :class:`Schedule` for the kind of output of the network."""
     if prediction == "sample":
         return [0.0] * len(alphas), [1.0] * len(alphas)
     if prediction == "v_prediction":
@@ -186,7 +188,7 @@ def _output_maps(
 
 
 def _spaced(total: int, steps: int, spacing: str) -> list[int]:
-    """`steps` falling training steps out of 0 .. total - 1."""
+    """`steps` training steps out of 0 .. total - 1, falling."""
     if spacing == "trailing":
         return [round(total - i * total / steps) - 1 for i in range(steps)]
     if spacing == "leading":

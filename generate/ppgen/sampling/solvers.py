@@ -1,6 +1,6 @@
-"""Samplers as pure functions of one signature: `solver(denoise, x, path, draw) -> x` at the end of the path.
+"""Solvers as pure functions of one signature: `solver(denoise, x, path, draw)` takes x at the first level and returns the end point.
 
-Every solver works on x_i = alpha_i * clean + sigma_i * noise and sees the network only through `denoise`. Coefficients are
+Every solver works on x_i = alpha_i * clean + sigma_i * noise and calls the network only through `denoise`. Coefficients are
 Python floats (float64); tensors keep their dtype.
 """
 
@@ -13,26 +13,26 @@ from dataclasses import dataclass
 import torch
 
 Denoise = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
-"""(x, i) -> (clean, noise): the network's estimate of the two parts of x at level i, each of x's shape."""
+"""(x, i) -> (clean, noise): the network's estimate of the two parts of x (B, C, H, W) at level i, each of the shape of x."""
 
 Draw = Callable[[], torch.Tensor]
-"""() -> fresh standard normal noise of x's shape, each sample from its own stream."""
+"""() -> new standard normal noise of the shape of x, each sample from its own random stream."""
 
 
 @dataclass(frozen=True)
 class Path:
-    """The noise levels a sampler visits, N + 1 of them, from noise to data.
+    """The N + 1 noise levels of N steps, from noise to data.
 
     Attributes:
         alphas: scale of the clean image at every level.
-        sigmas: scale of the noise at every level; falling.
+        sigmas: scale of the noise at every level, falling.
     """
 
     alphas: tuple[float, ...]
     sigmas: tuple[float, ...]
 
     def __len__(self) -> int:
-        """Steps, N."""
+        """Number of steps, N."""
         return len(self.sigmas) - 1
 
     def ratio(self, i: int) -> float:
@@ -55,7 +55,7 @@ def ancestral(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> torc
     """DDPM sampling on a sub-sequence (Song et al. 2021, eq. 12 and 16 with eta = 1): stochastic, one evaluation a step.
 
     With s = sigma / alpha the fresh noise has the variance alpha_next^2 s_next^2 (s^2 - s_next^2) / s^2, for every path; where
-    alpha^2 + sigma^2 = 1 that is the papers' posterior variance.
+    alpha^2 + sigma^2 = 1 this equals the posterior variance of the papers.
     """
     for i in range(len(path)):
         clean, noise = denoise(x, i)
@@ -80,24 +80,6 @@ def dpmpp_2m(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> torch
     return x
 
 
-def unipc(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> torch.Tensor:
-    """UniPC of order 2 with B(h) = e^h - 1 (Zhao et al. 2023, arXiv 2302.04867, algorithms 5 and 6), on the clean image.
-
-    The predictor equals DPM-Solver++(2M); the corrector reuses the evaluation of the next step, so it costs none.
-    """
-    older_clean, last_clean, last_x = x, x, x
-    older_h, last_h = math.inf, math.inf
-    for i in range(len(path)):
-        clean, _ = denoise(x, i)
-        if i > 0:
-            x = _unipc_correct(last_x, clean, last_clean, older_clean, path, i - 1, h=last_h, older_h=older_h)
-        last_x = x
-        x, h = _exponential_step(x, clean, last_clean, last_h, path, i)
-        older_clean, last_clean = last_clean, clean
-        older_h, last_h = last_h, h
-    return x
-
-
 def heun(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> torch.Tensor:
     """Heun's method on dx/dsigma = noise, x and sigma divided by alpha (Karras et al. 2022, algorithm 1).
 
@@ -116,9 +98,9 @@ def heun(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> torch.Ten
 
 
 def consistency(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> torch.Tensor:
-    """Multistep consistency sampling (Song et al. 2023, arXiv 2303.01469, algorithm 1): jump to the data, add noise, again.
+    """Multistep consistency sampling (Song et al. 2023, arXiv 2303.01469, algorithm 1): jump to the clean image, add noise, repeat.
 
-    The last sigma of the path is the epsilon of the paper, the level at which the network is the identity.
+    The last sigma of the path is the paper's epsilon, the level at which the network is the identity.
     """
     clean = x
     for i in range(len(path)):
@@ -140,7 +122,10 @@ def flow_euler(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> tor
 
 
 def flow_heun(denoise: Denoise, x: torch.Tensor, path: Path, draw: Draw) -> torch.Tensor:
-    """Heun's method on the same equation: second order, two evaluations a step, one in a last step to sigma = 0."""
+    """Heun's method on the equation of :func:`flow_euler`.
+
+    Second order, two evaluations a step, one in a last step to sigma = 0.
+    """
     for i in range(len(path)):
         stride = path.sigmas[i + 1] - path.sigmas[i]
         clean, noise = denoise(x, i)
@@ -158,7 +143,6 @@ SOLVERS: dict[str, Solver] = {
     "ddim": ddim,
     "ddpm": ancestral,
     "dpmpp_2m": dpmpp_2m,
-    "unipc": unipc,
     "heun": heun,
     "consistency": consistency,
     "flow_euler": flow_euler,
@@ -167,7 +151,7 @@ SOLVERS: dict[str, Solver] = {
 
 
 def evaluations(solver: str, steps: int) -> list[int]:
-    """Level of every network evaluation, in order, on a path that ends at sigma = 0."""
+    """The level of each network evaluation, in order, on a path of `steps` steps that ends at sigma = 0."""
     if solver in ("heun", "flow_heun"):
         return [level for i in range(steps) for level in ((i, i + 1) if i + 1 < steps else (i,))]
     return list(range(steps))
@@ -180,7 +164,16 @@ def _step(path: Path, i: int) -> tuple[float, float, float, float]:
 def _exponential_step(
     x: torch.Tensor, clean: torch.Tensor, last_clean: torch.Tensor, last_h: float, path: Path, i: int
 ) -> tuple[torch.Tensor, float]:
-    """One step of DPM-Solver++(2M) and h, its length in log-SNR/2; of first order where a length is infinite."""
+    """One step of DPM-Solver++(2M) from level i; first order where its length or the last one is infinite.
+
+    Args:
+        x: at level i.
+        clean, last_clean: the clean image as estimated at level i and at the level before.
+        last_h: length of the step before.
+
+    Returns:
+        (x at level i + 1, h), h the length of the step in log(alpha / sigma).
+    """
     alpha, sigma, alpha_next, sigma_next = _step(path, i)
     shrink = alpha * sigma_next / (alpha_next * sigma)  # e^-h
     h = -math.log(shrink) if shrink > 0 else math.inf
@@ -188,34 +181,3 @@ def _exponential_step(
     if math.isfinite(h) and math.isfinite(last_h):
         ahead = clean + 0.5 * h / last_h * (clean - last_clean)
     return sigma_next / sigma * x + alpha_next * (1 - shrink) * ahead, h
-
-
-def _unipc_correct(
-    x: torch.Tensor,
-    clean_next: torch.Tensor,
-    clean: torch.Tensor,
-    older_clean: torch.Tensor,
-    path: Path,
-    i: int,
-    *,
-    h: float,
-    older_h: float,
-) -> torch.Tensor:
-    """The step from level i taken again, knowing the clean image estimated at its end (UniC, eq. 9)."""
-    alpha, sigma, alpha_next, sigma_next = _step(path, i)
-    shrink = alpha * sigma_next / (alpha_next * sigma)
-    correction = 0.5 * (clean_next - clean)
-    if math.isfinite(h) and math.isfinite(older_h):
-        first, second = _unipc_weights(h, shrink)
-        r = -older_h / h
-        rho = (first - second) / (1 - r)
-        correction = rho / r * (older_clean - clean) + (first - rho) * (clean_next - clean)
-    return sigma_next / sigma * x + alpha_next * (1 - shrink) * (clean + correction)
-
-
-def _unipc_weights(h: float, shrink: float) -> tuple[float, float]:
-    """b_1 and b_2 of the order-2 corrector: the terms' integrals over the step, divided by B(h)."""
-    phi_1 = shrink - 1  # e^-h - 1
-    phi_2 = phi_1 / -h - 1
-    phi_3 = phi_2 / -h - 0.5
-    return phi_2 / phi_1, 2 * phi_3 / phi_1

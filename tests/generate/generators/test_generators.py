@@ -224,7 +224,7 @@ def test_text_generator_mixes_or_draws(tmp_path: Path) -> None:
     ("family", "sampling", "message"),
     [
         ("dit", {"speed": 2}, "unknown sampling option 'speed'"),
-        ("dit", {"solver": "euler_a"}, "unknown solver"),
+        ("dit", {"solver": "unipc"}, "unknown solver 'unipc'; choose ddim, ddpm, dpmpp_2m"),
         ("dit", {"solver": "flow_euler"}, "does not fit"),
         ("dit", {"steps": 0}, "steps=0"),
         ("dit", {"steps": "many"}, "not of the right type"),

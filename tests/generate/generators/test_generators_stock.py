@@ -42,14 +42,12 @@ def dit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
-@pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m", "unipc"])
+@pytest.mark.parametrize("solver", ["ddim", "dpmpp_2m"])
 def test_dit_equals_the_stock_pipeline(dit: tuple[Path, Any], solver: str, guidance: float) -> None:
-    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
     folder, pipe = dit
-    kind = {"ddim": DDIMScheduler, "dpmpp_2m": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler}[
-        solver
-    ]
+    kind = {"ddim": DDIMScheduler, "dpmpp_2m": DPMSolverMultistepScheduler}[solver]
     pipe.scheduler = kind.from_config(pipe.scheduler.config)
     labels = [3, 999, 0]
     stock = pipe(
@@ -132,7 +130,7 @@ def test_unet_from_noise_without_signal_equals_the_stock_scheduler(tmp_path: Pat
         one_hot([3, 6, 0], 7), SEEDS
     )
     torch.testing.assert_close(ours, stock_ddim(make_unet(8).eval(), scheduler, [3, 6, 0], 7, 2.0), **CLOSE)
-    for solver in ("dpmpp_2m", "unipc", "ddpm"):
+    for solver in ("dpmpp_2m", "ddpm"):
         images = load_generator(
             str(folder), sampling={**sampling, "solver": solver}
         ).sample_float(  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Convolutional blocks of diffusers rearranged for inference: fewer multiplications, fewer passes, the same function."""
+"""Convolutional blocks of diffusers rearranged for inference: the same function with fewer multiplications and memory passes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 
 class UpsampleConv(nn.Module):
-    """Nearest-neighbour doubling and a 3x3 convolution in one 2x2 convolution at the low resolution.
+    """Nearest-neighbour doubling followed by a 3x3 convolution, computed as one 2x2 convolution at the low resolution.
 
-    An output pixel sees only 2x2 different input pixels, so each of its four phases is a 2x2 kernel of summed taps: 16 products
-    an input pixel and channel pair where the plain order takes 36.
+    An output pixel depends on only 2x2 different input pixels, so each of the four output phases is a 2x2 kernel of summed taps.
+    That takes 16 products for each input pixel and channel pair; the plain order takes 36.
 
     Args:
         conv: the 3x3 convolution, stride 1, padding 1.
@@ -44,7 +44,9 @@ class UpsampleConv(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """diffusers' `ResnetBlock2D` in evaluation mode: activations in place, no division by one, up-sampling folded in."""
+    """diffusers' `ResnetBlock2D` in evaluation mode: activations in place, no division by one, up-sampling folded into the
+    convolution.
+    """
 
     def __init__(self, stock: Any) -> None:
         super().__init__()
@@ -57,7 +59,7 @@ class ResidualBlock(nn.Module):
         self.output_scale: float = stock.output_scale_factor
 
     def forward(self, x: torch.Tensor, temb: torch.Tensor | None = None) -> torch.Tensor:
-        """x (N, C, H, W), time and class embedding (N, D)."""
+        """x (N, C, H, W) and time and class embedding (N, D) -> (N, C', H', W')."""
         h = F.silu(self.norm1(x), inplace=True)
         if self.up:
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
@@ -79,9 +81,9 @@ class ResidualBlock(nn.Module):
 
 
 def rearrange(module: nn.Module) -> nn.Module:
-    """Replace, in place and at any depth, every block that has a faster equal; returns `module`."""
-    from diffusers.models.resnet import ResnetBlock2D  # heavy: a network that is rearranged has loaded it
-    from diffusers.models.upsampling import Upsample2D  # heavy: see rearrange
+    """Replace every block that has a faster equivalent, in place and at any depth; returns `module`."""
+    from diffusers.models.resnet import ResnetBlock2D  # importing diffusers takes seconds
+    from diffusers.models.upsampling import Upsample2D
 
     for name, child in module.named_children():
         if type(child) is ResnetBlock2D and _is_plain(child):
@@ -94,7 +96,7 @@ def rearrange(module: nn.Module) -> nn.Module:
 
 
 def _is_plain(block: Any) -> bool:
-    from diffusers.models.upsampling import Upsample2D  # heavy: see rearrange
+    from diffusers.models.upsampling import Upsample2D
 
     resampled = block.upsample is None or (
         isinstance(block.upsample, Upsample2D) and not block.upsample.use_conv
@@ -113,6 +115,6 @@ def _is_doubling(layer: Any) -> bool:
 
 
 def _halves(weight: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Three taps along `dim` -> the two taps each phase keeps: (k0, k1 + k2) for the first, (k0 + k1, k2) for the second."""
+    """Three taps along `dim` -> the two taps of each phase: (k0, k1 + k2) of the first, (k0 + k1, k2) of the second."""
     k0, k1, k2 = weight.unbind(dim)
     return torch.stack([k0, k1 + k2], dim), torch.stack([k0 + k1, k2], dim)

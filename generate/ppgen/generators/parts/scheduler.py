@@ -26,8 +26,8 @@ _DISCRETE = (
     "HeunDiscreteScheduler",
     "LMSDiscreteScheduler",
 )
-_FLOW_SOLVERS = ("flow_euler", "flow_heun", "dpmpp_2m", "unipc")
-_DIFFUSION_SOLVERS = ("dpmpp_2m", "ddim", "ddpm", "unipc", "heun")
+_FLOW_SOLVERS = ("flow_euler", "flow_heun", "dpmpp_2m")
+_DIFFUSION_SOLVERS = ("dpmpp_2m", "ddim", "ddpm", "heun")
 _SOLVERS: dict[str, tuple[str, ...]] = {
     "FlowMatchEulerDiscreteScheduler": _FLOW_SOLVERS,
     "FlowMatchHeunDiscreteScheduler": ("flow_heun", *(s for s in _FLOW_SOLVERS if s != "flow_heun")),
