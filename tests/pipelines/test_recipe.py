@@ -9,6 +9,7 @@ from recipes import content
 from ppcore.errors import UserError
 from ppflow.jobs import expand
 from ppflow.recipe import load_recipe, named_recipes, parse_recipe, recipe_schema
+from ppflow.runner import check_job
 
 
 def names(graph):
@@ -20,6 +21,8 @@ def test_named_recipes_parse():
         recipe = load_recipe(name)
         graph = expand(recipe, root := Path("x"))
         assert graph.jobs
+        for job in {job.stage: job for job in graph.jobs.values()}.values():
+            check_job(job)  # every option and setting exists
         assert all(job.folder.is_relative_to(root) for job in graph.jobs.values())
 
 
