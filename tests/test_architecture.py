@@ -59,12 +59,11 @@ def test_every_room_is_described(package: str) -> None:
     rooms = {path.parent.name for path in folder.glob("*/__init__.py")}
     missing = {room for room in rooms if not re.search(rf"\b{room}\b", part)}
     assert missing == set()
-    if package != "ppflow":
-        drawn = re.findall(r"^ {0,21}(\w+) {2,}\w", part, flags=re.M)
-        unknown = {
-            name for name in drawn if not (folder / name).is_dir() and not (folder / f"{name}.py").is_file()
-        }
-        assert unknown == set()
+    drawn = re.findall(r"^ {0,21}(\w+) {2,}\w", part, flags=re.M)
+    unknown = {
+        name for name in drawn if not (folder / name).is_dir() and not (folder / f"{name}.py").is_file()
+    }
+    assert unknown == set()
 
 
 def _lint_imports(tree: Path) -> int:
