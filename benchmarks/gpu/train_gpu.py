@@ -52,7 +52,7 @@ class Case:
 def ours(run: PreparedRun, group: ProcessGroup, open_until: ExitStack) -> Callable[[int], None]:
     """Takes so many steps."""
     runner = StepRunner(run, make_state(run, group.device), group, LossAverages(group.device))
-    batches = open_until.enter_context(open_batches(run, 0, group.device))
+    batches = open_until.enter_context(open_batches(run, 0))
 
     def steps(count: int) -> None:
         for _ in range(count):

@@ -110,7 +110,7 @@ def profile(run: PreparedRun, steps: int, rates: tuple[float, float]) -> tuple[d
     ):
         setattr(owner, name, clocked(getattr(owner, name), clock, part))
     found: dict[str, list[float]] = defaultdict(list)
-    with open_batches(run, 0, group.device) as batches:
+    with open_batches(run, 0) as batches:
         for number in range(steps + 2):
             clock.clear()
             start = time.perf_counter()

@@ -12,7 +12,6 @@ import torch
 
 from ppcore.classifiers import ClassifierSpec, build, find_head
 from pptrain.config import load_config
-from pptrain.data import RawBatch, prefetched
 from pptrain.engine.prepare import prepare_run
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.state import make_state
@@ -49,7 +48,7 @@ GRAPHED = [kind for kind in KINDS if "optim.accumulate" not in KINDS[kind]]
 def test_a_step_does_not_wait_for_the_device(kind: str, cuda: torch.device) -> None:
     kind, graphs, _ = kind.partition(", graphs")
     runner = runner_of(kind, cuda, **{"loop.graphs": bool(graphs)})
-    with open_batches(runner.prepared, 0, cuda) as batches:
+    with open_batches(runner.prepared, 0) as batches:
         for _ in range(3):
             runner.run(batches)
         torch.cuda.set_sync_debug_mode("error")
@@ -75,7 +74,7 @@ def test_graphs_change_no_weight(kind: str, cuda: torch.device) -> None:
         with torch.no_grad():
             for weight in runner.state.network.parameters():
                 weight.mul_(1.0 + nudge)
-        with open_batches(runner.prepared, 0, cuda) as batches:
+        with open_batches(runner.prepared, 0) as batches:
             for _ in range(6):
                 runner.run(batches)
         assert (runner.state.network.graphs is not None) == graphs
@@ -107,24 +106,6 @@ def test_the_source_head_learns_through_graphs_as_without(cuda: torch.device) ->
         grads.append([p.grad for p in network.parameters()])
     for plain, graphed in zip(*grads, strict=True):
         torch.testing.assert_close(graphed, plain, rtol=1e-3, atol=1e-5)
-
-
-def test_batches_come_through_the_stream_as_they_were(cuda: torch.device) -> None:
-    batches = [
-        (
-            RawBatch(
-                torch.full((64, 3, 32, 32), n, dtype=torch.uint8), torch.full((64,), n), torch.arange(64)
-            ),
-            None,
-        )
-        for n in range(20)
-    ]
-    seen = []
-    for labeled, _ in prefetched(iter(batches), cuda):
-        assert labeled.images.is_cuda
-        torch.cuda._sleep(1_000_000)  # a step that is still running while the next batch comes
-        seen.append((labeled.images.float().mean(), labeled.labels.float().mean()))
-    assert [(float(a), float(b)) for a, b in seen] == [(n, n) for n in range(20)]
 
 
 def test_the_benchmark_prints_its_table() -> None:

@@ -1,4 +1,4 @@
-"""Inside a step: nothing waits for a device, batches are sent ahead, and a compiled network computes the same."""
+"""Inside a step: nothing waits for a device, and a compiled network computes the same."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from trainruns import Settings
 
 from pptrain.config import load_config
-from pptrain.data import RawBatch
-from pptrain.data.feed import one_ahead
 from pptrain.engine.prepare import prepare_run
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.state import make_state
@@ -52,30 +50,13 @@ def test_a_step_waits_for_no_number(kind: str, uda: Settings, tmp_path: Path) ->
     config = load_config(overrides={**uda, **STEPS[kind], "out": str(tmp_path)})
     prepared = prepare_run(config, group)
     runner = StepRunner(prepared, make_state(prepared, group.device), group, LossAverages(group.device))
-    with open_batches(prepared, 0, group.device) as batches:
+    with open_batches(prepared, 0) as batches:
         runner.run(batches)
         with Waits() as waits:
             runner.run(batches)
             assert waits.seen == 0
             next(runner.state.network.parameters()).sum().item()
             assert waits.seen == 1
-
-
-def test_a_batch_is_on_its_way_while_the_one_before_is_used() -> None:
-    happened: list[str] = []
-    batches = [(RawBatch(*(torch.tensor([n]),) * 3), None) for n in range(4)]
-
-    def number(pair: Any) -> int:
-        return int(pair[0].ids)
-
-    def send(pair: Any) -> Any:
-        happened.append(f"send {number(pair)}")
-        return pair
-
-    for pair in one_ahead(iter(batches), send, lambda pair: happened.append(f"arrive {number(pair)}")):
-        happened.append(f"use {number(pair)}")
-    assert happened[:6] == ["send 0", "arrive 0", "send 1", "use 0", "arrive 1", "send 2"]
-    assert happened[6:] == ["use 1", "arrive 2", "send 3", "use 2", "arrive 3", "use 3"]
 
 
 def test_a_compiled_network_computes_what_it_was_written_to(uda: Settings) -> None:

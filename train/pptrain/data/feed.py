@@ -1,8 +1,8 @@
-"""Batches of stored images: what a batch is, which part of it a process makes, sets held in memory, copies to the GPU."""
+"""Batches of stored images: what a batch is, which part of it a process makes, and batches of sets held in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -28,10 +28,6 @@ class RawBatch(NamedTuple):
     images: Tensor
     labels: Tensor
     ids: Tensor
-
-
-RawPair = tuple[RawBatch, RawBatch | None]
-"""A labelled batch and the unlabelled batch of the same step."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +76,6 @@ class Feed(Protocol):
     samples: int
     share: BatchShare
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(C, H, W) of a stored image."""
-
     def batches(self, start: int) -> Generator[RawBatch, None, None]:
         """Batches number `start`, `start + 1`, ..."""
 
@@ -120,10 +112,6 @@ class ResidentFeed:
         sizes = sizes if weights else [self.samples]
         self.bases = np.cumsum([0, *sizes])[:-1]
         self.orders = [Permuted(n, seed, f"{name}-{i}") for i, n in enumerate(sizes)]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.images.shape[1:])
 
     def batches(self, start: int) -> Generator[RawBatch, None, None]:
         share = self.share
@@ -172,45 +160,3 @@ def load_resident(pools: Sequence[ShardPool]) -> tuple[Tensor, Tensor, list[str]
                 labels[len(keys)] = pool.label(sample, shard)
                 keys.append(f"{where}:{sample.key}")
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels), keys
-
-
-def prefetched(batches: Iterator[RawPair], device: torch.device) -> Iterator[RawPair]:
-    """The same batches; each is copied to a GPU during the step before its own, from pinned memory and on a separate stream."""
-    if device.type != "cuda":
-        return batches
-    side = torch.cuda.Stream(device)
-
-    def send(pair: RawPair) -> RawPair:
-        with torch.cuda.stream(side):
-            return _each(pair, lambda t: t if t.is_cuda else t.pin_memory().to(device, non_blocking=True))
-
-    def arrive(pair: RawPair) -> None:
-        now = torch.cuda.current_stream(device)
-        now.wait_stream(side)
-        for part in pair:
-            for tensor in part or ():
-                tensor.record_stream(now)  # its memory must not be reused before this stream is done with it
-
-    return one_ahead(batches, send, arrive)
-
-
-def one_ahead(
-    batches: Iterator[RawPair], send: Callable[[RawPair], RawPair], arrive: Callable[[RawPair], None]
-) -> Iterator[RawPair]:
-    """Call `send` for the next batch before the current one is yielded, and `arrive` for a batch before it is yielded."""
-    sent = None
-    for pair in batches:
-        if sent is not None:
-            arrive(sent)
-        ready, sent = sent, send(pair)
-        if ready is not None:
-            yield ready
-    if sent is not None:
-        arrive(sent)
-        yield sent
-
-
-def _each(pair: RawPair, function: Callable[[Tensor], Tensor]) -> RawPair:
-    labeled, unlabeled = (part and RawBatch(*map(function, part)) for part in pair)
-    assert labeled is not None
-    return labeled, unlabeled

@@ -137,18 +137,13 @@ class StreamFeed:
             window=self.window,
         )
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        first = self.pools[0]
-        return first.channels, first.resolution, first.resolution
-
     def batches(self, start: int) -> Generator[RawBatch, None, None]:
         loader = DataLoader(
             _Decoder(self, start),
             batch_size=None,
             num_workers=self.workers,
             prefetch_factor=_PREFETCH if self.workers else None,
-            pin_memory=torch.cuda.is_available() and self.workers > 0,
+            pin_memory=torch.cuda.is_available(),  # so that the copy to the GPU does not block this process
         )
         for images, labels, index in loader:
             yield RawBatch(images.permute(0, 3, 1, 2), labels, index)

@@ -47,7 +47,7 @@ def fit(
     before, started = state.seconds, time.monotonic()
     pace, saved = _Pace(), started
     stopped = False
-    with open_batches(prepared, state.step * config.optim.accumulate, group.device) as batches:
+    with open_batches(prepared, state.step * config.optim.accumulate) as batches:
         while state.step < steps and not stopped:
             pace.count(runner.run(batches))
             now = time.monotonic()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ppcore.seeds import derive
-from pptrain.data import RawBatch, RawPair, ResidentFeed, ViewKey, ViewKind, Views, prefetched
+from pptrain.data import RawBatch, ResidentFeed, ViewKey, ViewKind, Views
 from pptrain.engine.prepare import PreparedRun
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.state import TrainState
@@ -24,19 +24,20 @@ from pptrain.models import Graphs, Network, choose_layout, learning_rate, set_ra
 
 _AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-Batches = Iterator[RawPair]
+Batches = Iterator[tuple[RawBatch, RawBatch | None]]
+"""Labelled batches, each with the unlabelled batch of the same step."""
 
 
 @contextmanager
-def open_batches(prepared: PreparedRun, first: int, device: torch.device) -> Iterator[Batches]:
-    """Pairs of labelled and unlabelled batches from number `first` on, for `device`; the decoding processes end with the context."""
+def open_batches(prepared: PreparedRun, first: int) -> Iterator[Batches]:
+    """Pairs of labelled and unlabelled batches from number `first` on; the decoding processes end with the context."""
     with ExitStack() as feeds:
         labeled = feeds.enter_context(closing(prepared.labeled.batches(first)))
         if prepared.unlabeled is None:
-            yield prefetched(zip(labeled, repeat(None), strict=False), device)
+            yield zip(labeled, repeat(None), strict=False)
         else:
             unlabeled = feeds.enter_context(closing(prepared.unlabeled.batches(first)))
-            yield prefetched(zip(labeled, unlabeled, strict=False), device)
+            yield zip(labeled, unlabeled, strict=False)
 
 
 class MethodLoss(nn.Module):
