@@ -107,7 +107,8 @@ def _write_parameters(command: TyperCommand | TyperGroup, ctx: Any, formatter: A
 
 def _name(shown: str) -> str:
     """`--shards <list[str]>` -> `--shards <str>...`; `--top <int range>` -> `--top <int>`."""
-    return re.sub(r"<list\[(.*)\]>", r"<\1>...", shown).replace(" range>", ">")
+    many = "" if "..." in shown else "..."  # arguments have their dots behind the name
+    return re.sub(r"<list\[(.*)\]>", rf"<\1>{many}", shown).replace(" range>", ">")
 
 
 def _text(parameter: Any) -> str:

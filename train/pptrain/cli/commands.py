@@ -227,7 +227,7 @@ def export(
         option(
             WHAT,
             "Labelled images: the training images calibrate int8, all files are evaluated on the test images. "
-            "[default: files are compared with the model on noise]",
+            "[default: none, the file is only compared with the model on random images]",
         ),
     ] = None,
     out: Annotated[str | None, option(WHERE_TO, "File to write. [default: beside MODEL]")] = None,
