@@ -1,7 +1,7 @@
-"""What both sides of the shard directory agree on: shards, targets, classifiers, kits."""
+"""The parts that ppgen, pptrain and ppflow share: shards, targets, classifiers, kits, storage."""
 
 __version__ = "0.1.0"
-"""Of the whole distribution (semantic versioning)."""
+"""Version of the whole distribution (semantic versioning)."""
 
 SHARD_FORMAT = 2
-"""Version of the shard directories that are written; `ppcore.shards.READABLE` are those that are read."""
+"""Version of shard directories that are written; `ppcore.shards.READABLE` lists those that can be read."""

@@ -19,7 +19,7 @@ EXIT_USER_ERROR = 2
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised in the main thread so that one clean-up path serves it and Ctrl-C."""
+    """Raised in the main thread on SIGTERM, so that SIGTERM and Ctrl-C share one clean-up path."""
 
 
 def run_app(app: Callable[..., Any]) -> None:

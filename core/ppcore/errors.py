@@ -1,15 +1,15 @@
-"""The one exception that means "the user can mend this", and the check that raises it most."""
+"""The exception for mistakes that the user can correct."""
 
 
 class UserError(Exception):
     """A mistake in the user's request or data.
 
-    The message is one sentence: what was wrong, what was expected, what to do. Commands print it without a
-    traceback and exit with status 2 (see :func:`ppcore.console.run_app`).
+    The message is one sentence: what is wrong, what was expected, what to do. Commands print it without a traceback and exit with
+    status 2 (see :func:`ppcore.console.run_app`).
     """
 
 
 def require_positive(name: str, value: float) -> None:
-    """Raise UserError unless `value` is a finite number above zero; `name` is the option it was given with."""
+    """Raise UserError unless `value` is a finite number above zero; `name` is the option."""
     if not 0 < value < float("inf"):
         raise UserError(f"{name} is {value}; give a number above zero")

@@ -1,4 +1,4 @@
-"""Encoded image bytes -> uint8 arrays, with the size checked before anything is decoded."""
+"""Decodes images to uint8 arrays; their size is checked before they are decoded."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "
 SHARD_EXTENSIONS = ("jpg", "png", "webp")
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 MAX_SIDE = 16384
-_MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 27  # Pillow's own bound, 89 million, for JPEG too
+_MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 27  # Pillow's limit of 89 million
 _GREY = ("1", "L", "LA", "La")
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N")
 _ORIENTATION = 0x0112  # Exif tag
-_EXIF, _EXIF_WITHIN = b"Exif\0\0", 1 << 16  # its segment comes first, or second
+_EXIF, _EXIF_WITHIN = b"Exif\0\0", 1 << 16  # the Exif segment is the first or second of a JPEG
 
-# What Pillow's readers raise for damaged files, beside the errors it means to raise.
+# Errors of Pillow's readers for damaged files.
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -37,17 +37,17 @@ _DAMAGED = (
 
 
 def decode(data: bytes, *, channels: int | None = None, max_side: int = MAX_SIDE) -> np.ndarray:
-    """Decode one image to uint8 (H, W, C) as a viewer shows it: turned as its Exif tag says, on white where it is transparent.
+    """Decode one image to uint8 (H, W, C) as a viewer shows it: rotated by its Exif tag, transparent pixels on white.
 
-    Of an animation the first frame; of 16 bits a channel the upper 8; CMYK and palettes as RGB. The content tells the format, not the name.
+    The first frame of an animation; the upper 8 of 16 bits; CMYK and palettes as RGB. The format is recognised by the content.
 
     Args:
         data: the encoded file.
-        channels: 1 or 3; None keeps grey images grey and makes all else RGB.
-        max_side: larger images are refused before decoding, so that a decompression bomb costs nothing.
+        channels: 1 or 3; None keeps grey images grey and converts all others to RGB.
+        max_side: larger images are refused before decoding, so that a decompression bomb does no harm.
 
     Raises:
-        ValueError: not an image, damaged, without a known white (32 bits), or larger than `max_side` or 89 million pixels.
+        ValueError: not an image, damaged, 32 bits a pixel, or larger than `max_side` or 89 million pixels.
     """
     if not data:
         raise ValueError("the file is empty")
@@ -62,7 +62,7 @@ def decode(data: bytes, *, channels: int | None = None, max_side: int = MAX_SIDE
                 _check_size(*image_file.size, max_side)
                 array = _turn(_pixels(image_file, channels), image_file)
         except UnidentifiedImageError as error:
-            raise ValueError(f"no image of a known format; it begins with {data[:8]!r}") from error
+            raise ValueError(f"not an image of a known format; it begins with {data[:8]!r}") from error
         except (*_DAMAGED, Image.DecompressionBombError) as error:
             raise ValueError(f"not a readable image ({error})") from error
     return array[:, :, None] if array.ndim == 2 else array
@@ -76,14 +76,14 @@ def _check_size(width: int, height: int, max_side: int) -> None:
 
 
 def _pixels(picture: Image.Image, channels: int | None) -> np.ndarray:
-    """uint8 (H, W) or (H, W, 3) of an opened image. Raises ValueError where nothing says which value is white."""
+    """uint8 (H, W) or (H, W, 3) of an opened image. Raises ValueError for 32 bits a pixel, whose range is unknown."""
     if picture.mode in _DEEP or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
         picture.load()
-        deep = np.asarray(picture).astype(np.uint32)  # Pillow's own conversion cuts off at 255
+        deep = np.asarray(picture).astype(np.uint32)  # Pillow's conversion would clip at 255
         picture, grey = Image.fromarray((deep >> 8).clip(0, 255).astype(np.uint8)), True
     elif picture.mode in ("I", "F"):
         raise ValueError(
-            "it has 32 bits a pixel and nothing says which value is white; store it with 8 or 16"
+            "it has 32 bits a pixel, and which value is white is unknown; store it with 8 or 16 bits"
         )
     else:
         grey = picture.mode in _GREY
@@ -95,7 +95,7 @@ def _pixels(picture: Image.Image, channels: int | None) -> np.ndarray:
 
 
 def _decode_jpeg(data: bytes, channels: int | None, max_side: int) -> np.ndarray | None:
-    """The fast path; None for the JPEG variants simplejpeg leaves to Pillow (CMYK, stray bytes between segments)."""
+    """Decode a JPEG fast; None for variants that simplejpeg cannot decode (CMYK, extra bytes between segments)."""
     height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
     _check_size(width, height, max_side)
     if colorspace not in ("Gray", "YCbCr", "RGB"):
@@ -104,7 +104,7 @@ def _decode_jpeg(data: bytes, channels: int | None, max_side: int) -> np.ndarray
     try:
         return simplejpeg.decode_jpeg(data, colorspace="GRAY" if wanted == 1 else "RGB")
     except ValueError as error:
-        if "extraneous bytes" in str(error):  # harmless, and common in photographs from the web
+        if "extraneous bytes" in str(error):  # harmless and common in photographs from the web
             return None
         raise
 
@@ -118,11 +118,11 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
     8: np.rot90,
 }
-"""Exif orientation -> what makes an (H, W, C) image upright."""
+"""Exif orientation -> function that makes an (H, W, C) image upright."""
 
 
 def _turn(image: np.ndarray, picture: Image.Image) -> np.ndarray:
-    """Pixels as the Exif tag of the file they were read from turns them. A damaged tag turns nothing."""
+    """Rotate pixels by the Exif tag of their file. A damaged tag is ignored."""
     try:
         turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
     except (*_DAMAGED, ValueError):

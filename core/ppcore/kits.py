@@ -1,4 +1,4 @@
-"""Kits: a named source, that is a generator, the classifier of the same label space, its class names and its licence."""
+"""Kits: named sources. A kit is a generator, the classifier with the same classes, their names and the licence."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _Text = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$"
 
 @dataclass(frozen=True)
 class Kit:
-    """A source.
+    """A named source; the content of kit.json.
 
     Attributes:
         family: `unet`, `dit`, `consistency`, `biggan`, `text` or `callable` (see ppgen.generators).
         generator: local directory, hub id or `module:callable`.
-        classifier: spec for :func:`ppcore.classifiers.load_classifier`; empty when the kit has none.
-        class_names, class_ids: the K source classes; empty when the generator's own config names them.
+        classifier: spec for :func:`ppcore.classifiers.load_classifier`; empty if the kit has none.
+        class_names, class_ids: the K source classes; empty if the generator's configuration names them.
         commercial: whether the licence allows commercial use of the weights.
-        sampling: defaults for the sampler (solver, steps, guidance, ...).
-        image_format: `jpg`, `png` or `webp`; `auto` lets the resolution decide.
+        sampling: defaults of the sampling options (solver, steps, guidance, ...).
+        image_format: `jpg`, `png` or `webp`; `auto` depends on the resolution.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -98,7 +98,7 @@ _IMAGENET = (
 )
 
 KITS: dict[str, Kit | Path] = {"letters": EMBEDDED / "letters", **{kit.name: kit for kit in _IMAGENET}}
-"""Every kit known by name; a path is read when asked for."""
+"""Name -> kit, or the directory of an embedded kit, which :func:`get_kit` reads."""
 
 
 def is_repository(name: str) -> bool:
@@ -162,19 +162,19 @@ def _read_kit(folder: Path, name: str) -> Kit:
 def _locate(
     folder: Path, part: str, *, code: bool = False, pinned: bool = False, published: bool = False
 ) -> str:
-    """Where a part is: below the kit's folder when it is there, else it is a name that means the same everywhere.
+    """The path of a part in the kit's folder; if there is none, the part must be a name that means the same on every machine.
 
     Args:
-        code: it may be `module:callable`; whether that runs is decided where it is loaded.
-        pinned: it may be a hub repository, whose commit the kit names.
+        code: it may be `module:callable`; the loader checks whether that may run.
+        pinned: it may be a hub repository, because the kit names a commit.
         published: it may be a classifier that torchvision or timm publish.
 
     Raises:
-        UserError: it is neither, or leads out of the folder.
+        UserError: the part is none of these, or leads out of the folder.
     """
     if Path(part).is_absolute() or ".." in Path(part).parts:
         raise UserError(
-            f"{folder / KIT_FILE} names {part!r}, outside its folder; put that part into the folder"
+            f"{folder / KIT_FILE} names {part!r}, which is outside its folder; put that part into the folder"
         )
     require_inside(folder, part)
     if not part or (folder / part).exists():
@@ -182,7 +182,7 @@ def _locate(
     named = (code and ":" in part) or (pinned and is_repository(part))
     if not (named or (published and is_published(part))) or (not code and Path(part).exists()):
         raise UserError(
-            f"{folder / KIT_FILE} names {part!r}, which is not in its folder; expected a part in the folder, a hub repository with the "
-            "40 digits of its commit as revision, or a classifier of torchvision or timm"
+            f"{folder / KIT_FILE} names {part!r}, which is not in its folder; expected a file or folder in it, a hub repository "
+            "with a commit of 40 digits as revision, or a classifier of torchvision or timm"
         )
     return part

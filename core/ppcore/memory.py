@@ -1,4 +1,4 @@
-"""How the C library hands memory back, which costs small models on a CPU a tenth of their time."""
+"""A setting of the C library that makes small models on a CPU faster."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep large freed blocks for this process instead of giving them back to the kernel each time.
+    """Let glibc keep large freed blocks in this process instead of returning them to the kernel.
 
-    Every layer's output is a large block; fetching and zeroing its pages anew costs a small model a tenth of its time on a
-    CPU, an autoencoder a fifth (`benchmarks/generators.py`). Other C libraries are left alone.
+    Every layer's output is a large block. Without this setting a small model spends a tenth of its time on a CPU, an autoencoder a
+    fifth, on getting zeroed pages from the kernel (`benchmarks/generators.py`). Other C libraries are not changed.
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -1,4 +1,4 @@
-"""What a computation ran on, as far as it decides the last bits of its results."""
+"""The hardware and library versions that decide the last bits of a computation."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 
 @dataclass(frozen=True)
 class Platform:
-    """Two runs of the same plan give the same bytes where these are the same.
+    """Two runs of the same plan give the same bytes if their platforms are equal.
 
     Attributes:
-        torch: version, its build included.
-        instructions: the CPU's, as torch uses them.
+        torch: version and build.
+        instructions: the CPU instruction set that torch uses.
         compile: how the generator's networks ran: `none`, `default` or `graphs`.
-        gpu: model, None on a CPU; the rest of the fields belong to it.
-        driver, cuda, cudnn: versions; None where nothing says them.
-        threads: of torch on a CPU; None on a GPU, where they decide nothing.
+        gpu: model; None on a CPU.
+        driver, cuda, cudnn: versions for the GPU; None if unknown.
+        threads: of torch on a CPU; None on a GPU, where they have no influence.
     """
 
     torch: str
@@ -36,13 +36,13 @@ class Platform:
     threads: int | None = None
 
     def differences(self, other: Platform) -> list[str]:
-        """What differs, as `field mine, here theirs`; empty when results can be compared byte for byte."""
+        """The fields that differ, as `field VALUE, here OTHER`; empty if results can be compared byte for byte."""
         pairs = [(f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)]
         return [f"{name} {_shown(a)}, here {_shown(b)}" for name, a, b in pairs if a != b]
 
 
 def this_platform(device: torch.device, compile_mode: str = "none") -> Platform:
-    """What work on `device` of this machine runs on."""
+    """The platform of `device` on this machine."""
     common = (str(torch.__version__), torch.backends.cpu.get_cpu_capability(), compile_mode)
     if device.type != "cuda":
         return Platform(*common, threads=torch.get_num_threads())
@@ -56,25 +56,25 @@ def this_platform(device: torch.device, compile_mode: str = "none") -> Platform:
     )
 
 
-@functools.cache  # a subprocess, where the kernel module does not say it
+@functools.cache  # may start a process
 def driver_version() -> str | None:
-    """Of the NVIDIA driver; None where nobody says."""
+    """Version of the NVIDIA driver; None if unknown."""
     try:
         return parse_driver(_DRIVER.read_text())
     except OSError:
         pass
-    ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        answer = subprocess.run(ask, capture_output=True, text=True, timeout=20, check=True).stdout
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.splitlines()[0].strip() if answer.strip() else None
 
 
 def parse_driver(text: str) -> str | None:
-    """The version in what the kernel module says of itself."""
-    found = re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)?)\s", text)
-    return found[1] if found else None
+    """The version in the text of /proc/driver/nvidia/version."""
+    match = re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)?)\s", text)
+    return match[1] if match else None
 
 
 def _shown(value: str | int | None) -> str:

@@ -1,4 +1,4 @@
-"""Seeds that depend on the sample alone, never on worker, rank, order or batch-mates."""
+"""Seeds that depend only on the run seed and the sample, not on worker, rank, order or batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MASK63 = (1 << 63) - 1
 def sample_seed(run_seed: int, index: int) -> int:
     """63-bit seed of sample `index` in the run seeded `run_seed` (splitmix64, Steele et al. 2014).
 
-    A hash and not `run_seed + index`: neighbouring runs must not share samples.
+    A hash is used because with `run_seed + index` runs with neighbouring seeds would share samples.
     """
     z = (run_seed * 0x9E3779B97F4A7C15 + (index + 1) * 0xD1342543DE82EF95) & _MASK64
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
@@ -22,7 +22,7 @@ def sample_seed(run_seed: int, index: int) -> int:
 
 
 def derive(seed: int, *labels: str | int) -> int:
-    """63-bit seed for a named purpose, independent of every other purpose under the same `seed`."""
+    """63-bit seed for a named purpose, independent of the seeds for other purposes."""
     text = "\x1f".join(str(part) for part in (seed, *labels)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") & _MASK63
 

@@ -1,7 +1,7 @@
-"""Image classifiers of any architecture: built, wrapped with their preprocessing, written and loaded.
+"""Image classifiers: build an architecture, add its preprocessing, save and load it.
 
-A model directory holds `config.json` (a :class:`ClassifierSpec`) and `model.safetensors`. pptrain writes it, ppgen and
-pptrain read it; nothing in it is executable.
+A model directory holds `config.json` (a :class:`ClassifierSpec`) and `model.safetensors`. pptrain writes it, ppgen and pptrain read it. It
+contains no code.
 """
 
 from ppcore.classifiers.architectures import build, import_callable, usual_input

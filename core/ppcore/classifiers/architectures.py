@@ -1,4 +1,4 @@
-"""An untrained network by name: one of ours, torchvision's, timm's, or the user's own."""
+"""Untrained networks by name: built in, from torchvision or timm, or a callable of the user."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ppcore.classifiers.networks import BUILT_IN_NETWORKS
 from ppcore.errors import UserError
 
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_IMAGENET_GREY = (0.449,), (0.226,)  # over the three channels
+_IMAGENET_GREY = (0.449,), (0.226,)  # mean over the three channels
 
 Statistics = tuple[float, ...]
-"""One value a channel, of images scaled to [0, 1]."""
+"""One value for each channel, for images scaled to [0, 1]."""
 
 
 def build(arch: str, num_classes: int, channels: int = 3) -> nn.Module:
@@ -26,10 +26,10 @@ def build(arch: str, num_classes: int, channels: int = 3) -> nn.Module:
 
     Args:
         arch: `small`, `mobile`, `small-gn` or `resnet18-32` (for about 32x32), a torchvision classification model, `timm/NAME`, or
-            `module:callable`, which is called with those of num_classes, in_channels it accepts.
+            `module:callable`, which is called with num_classes and in_channels as far as it accepts them.
 
     Raises:
-        UserError: unknown architecture, or one that does not take this number of channels.
+        UserError: unknown architecture, or one that does not accept this number of channels.
     """
     if arch in BUILT_IN_NETWORKS:
         return BUILT_IN_NETWORKS[arch](num_classes, channels)
@@ -41,34 +41,34 @@ def build(arch: str, num_classes: int, channels: int = 3) -> nn.Module:
 
 
 def usual_input(arch: str, channels: int) -> tuple[int, Statistics, Statistics]:
-    """(side in pixels, mean, std) that an architecture is fed with when nothing else is known."""
+    """(side in pixels, mean, std) of the usual input of an architecture."""
     if arch in BUILT_IN_NETWORKS:
         return 32, (0.5,) * channels, (0.5,) * channels
     return 224, *(_IMAGENET if channels == 3 else _IMAGENET_GREY)
 
 
 def import_callable(name: str) -> Callable[..., Any]:
-    """`package.module:attribute` -> the attribute; the working directory counts as importable.
+    """Import `package.module:attribute`; modules in the working directory can be imported, too.
 
     Raises:
-        UserError: no such module or attribute, or it cannot be called.
+        UserError: there is no such module or attribute, or it cannot be called.
     """
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     module, _, attribute = name.partition(":")
     try:
-        found = getattr(import_module(module), attribute)
+        value = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
             f"cannot import {name!r} ({error}); expected package.module:callable on the Python path"
         ) from error
-    if not callable(found):
-        raise UserError(f"{name!r} is a {type(found).__name__}, expected something that can be called")
-    return found
+    if not callable(value):
+        raise UserError(f"{name!r} is a {type(value).__name__}, expected a function or a class")
+    return value
 
 
 def _build_torchvision(name: str, num_classes: int, channels: int) -> nn.Module:
-    import torchvision  # heavy: a second that networks of ours do not need
+    import torchvision  # slow to import, not needed for built-in networks
 
     if name not in torchvision.models.list_models(module=torchvision.models):
         known = " or ".join(BUILT_IN_NETWORKS)
@@ -96,7 +96,7 @@ def _build_custom(arch: str, num_classes: int, channels: int) -> nn.Module:
 
 def _build_timm(name: str, num_classes: int, channels: int) -> nn.Module:
     try:
-        import timm  # optional: only for timm/NAME
+        import timm  # optional
     except ImportError as error:
         raise UserError(
             "timm architectures need the package timm; pip install 'pptransfer[train]'"
@@ -107,7 +107,7 @@ def _build_timm(name: str, num_classes: int, channels: int) -> nn.Module:
 
 
 def _swap_first_convolution(net: nn.Module, channels: int) -> None:
-    """torchvision builds for RGB only: give the first convolution another number of input channels."""
+    """Replace the first convolution by one with another number of input channels; torchvision builds for RGB only."""
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d) and module.in_channels == 3 and module.groups == 1:
             parent = net.get_submodule(name.rpartition(".")[0]) if "." in name else net

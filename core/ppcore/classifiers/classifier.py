@@ -15,20 +15,23 @@ from ppcore.errors import UserError
 from ppcore.images import MAX_SIDE
 from ppcore.storage import read_json
 
-MAX_CLASSES = 100_000  # the head of a network of strangers is allocated before its weights are looked at
+MAX_CLASSES = (
+    100_000  # the head is allocated before the weights are read, and config.json may come from anybody
+)
 
 
 @dataclass(frozen=True)
 class ClassifierSpec:
-    """Everything needed to rebuild a classifier and feed it.
+    """How to build a classifier and how to prepare its input; the content of config.json.
 
     Attributes:
         arch: name for :func:`ppcore.classifiers.build`.
-        class_names: the K class names; `class_ids` are stable identifiers (WordNet ids, say), empty when there are none.
-        channels: 1 or 3, what the network takes.
-        resolution: side in pixels the network is fed at.
-        resize: side the shorter edge is resized to before the centre crop of `resolution`; 0 is `resolution` itself.
-        mean, std: per channel, of images scaled to [0, 1].
+        class_names: the K class names.
+        class_ids: K stable identifiers such as WordNet ids; may be empty.
+        channels: input channels of the network, 1 or 3.
+        resolution: side of its input in pixels.
+        resize: the shorter side is resized to this before the centre crop of `resolution`; 0 means `resolution`.
+        mean, std: for each channel, of images scaled to [0, 1].
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -48,7 +51,7 @@ class ClassifierSpec:
 
     @classmethod
     def read(cls, path: Path) -> ClassifierSpec:
-        """Of a config.json. Raises UserError."""
+        """Read a config.json. Raises UserError if it does not describe a classifier."""
         try:
             return read_json(path, cls)
         except (OSError, ValueError) as error:
@@ -58,11 +61,11 @@ class ClassifierSpec:
 
 
 HEADS = ("fc", "classifier", "head", "heads")
-"""What libraries call the classification head."""
+"""Names of the classification head in torchvision and timm."""
 
 
 class Classifier(nn.Module):
-    """A network with its preprocessing: uint8 images of any size in, float32 logits out."""
+    """A network with its preprocessing: takes uint8 images of any size, returns float32 logits."""
 
     _mean: torch.Tensor
     _std: torch.Tensor

@@ -22,7 +22,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def save_classifier(folder: str | Path, net: nn.Module, spec: ClassifierSpec) -> None:
-    """Write config.json and model.safetensors, each atomically, weights first."""
+    """Write model.safetensors, then config.json, each atomically."""
     store = Store(folder)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     store.write_atomic(WEIGHTS, save(weights))
@@ -30,7 +30,7 @@ def save_classifier(folder: str | Path, net: nn.Module, spec: ClassifierSpec) ->
 
 
 def read_weights(file: str | Path) -> dict[str, torch.Tensor]:
-    """A state dict from .safetensors, or from a pickle with `weights_only` (no code runs).
+    """Read a state dict from .safetensors, or from a pickle with `weights_only` (no code runs).
 
     Raises:
         UserError: missing, unreadable, or not a state dict.
@@ -42,7 +42,7 @@ def read_weights(file: str | Path) -> dict[str, torch.Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"no weights at {path}; check the path") from error
-    except Exception as error:  # pickle and safetensors raise many types for a damaged file
+    except Exception as error:  # pickle and safetensors raise many types for damaged files
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{path} cannot be read as weights ({reason}); expected safetensors or a plain state dict"
@@ -51,12 +51,12 @@ def read_weights(file: str | Path) -> dict[str, torch.Tensor]:
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
     if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise UserError(f"{path} holds no state dict; expected a mapping of names to tensors")
+        raise UserError(f"{path} holds no state dict; expected a mapping from names to tensors")
     return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
 
 
 def load_weights(net: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
-    """Strict load. Raises UserError naming what is missing, unexpected or of another shape."""
+    """Load `state` into `net`. Raises UserError that names missing, unexpected and differently shaped tensors; `where` names the file."""
     own = net.state_dict()
     missing = sorted(set(own) - set(state))
     unexpected = sorted(set(state) - set(own))
@@ -65,19 +65,19 @@ def load_weights(net: nn.Module, state: Mapping[str, torch.Tensor], where: str) 
         parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
         misfits = "; ".join(f"{len(names)} keys {what} such as {names[0]}" for what, names in parts if names)
         raise UserError(
-            f"the weights in {where} do not fit {type(net).__name__}: {misfits}; use the architecture they were trained with"
+            f"the weights in {where} do not fit {type(net).__name__}: {misfits}; use the architecture that they were trained with"
         )
     net.load_state_dict({name: state[name] for name in own})
 
 
 def imagenet_class_names() -> tuple[str, ...]:
-    """The names torchvision gives ImageNet's 1,000 classes, in the usual order."""
+    """torchvision's names of ImageNet's 1,000 classes, in the usual order."""
     return published_class_names("resnet50")
 
 
 def published_class_names(name: str) -> tuple[str, ...]:
-    """The classes of the weights that torchvision publishes for the model `name`; empty when it has no such model."""
-    import torchvision  # heavy: a second that networks of ours do not need
+    """The classes of the weights that torchvision publishes for the model `name`; empty if there is no such model."""
+    import torchvision  # slow to import, not needed for built-in networks
 
     if name not in torchvision.models.list_models(module=torchvision.models):
         return ()
@@ -96,20 +96,20 @@ def load_published(name: str) -> Classifier:
         name: of a torchvision classification model, or `timm/NAME`.
 
     Raises:
-        UserError: unknown, or the weights cannot be had.
+        UserError: unknown name, or the weights cannot be downloaded.
     """
     try:
         net, spec = _from_timm(name) if name.startswith("timm/") else _from_torchvision(name)
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"the weights of {name} could not be had ({reason}); give a local state dict as {name}@FILE, or use the kit letters"
+            f"the weights of {name} cannot be downloaded ({reason}); give a local state dict as {name}@FILE, or use the kit letters"
         ) from error
     return Classifier(net, spec).eval()
 
 
 def _from_torchvision(name: str) -> tuple[nn.Module, ClassifierSpec]:
-    import torchvision  # heavy: a second that networks of ours do not need
+    import torchvision  # slow to import, not needed for built-in networks
 
     names = published_class_names(name)
     if not names:
@@ -131,7 +131,7 @@ def _from_torchvision(name: str) -> tuple[nn.Module, ClassifierSpec]:
 
 
 def _from_timm(name: str) -> tuple[nn.Module, ClassifierSpec]:
-    import timm  # optional: only for timm/NAME
+    import timm  # optional
 
     net = timm.create_model(name.removeprefix("timm/"), pretrained=True)
     data = timm.data.resolve_model_data_config(net)
@@ -151,13 +151,13 @@ def load_classifier(spec: str, *, class_names: tuple[str, ...] = (), trust: Trus
     """A trained classifier in eval mode on the CPU.
 
     Args:
-        spec: a model directory; a kit's name; a torchvision model name (its published weights); `timm/NAME` (likewise); or
+        spec: a model directory; the name of a kit; a torchvision model or `timm/NAME`, with its published weights; or
             `ARCH@FILE`, a state dict in .safetensors, .pth or .pt form.
-        trust: which code a model directory may name as its architecture.
-        class_names: names for `ARCH@FILE`, which carries none; numbers otherwise.
+        trust: the code that a model directory may name as its architecture.
+        class_names: names for `ARCH@FILE`, which has none; by default numbers.
 
     Raises:
-        UserError: cannot be had, the weights do not fit, or its architecture is code that nobody here asked for.
+        UserError: not found, the weights do not fit, or the architecture is code that `trust` does not allow.
     """
     if Path(spec).is_dir():
         return _load_directory(spec, trust)
@@ -183,8 +183,7 @@ def _load_directory(folder: str, trust: Trust) -> Classifier:
     spec = ClassifierSpec.read(path / CONFIG)
     if ":" in spec.arch and not trust.allows(spec.arch):
         raise UserError(
-            f"{folder} names code as its architecture ({spec.arch!r}), which runs only if you ask for it; read that code, then give "
-            "--trust-code"
+            f"{folder} names code as its architecture ({spec.arch!r}); read that code, then allow it with --trust-code"
         )
     net = build(spec.arch, spec.num_classes, spec.channels)
     load_weights(net, read_weights(path / WEIGHTS), str(path))

@@ -1,4 +1,4 @@
-"""The project's own networks for small images; everything larger comes from torchvision, timm or the user."""
+"""Built-in networks for small images; larger ones come from torchvision, timm or the user."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class _Block(nn.Module):
 class SmallNet(nn.Module):
     """Residual network for images of about 32x32: 0.3 M parameters, 10 M multiply-adds at 32x32x1.
 
-    It halves the resolution four times and pools globally, so any size from 16 pixels up works.
+    It halves the resolution four times and pools globally, so it accepts any size from 16 pixels.
 
     Args:
         num_classes: width of the output.
         in_channels: 1 (grey) or 3 (RGB).
         widths: channels of the stem and of the three residual stages.
-        norm: of so many channels.
+        norm: number of channels -> normalisation layer.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class SmallNet(nn.Module):
 
 
 class _Depthwise(nn.Conv2d):
-    """3x3 by channel. Of images below 3x3, oneDNN computes its weight gradient seven times as slowly as of padded ones."""
+    """3x3 depthwise convolution. Images below 3x3 are padded: without padding oneDNN needs seven times as long for the weight gradient."""
 
     def __init__(self, width: int, stride: int) -> None:
         super().__init__(width, width, 3, stride, 1, groups=width, bias=False)
@@ -101,9 +101,9 @@ class _Inverted(nn.Module):
 
 
 class MobileNet(nn.Module):
-    """MobileNetV2-like network for images of about 32x32, the kind a search for a device finds: 0.1 M parameters.
+    """MobileNetV2-like network for images of about 32x32, an example of a network for small devices: 0.1 M parameters.
 
-    It halves the resolution four times and pools globally, so any size from 16 pixels up works.
+    It halves the resolution four times and pools globally, so it accepts any size from 16 pixels.
 
     Args:
         num_classes: width of the output.
@@ -134,7 +134,7 @@ def _small_gn(num_classes: int, in_channels: int) -> nn.Module:
 
 def _resnet18_32(num_classes: int, in_channels: int) -> nn.Module:
     """torchvision's ResNet-18 with the stem for 32x32 images: 3x3 convolution, stride 1, no max pooling (11 M parameters)."""
-    from torchvision.models import resnet18  # heavy
+    from torchvision.models import resnet18  # slow to import
 
     net: nn.Module = resnet18(num_classes=num_classes)
     net.conv1 = nn.Conv2d(in_channels, 64, 3, 1, 1, bias=False)
@@ -149,4 +149,4 @@ BUILT_IN_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "small-gn": _small_gn,
     "resnet18-32": _resnet18_32,
 }
-"""By the name that `--arch` gives them; for 32x32 images normalised to [-1, 1]."""
+"""Name in `--arch` -> network; for images of about 32x32, normalised to [-1, 1]."""

@@ -1,4 +1,4 @@
-"""What every HTML report is made of: the page, its plots and its pictures."""
+"""Parts of the HTML reports: the page, tables, plots and images."""
 
 from ppcore.page.html import figures, page, table
 from ppcore.page.plots import calibration_plot, dot_plot, histogram, line_plot, matrix_plot

@@ -1,4 +1,4 @@
-"""One self-contained HTML page, in the style that all reports share: light and dark, from telephones to desks."""
+"""A self-contained HTML page in the style of all reports: light and dark, for small and large screens."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def page(title: str, body: Iterable[str], style: str = "") -> str:
     Args:
         title: plain text.
         body: pieces of HTML.
-        style: CSS of this page's own.
+        style: additional CSS.
     """
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -48,9 +48,9 @@ def page(title: str, body: Iterable[str], style: str = "") -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
-    """A table of plain texts, the first of a line its heading; on narrow screens every line is a card.
+    """A table of plain texts. The first cell of a row is its heading; on narrow screens every row becomes a card.
 
-    An empty `head` leaves the header out. Roles are spelled out because cards are no table to a browser.
+    An empty `head` omits the header row. ARIA roles are explicit because a browser does not treat cards as a table.
     """
     top = "".join(f'<th scope="col" role="columnheader">{escape(cell)}</th>' for cell in head)
     top = f'<thead role="rowgroup"><tr role="row">{top}</tr></thead>' if head else ""
@@ -60,7 +60,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "")
 
 
 def figures(plots: Iterable[tuple[str, str]]) -> str:
-    """(drawing, caption) pairs side by side where there is room."""
+    """(plot, caption) pairs, side by side on wide screens."""
     shown = (
         f"<figure>{plot}<figcaption>{escape(caption)}</figcaption></figure>"
         for plot, caption in plots

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 WIDTH = 5.0
-"""Of a figure in inches; the page scales it from a telephone's width to half a desk's."""
-_INK, _LINE = "#010203", "#040506"  # stand for the page's own colours until the SVG is written
+"""Width of a figure in inches; the page scales it."""
+_INK, _LINE = "#010203", "#040506"  # placeholders for the colours of the page
 COLOURS = (
     "#3b7dc4",
     "#c8702c",
@@ -27,9 +27,9 @@ COLOURS = (
     "#8a929c",
     "#b06a8a",
 )
-"""Of series; legible on white and on black."""
+"""Colours of series, readable on white and on black."""
 DASHES = ("-", "--", "-.", ":")
-"""Of series beyond the colours, and for who tells no colours apart."""
+"""Line styles, for more series than colours."""
 _SETTINGS: Any = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "pptransfer",  # the same figure, the same bytes
@@ -51,7 +51,7 @@ _SETTINGS: Any = {
 
 
 class Drawing:
-    """A figure while it is drawn: `axes` is matplotlib's; `svg` is what it came to, after the block."""
+    """A figure: matplotlib's `axes` to draw on, and after the `with` block its `svg`."""
 
     axes: Any
     svg = ""
@@ -59,9 +59,9 @@ class Drawing:
 
 @contextmanager
 def drawing(height: float, title: str, width: float = WIDTH) -> Iterator[Drawing]:
-    """Draw on `.axes`, in inches; `title` is for who cannot see it."""
-    from matplotlib import rc_context  # heavy: a second that commands without a report do without
-    from matplotlib.figure import Figure  # heavy, likewise
+    """Draw on `.axes`. `height` and `width` in inches; `title` is the text for screen readers."""
+    from matplotlib import rc_context  # slow to import, not needed without a report
+    from matplotlib.figure import Figure  # slow to import
 
     drawn = Drawing()
     with rc_context(_SETTINGS):
@@ -74,12 +74,12 @@ def drawing(height: float, title: str, width: float = WIDTH) -> Iterator[Drawing
 
 
 def ink(name: str = "ink") -> str:
-    """The page's colour for text (`ink`) or for lines (`line`), as matplotlib takes it."""
+    """The page's colour for text (`ink`) or lines (`line`), for matplotlib."""
     return _INK if name == "ink" else _LINE
 
 
 def _themed(svg: str, title: str) -> str:
-    """The `<svg>` element alone, without what would meet other figures of the page."""
+    """The `<svg>` element, without ids and styles that would clash with other figures of the page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r"<style.*?</style>", "", svg, flags=re.S)
@@ -95,11 +95,11 @@ def _themed(svg: str, title: str) -> str:
 
 
 def histogram(series: Mapping[str, Sequence[float]], edges: Sequence[float], x_label: str) -> str:
-    """Bars of the share of each bin, the series side by side in it.
+    """A histogram with the bars of all series side by side in each bin.
 
     Args:
-        series: label -> counts, one a bin; each is scaled to 100 percent by itself.
-        edges: of the bins, ascending, one more than there are bins.
+        series: label -> counts of the bins; each series is scaled to 100 percent.
+        edges: edges of the bins, ascending, one more than bins.
     """
     left = np.asarray(edges[:-1], float)
     widths = np.diff(np.asarray(edges, float)) / max(1, len(series))
@@ -123,7 +123,7 @@ def histogram(series: Mapping[str, Sequence[float]], edges: Sequence[float], x_l
 
 
 def dot_plot(rows: Mapping[str, Sequence[float]], title: str) -> str:
-    """One line a row: a dot a value and a bar at their mean, on a common scale of percent.
+    """One line for each row, with a dot for each value and a bar at their mean.
 
     Args:
         rows: label -> values in percent.
@@ -149,11 +149,11 @@ def dot_plot(rows: Mapping[str, Sequence[float]], title: str) -> str:
 def line_plot(
     series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str, *, marks: bool = False
 ) -> str:
-    """Lines; "" when there is no point.
+    """A line for each series; "" if there are no points.
 
     Args:
         series: label -> (x, y) points.
-        marks: a dot at every point, and the points' x as ticks on a logarithmic axis.
+        marks: draw a dot at every point, and a logarithmic x axis with a tick at every x.
     """
     if not any(series.values()):
         return ""
@@ -178,11 +178,11 @@ def line_plot(
 
 
 def matrix_plot(matrix: np.ndarray, names: Sequence[str], title: str) -> str:
-    """A confusion matrix: rows true, columns guessed, each row scaled to 1; names up to 30 classes."""
+    """A confusion matrix: rows are true classes, columns predictions, each row sums to 1; with names up to 30 classes."""
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     pixels = np.empty((*shares.shape, 4))
     pixels[..., :3] = [int(COLOURS[0][i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    pixels[..., 3] = np.sqrt(shares)  # mistakes are few
+    pixels[..., 3] = np.sqrt(shares)  # makes the few mistakes visible
     with drawing(4.2, title) as drawn:
         axes = drawn.axes
         axes.imshow(pixels, interpolation="nearest")
@@ -190,13 +190,17 @@ def matrix_plot(matrix: np.ndarray, names: Sequence[str], title: str) -> str:
         size = 9 if len(names) <= 12 else 6.5
         axes.set_xticks(named, [names[i] for i in named], rotation=90, fontsize=size)
         axes.set_yticks(named, [names[i] for i in named], fontsize=size)
-        axes.set_xlabel("guessed")
+        axes.set_xlabel("predicted")
         axes.set_ylabel("true")
     return drawn.svg
 
 
 def calibration_plot(series: Mapping[str, Sequence[tuple[float, float]]], title: str) -> str:
-    """Accuracy over confidence, bin by bin, and the diagonal of a calibrated classifier; shares."""
+    """Accuracy over confidence for each bin, with the diagonal of a calibrated classifier.
+
+    Args:
+        series: label -> (confidence, accuracy) points, from 0 to 1.
+    """
     with drawing(3.0 + 0.19 * len(series), title) as drawn:
         axes = drawn.axes
         axes.plot([0, 1], [0, 1], ":", color=ink())
@@ -204,7 +208,7 @@ def calibration_plot(series: Mapping[str, Sequence[tuple[float, float]]], title:
             x, y = zip(*points, strict=True) if points else ((), ())
             axes.plot(x, y, "-o", color=_colour(number), label=label, markersize=4, linewidth=1.6)
         axes.set_xlabel("confidence")
-        axes.set_ylabel("share that is right")
+        axes.set_ylabel("accuracy")
         axes.grid()
         axes.figure.legend(loc="outside lower left", fontsize=9)
     return drawn.svg

@@ -28,8 +28,8 @@ def strip(images: Sequence[np.ndarray], side: int = SIDE) -> str:
 def sheet(images: Sequence[np.ndarray], columns: int, side: int = SIDE) -> str:
     """uint8 (H, W, C) images in rows of `columns`, as a data URI.
 
-    Pictures of a few pixels, letters say, are kept exact in a PNG; larger ones shrink to thumbnails in a lossy WebP, a tenth of
-    the page. The gaps are transparent, since pages are light or dark.
+    Images of a few pixels, such as letters, become a PNG. Larger ones become thumbnails in a lossy WebP, a tenth of the size. The gaps
+    are transparent because a page is light or dark.
     """
     rows = -(-len(images) // columns)
     mode = "LA" if all(image.shape[2] == 1 for image in images) else "RGBA"
@@ -57,7 +57,7 @@ CLASS_STYLE = """
 
 
 def class_strips(shards: ShardSet, per_class: int) -> str:
-    """The first `per_class` samples of every class that occurs, as HTML in :data:`CLASS_STYLE`."""
+    """The first `per_class` samples of every class that occurs, as HTML; needs the CSS :data:`CLASS_STYLE`."""
     lines = (
         f'<div><b>{escape(name)}</b><img alt="{len(images)} samples of class {escape(name)}" src="{strip(images)}"></div>'
         for name, images in _first_samples(shards, per_class).items()
@@ -67,15 +67,15 @@ def class_strips(shards: ShardSet, per_class: int) -> str:
 
 def _first_samples(shards: ShardSet, per_class: int) -> dict[str, list[np.ndarray]]:
     """Class name -> uint8 (H, W, C) images."""
-    found: dict[int, list[np.ndarray]] = {label: [] for label in shards.classes}
+    shown: dict[int, list[np.ndarray]] = {label: [] for label in shards.classes}
     for shard in shards.shards:
         for sample in shards.read(shard):
-            images = found[int(sample.label or 0)]
+            images = shown[int(sample.label or 0)]
             if len(images) < per_class:
                 images.append(decode(sample.image))
-        if all(len(images) == per_class for images in found.values()):
+        if all(len(images) == per_class for images in shown.values()):
             break
-    return {shards.class_names[label]: images for label, images in found.items() if images}
+    return {shards.class_names[label]: images for label, images in shown.items() if images}
 
 
 PAIR_STYLE = """
@@ -89,7 +89,7 @@ PAIR_STYLE = """
 
 @dataclass(frozen=True)
 class Conditioned:
-    """A target image, the largest entries of its soft label, and samples it conditioned."""
+    """A target image, the largest entries of its soft label, and samples that it conditioned."""
 
     target_class: str
     image: np.ndarray
@@ -100,11 +100,11 @@ class Conditioned:
 def conditioned(
     shards: ShardSet, target: Target, samples: int, classes: int | None = None, top: int = 3
 ) -> list[Conditioned]:
-    """For every class of the target: one image that conditioned samples, and `samples` of them.
+    """For each class of the target: one image that conditioned samples, with `samples` of these samples.
 
     Args:
         shards: a pseudo directory made from `target`.
-        classes: so many of the target's classes, evenly spread; None is all.
+        classes: number of classes to show, evenly spread; None shows all.
         top: entries of the soft label to show.
     """
     position = {name: p for p, name in enumerate(target.train.ids)}
@@ -120,34 +120,34 @@ def conditioned(
 def conditioned_by(
     shards: ShardSet, target: Target, ids: Sequence[str], samples: int, top: int = 3
 ) -> list[Conditioned]:
-    """These target images, each with the first `samples` that it conditioned."""
+    """The target images `ids`, each with the first `samples` samples that it conditioned."""
     with shards.store.open(MANIFEST) as handle:
         owners = read_table(handle, None, columns=["target_id"]).column("target_id").to_pylist()
     soft, position = soft_labels(shards), {name: p for p, name in enumerate(target.train.ids)}
-    found: dict[str, list[int]] = {name: [] for name in ids}
+    shown: dict[str, list[int]] = {name: [] for name in ids}
     for sample, name in enumerate(owners):
-        if name in found and len(found[name]) < samples:
-            found[name].append(sample)
+        if name in shown and len(shown[name]) < samples:
+            shown[name].append(sample)
     return [
         Conditioned(
             target.classes[int(target.train.labels[position[name]])],
             target.train.image(position[name]),
             _largest(soft[name], shards.class_names, top),
-            [decode(shards.fetch(sample).image) for sample in found[name]],
+            [decode(shards.fetch(sample).image) for sample in shown[name]],
         )
         for name in ids
     ]
 
 
 def soft_labels(shards: ShardSet) -> dict[str, np.ndarray]:
-    """Target image -> float (K,), the soft label of every image that a pseudo directory was conditioned on."""
+    """Id of a target image -> its soft label, float (K,), for all images that conditioned a pseudo directory."""
     with shards.store.open(CONDITIONS) as handle:
         rows = read_table(handle, None, row_bytes=8 * shards.num_classes).to_pylist()
     return {row["target_id"]: np.array(row["soft"]) for row in rows}
 
 
 def pairs(items: Sequence[Conditioned]) -> str:
-    """A line of HTML for each, in :data:`PAIR_STYLE`."""
+    """One row of HTML for each item; needs the CSS :data:`PAIR_STYLE`."""
     return f'<div class="pairs">{"".join(_pair(item) for item in items)}</div>'
 
 

@@ -1,4 +1,4 @@
-"""The shard directory, the whole contract between ppgen and pptrain: names, schemas, and the reading side."""
+"""The shard directory, the contract between ppgen and pptrain: names, columns, and the reading side."""
 
 from ppcore.shards.layout import (
     CARD,

@@ -13,7 +13,7 @@ from ppcore.images import MAX_SIDE
 from ppcore.storage import MAX_OBJECT_BYTES
 
 FORMAT = "pptransfer-shards"
-VERSION = SHARD_FORMAT  # of new directories: what a plan says of how its source was loaded is part of its fingerprint
+VERSION = SHARD_FORMAT  # of new directories
 READABLE = (1, 2)
 PLAN, INDEX, MANIFEST, CARD, REPORT, CONDITIONS = (
     "plan.json",
@@ -24,13 +24,13 @@ PLAN, INDEX, MANIFEST, CARD, REPORT, CONDITIONS = (
     "conditions.parquet",
 )
 SHARDS, META, COMMITS, PAGES = "shards", "meta", "commits", "index"
-PAGE_SHARDS = 50_000  # entries that index.json holds by itself, and a page of it: some 10 MB
-LOGS = "logs"  # of runs: no part of the data, differs from run to run
+PAGE_SHARDS = 50_000  # most entries of index.json, and of each page of it: about 10 MB
+LOGS = "logs"  # not part of the data; differs between runs
 KINDS = ("synth", "pseudo")
 
 
 def sample_key(index: int) -> str:
-    """Key of a sample: its zero-padded global index."""
+    """Key of a sample: its global index with leading zeros."""
     return f"{index:09d}"
 
 
@@ -51,12 +51,12 @@ def commit_path(shard: int) -> str:
 
 
 def default_directory(kind: str, source: str, target: str | None = None) -> str:
-    """Where ppgen writes, and pptrain looks, when no directory is given: `runs/synth-SOURCE`, `runs/pseudo-SOURCE-TARGET`."""
+    """The default directory of ppgen and pptrain: `runs/synth-SOURCE` or `runs/pseudo-SOURCE-TARGET`."""
     return f"runs/{'-'.join(part for part in (kind, source, target) if part)}"
 
 
 def most_bytes(samples: int, resolution: int, channels: int, num_classes: int) -> int:
-    """More than a tar of so many samples can have: an encoded image is never twice its pixels and a few headers."""
+    """An upper bound in bytes for a tar of `samples` samples: an encoded image has at most twice the bytes of its pixels."""
     each = 2 * channels * resolution**2 + 4 * num_classes + (16 << 10)
     return min(samples * each + (1 << 20), MAX_OBJECT_BYTES)
 
@@ -66,7 +66,7 @@ def index_page(page: int) -> str:
 
 
 def index_pages(shards: int) -> list[tuple[str, range]]:
-    """The pages that index.json names in the place of so many shards, and the shards that each lists; none where it lists all itself."""
+    """The pages of a long index and the shards that each page lists; empty if index.json lists all shards itself."""
     if shards <= PAGE_SHARDS:
         return []
     firsts = range(0, shards, PAGE_SHARDS)
@@ -74,7 +74,7 @@ def index_pages(shards: int) -> list[tuple[str, range]]:
 
 
 def planned_files(shards: int) -> dict[str, set[str]]:
-    """Folder -> names of the files in it, where so many shards are planned."""
+    """Folder -> names of its files, for a directory of `shards` shards."""
     paths = {SHARDS: tar_path, META: meta_path, COMMITS: commit_path}
     planned = {folder: {path(n).rsplit("/", 1)[-1] for n in range(shards)} for folder, path in paths.items()}
     return {**planned, PAGES: {name.rsplit("/", 1)[-1] for name, _ in index_pages(shards)}}
@@ -91,7 +91,7 @@ ROW_SCHEMA = pa.schema(
         pa.field("entropy", pa.float32(), nullable=False),  # of the whole condition, nats
         pa.field("norm", pa.float32(), nullable=False),  # Euclidean norm of the whole condition
         pa.field("seed", pa.int64(), nullable=False),
-        pa.field("attempt", pa.int16(), nullable=False),  # draws thrown away before this one (--drop-below)
+        pa.field("attempt", pa.int16(), nullable=False),  # always 0; format 2 has the column
         pa.field("target_id", pa.string()),  # pseudo samples: the conditioning target image
         pa.field("bytes", pa.int32(), nullable=False),  # encoded image
         pa.field("sha256", pa.string(), nullable=False),  # of the encoded image
@@ -107,16 +107,16 @@ CONDITION_SCHEMA = pa.schema(
         pa.field("soft", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""`conditions.parquet`: the source classifier's soft label (K probabilities) of every target image used."""
+"""`conditions.parquet`: the source classifier's soft label (K probabilities) of every target image that is used."""
 
 Count = Annotated[int, Field(ge=0)]
 PathInside = Annotated[str, Field(pattern=r"^(\w[\w.-]*/)*\w[\w.-]*$")]
-"""A path that stays below the directory: relative, no `..`, no URL."""
+"""A path inside the directory: relative, without `..`, not a URL."""
 
 
 @dataclass(frozen=True)
 class ShardRef:
-    """An entry of index.json: a committed shard, its number, its path below the directory, its samples and bytes."""
+    """An entry of index.json: a committed shard with its number, path, number of samples and bytes."""
 
     index: Count
     path: Annotated[PathInside, Field(alias="url")]
@@ -127,7 +127,7 @@ class ShardRef:
 
 @dataclass(frozen=True)
 class Page:
-    """A further file of the index: its path, and how many shards it lists."""
+    """A page of a long index: its path and the number of shards that it lists."""
 
     path: Annotated[PathInside, Field(alias="url")]
     shards: Annotated[int, Field(alias="nshards", ge=1, le=10**6)]
@@ -135,7 +135,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Index:
-    """What is read of index.json, and of each of its pages: shards, or the pages that list them."""
+    """The fields of index.json and of its pages that are read: shards, or pages that list shards."""
 
     shardlist: tuple[ShardRef, ...] = ()
     pages: Annotated[tuple[Page, ...], Field(max_length=1000)] = ()
@@ -143,14 +143,14 @@ class Index:
 
 @dataclass(frozen=True)
 class SourceHeader:
-    """What is read of the plan's source."""
+    """The fields of the plan's source that readers use."""
 
     class_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class PlanHeader:
-    """What readers look at in plan.json; the whole of it is `ppgen.plan.Plan`."""
+    """The fields of plan.json that readers use; `ppgen.plan.Plan` has all of them."""
 
     source: SourceHeader
     classes: tuple[Count, ...]

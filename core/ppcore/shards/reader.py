@@ -30,17 +30,19 @@ from ppcore.storage import MAX_JSON_BYTES, Store, decode, read_table
 
 
 def read_index(store: Store) -> list[ShardRef]:
-    """All shards, in order.
+    """All shards of index.json and its pages, in order.
 
     Raises:
-        FileNotFoundError: there is no index.json: the directory is not finished.
-        ValueError: it, or a page of it, is damaged, missing or not what index.json says.
+        FileNotFoundError: there is no index.json, because the directory is not finished.
+        ValueError: index.json or one of its pages is damaged, or a page is missing or not as index.json describes it.
     """
     index = _read_index_file(store, INDEX)
     shards = list(index.shardlist)
     for number, page in enumerate(index.pages):
         if page.path != index_page(number):
-            raise ValueError(f"page {number} of the index is {page.path!r}")
+            raise ValueError(
+                f"page {number} of the index is called {page.path!r}, expected {index_page(number)!r}"
+            )
         try:
             listed = _read_index_file(store, page.path).shardlist
         except FileNotFoundError:
@@ -52,7 +54,7 @@ def read_index(store: Store) -> list[ShardRef]:
 
 
 def count_indexed(store: Store) -> int:
-    """How many shards the index lists; its pages are not read. Raises FileNotFoundError, ValueError."""
+    """The number of shards that index.json lists; its pages are not read. Raises FileNotFoundError, ValueError."""
     index = _read_index_file(store, INDEX)
     return len(index.shardlist) + sum(page.shards for page in index.pages)
 
@@ -71,8 +73,8 @@ class ShardSet:
     Attributes:
         kind: "synth" (labelled with source classes) or "pseudo" (unlabelled, conditioned on target images).
         class_names: names of the K source classes.
-        classes: source classes that occur, ascending; a trainer's dense labels are positions in this list.
-        plan: the whole plan.json.
+        classes: source classes that occur, ascending; the labels of a trainer are positions in this list.
+        plan: the content of plan.json.
     """
 
     store: Store
@@ -87,6 +89,7 @@ class ShardSet:
 
     @property
     def samples(self) -> int:
+        """Number of samples."""
         return sum(shard.samples for shard in self.shards)
 
     @property
@@ -100,7 +103,7 @@ class ShardSet:
 
     @property
     def urls(self) -> list[str]:
-        """The explicit shard list, as plain webdataset takes it."""
+        """Paths or URLs of all shards, as WebDataset takes them."""
         return [self.store.path(shard.path) for shard in self.shards]
 
     @classmethod
@@ -145,10 +148,10 @@ class ShardSet:
         )
 
     def read(self, shard: ShardRef) -> Iterator[RawSample]:
-        """All samples of one shard, in order; the tar is read once, whole.
+        """All samples of one shard, in order. The whole tar is read at once.
 
         Raises:
-            UserError: the tar is missing, truncated, foreign or holds another number of samples than the index says.
+            UserError: the tar is missing, truncated, not written by ppgen, or has another number of samples than the index says.
         """
         try:
             data = self.store.read(shard.path, self.most_bytes(shard.samples))
@@ -166,16 +169,16 @@ class ShardSet:
             )
 
     def most_bytes(self, samples: int) -> int:
-        """More than a tar of so many samples can have."""
+        """An upper bound in bytes for a tar of `samples` samples."""
         return most_bytes(samples, self.resolution, self.channels, self.num_classes)
 
     def fetch(self, sample: int | str) -> RawSample:
-        """One sample by position or key (the key is the zero-padded position); reads its bytes alone.
+        """One sample by position or key (the position with leading zeros). Only the bytes of the sample are read.
 
-        The first sample of a shard also reads the shard's parquet rows, whose offsets are then kept (8 bytes a sample).
+        The first sample of a shard also reads the offsets of the shard's samples, which are kept (8 bytes a sample).
 
         Raises:
-            UserError: no such sample, or its shard is missing or damaged.
+            UserError: there is no such sample, or its shard is missing or damaged.
         """
         position = int(sample) if isinstance(sample, int) or sample.isdecimal() else -1
         shard, row = self._locate(position)
@@ -193,15 +196,15 @@ class ShardSet:
             raise UserError(
                 f"sample {sample!r} of {path} cannot be found ({error}); run ppgen verify on its directory"
             ) from error
-        found = next(iter_tar(io.BytesIO(data + bytes(TAR_BLOCK)), path), None)
-        if found is None or found.key != sample_key(position):
+        raw = next(iter_tar(io.BytesIO(data + bytes(TAR_BLOCK)), path), None)
+        if raw is None or raw.key != sample_key(position):
             raise UserError(
-                f"{path} does not hold sample {sample!r} where its row says; run ppgen verify on its directory"
+                f"{path} does not hold sample {sample!r} at the offset of its row; run ppgen verify on its directory"
             )
-        return replace(found, offset=start + TAR_BLOCK)
+        return replace(raw, offset=start + TAR_BLOCK)
 
     def _locate(self, position: int) -> tuple[ShardRef | None, int]:
-        """Shard of a position and the row in it."""
+        """The shard of a position and the row in that shard; (None, 0) if there is none."""
         if position >= 0:
             for shard in self.shards:
                 if position < shard.samples:
@@ -211,10 +214,10 @@ class ShardSet:
 
 
 def _require_readable(plan: dict[str, Any], root: str, kind: str | None) -> None:
-    """Raise UserError unless `plan` is of this format, this version and the wanted kind."""
+    """Raise UserError unless `plan` has this format, a known version and the expected kind."""
     if plan.get("format") != FORMAT or plan.get("kind") not in KINDS:
         raise UserError(
-            f"{root}/plan.json was not written by ppgen; point at a directory made by ppgen synth or ppgen pseudo"
+            f"{root}/plan.json was not written by ppgen; give a directory made by ppgen synth or ppgen pseudo"
         )
     if plan.get("version") not in READABLE:
         known = " and ".join(map(str, READABLE))
@@ -228,7 +231,7 @@ def _require_readable(plan: dict[str, Any], root: str, kind: str | None) -> None
 
 
 def _read(store: Store, name: str, missing: str) -> bytes:
-    """A JSON file's bytes. Raises UserError(missing) when it is not there."""
+    """The bytes of a JSON file. Raises UserError with the text `missing` if there is no such file."""
     try:
         return store.read(name, MAX_JSON_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:

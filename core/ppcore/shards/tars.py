@@ -1,7 +1,7 @@
-"""The tars of a shard directory, read with suspicion, and the soft labels in them.
+"""Reading the tars of a shard directory, and the soft labels in them.
 
-Only the plain ustar files our writer makes are accepted. Every other member type, path separators, links and oversized members
-are refused, so that a hostile archive can do no more than raise :class:`UserError`.
+A tar may come from anybody. Only regular files as ppgen writes them are accepted. Links, folders, other member types and members that are
+too large raise :class:`UserError`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ppcore.shards.ustar import TAR_BLOCK, padding, parse_header
 
 MAX_MEMBER_BYTES = 256 << 20
 _LONGEST_LABEL = 12  # characters
-_NPY_PREFIX = 10  # magic, version and the length of the header, which is a Python literal padded with blanks
+_NPY_PREFIX = 10  # bytes before the header: magic, version, length of the header
 _NPY = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '<f4', 'fortran_order': False, 'shape': \((?P<count>\d{1,9}),\), \} *\n",
     re.DOTALL,
@@ -29,13 +29,13 @@ _NPY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class RawSample:
-    """One sample as it lies in a tar.
+    """One sample as it is stored in a tar.
 
     Attributes:
-        image: encoded bytes; `extension` says the format.
+        image: encoded bytes in the format of `extension`.
         label: source class, or None.
         soft: float32 (K,) condition of a pseudo sample, or None.
-        offset: of the image bytes inside the tar.
+        offset: position of the image bytes in the tar.
     """
 
     key: str
@@ -47,7 +47,7 @@ class RawSample:
 
 
 def encode_soft(soft: np.ndarray) -> bytes:
-    """float32 (K,) -> the bytes of a .npy file."""
+    """float32 (K,) -> bytes of a .npy file."""
     buffer = io.BytesIO()
     np.lib.format.write_array(
         buffer, np.ascontiguousarray(soft, dtype="<f4"), version=(1, 0), allow_pickle=False
@@ -56,28 +56,31 @@ def encode_soft(soft: np.ndarray) -> bytes:
 
 
 def decode_soft(data: bytes) -> np.ndarray:
-    """The bytes of a .npy file as :func:`encode_soft` writes it -> float32 (K,).
+    """Bytes of a .npy file as :func:`encode_soft` writes it -> float32 (K,).
 
-    The header is compared with the one form it can have and its shape with the bytes that are there: numpy's own reader would evaluate
-    the header and allocate whatever it claims.
+    numpy's own reader would evaluate the header and allocate the size that it claims. Here the header must match one pattern, and its
+    shape must fit the number of bytes.
 
     Raises:
-        ValueError: anything else, be it pickled, of another dtype or rank, or longer or shorter than its shape says.
+        ValueError: another dtype, rank or size, or a pickle.
     """
-    found = _NPY.match(data)
-    if found is None:
+    match = _NPY.match(data)
+    if match is None:
         raise ValueError("expected a .npy file of float32 (K,)")
-    count, size = int(found["count"]), len(data) - _NPY_PREFIX - int.from_bytes(data[8:10], "little")
-    if found.end() != len(data) - size or 4 * count != size:
-        raise ValueError(f"its header says float32 ({count},), {size} bytes follow it")
+    count, size = int(match["count"]), len(data) - _NPY_PREFIX - int.from_bytes(data[8:10], "little")
+    if match.end() != len(data) - size or 4 * count != size:
+        raise ValueError(f"its header says float32 ({count},), but {size} bytes follow")
     return np.frombuffer(data, "<f4", offset=len(data) - size).astype(np.float32)
 
 
 def iter_tar(stream: IO[bytes], name: str = "tar") -> Iterator[RawSample]:
-    """Samples of a shard tar: members grouped by key, adjacent, as :mod:`ppgen.shards.worker` writes them.
+    """Samples of a shard tar, in order. The members of a sample follow each other and begin with its key.
+
+    Args:
+        name: of the tar, for error messages.
 
     Raises:
-        UserError: anything but regular ustar members `<key>.<jpg|png|webp|cls|soft.npy>`, or a truncated file.
+        UserError: a truncated tar, or a member that is not a regular file `<key>.<jpg|png|webp|cls|soft.npy>`.
     """
     key, parts, offset = "", {}, 0  # type: str, dict[str, bytes], int
     for member, position, data in _members(stream, name):
@@ -113,11 +116,11 @@ def _members(stream: IO[bytes], name: str) -> Iterator[tuple[str, int, bytes]]:
             raise UserError(f"{name} {error}") from None
         if not member or "/" in member or "\\" in member or member.startswith("."):
             raise UserError(
-                f"{name} holds a member named {member!r}; shard members are <key>.<extension> without folders; refused"
+                f"{name} holds a member named {member!r}; members of a shard are called <key>.<extension>, without folders"
             )
         if size > MAX_MEMBER_BYTES:
             raise UserError(
-                f"{name} holds a member of {size} bytes; at most {MAX_MEMBER_BYTES} are accepted; refused"
+                f"{name} holds a member of {size} bytes, more than the {MAX_MEMBER_BYTES} that are accepted"
             )
         data = stream.read(size)
         rest = padding(size)
@@ -147,7 +150,7 @@ def _sample(key: str, parts: dict[str, bytes], offset: int, name: str) -> RawSam
 
 
 def _class(data: bytes) -> int:
-    """The content of a .cls file. Raises ValueError for anything but a few digits."""
+    """The class in a .cls file. Raises ValueError if the content is not a few digits."""
     if not data.strip().isdigit() or len(data) > _LONGEST_LABEL:
-        raise ValueError(f"{data[:_LONGEST_LABEL]!r} is no class")
+        raise ValueError(f"{data[:_LONGEST_LABEL]!r} is not a class number")
     return int(data)

@@ -1,6 +1,6 @@
-"""The ustar format (POSIX.1-1988) as far as shards use it: plain files in one folder, a header block before each.
+"""Headers of the tar format ustar (POSIX.1-1988), for regular files without folders.
 
-Put together by hand because :mod:`tarfile` takes longer for a header than encoding or decoding a small picture does.
+:mod:`tarfile` needs more time for a header than it takes to encode or decode a small image.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import NamedTuple
 TAR_BLOCK = 512
 _NAME, _SIZE, _CHECKSUM = slice(0, 100), slice(124, 136), slice(148, 156)
 _TYPE, _MAGIC, _PREFIX = slice(156, 157), slice(257, 262), slice(345, 346)
-_BLANKS = b" " * 8  # as which the checksum counts itself
+_BLANKS = b" " * 8  # the checksum is computed as if its own field were blank
 
 
 def _template() -> bytes:
-    """A header without name, size and checksum, and without owner or clock."""
+    """A header without name, size, checksum, owner and time."""
     header = bytearray(tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT, "ascii", "strict"))
     header[_SIZE], header[_CHECKSUM] = bytes(12), _BLANKS
     return bytes(header)
@@ -26,14 +26,14 @@ _TEMPLATE_SUM = sum(_TEMPLATE)
 
 
 class Member(NamedTuple):
-    """What a header says: the file's name and its bytes."""
+    """Name and size (bytes) of a file in a tar."""
 
     name: str
     size: int
 
 
 def build_header(name: str, size: int) -> bytes:
-    """The header block of a plain file, as tarfile writes it.
+    """The header block of a regular file, as tarfile writes it.
 
     Args:
         name: ASCII, at most 100 characters.
@@ -53,14 +53,14 @@ def build_header(name: str, size: int) -> bytes:
 
 
 def parse_header(header: bytes) -> Member:
-    """What a header block says.
+    """Read a header block.
 
     Raises:
-        ValueError: no plain ustar file, or damaged; the text is the end of a sentence that begins with the tar's name.
+        ValueError: damaged, or not a regular file; the text continues a sentence that begins with the tar's name.
     """
     name = header[_NAME].rstrip(b"\0").decode("ascii", "replace")
     if header[_MAGIC] != b"ustar" or header[_TYPE] not in (b"0", b"\0") or header[_PREFIX] != b"\0":
-        raise ValueError(f"holds {name!r}, which is no plain file of a ppgen shard; refused")
+        raise ValueError(f"holds {name!r}, which is not a regular file of a ppgen shard")
     size, checksum = _octal(header[_SIZE]), _octal(header[_CHECKSUM])
     if size is None or checksum != _checksum(header):
         raise ValueError(f"has a damaged header at {name!r}; run ppgen verify on its directory")
@@ -68,18 +68,18 @@ def parse_header(header: bytes) -> Member:
 
 
 def rename_header(header: bytes, name: str) -> bytes:
-    """The header with another name and the checksum that fits it; every other byte stays."""
+    """The header with another name and a new checksum."""
     renamed = name.encode("ascii").ljust(100, b"\0") + header[_NAME.stop :]
     return renamed[: _CHECKSUM.start] + b"%06o\0 " % _checksum(renamed) + renamed[_CHECKSUM.stop :]
 
 
 def padding(size: int) -> int:
-    """Bytes that fill a file's last block."""
+    """Number of bytes that fill the last block of a file."""
     return -size % TAR_BLOCK
 
 
 def end_of_archive(size: int) -> bytes:
-    """What follows `size` bytes of members: two empty blocks, then what fills the last record, as tar(1) pads."""
+    """The end of a tar after `size` bytes of members: two empty blocks, then zeros up to a full record, as tar(1) writes it."""
     return bytes(2 * TAR_BLOCK + -(size + 2 * TAR_BLOCK) % tarfile.RECORDSIZE)
 
 
@@ -88,7 +88,7 @@ def _checksum(header: bytes) -> int:
 
 
 def _octal(digits: bytes) -> int | None:
-    """A number field; None for anything but octal digits (int() would also take signs and underscores)."""
+    """The number in a field; None if it is not octal digits (int() would also accept signs and underscores)."""
     text = digits.strip(b"\0 ") or b"0"
     try:
         return int(text, 8) if text.isdigit() else None

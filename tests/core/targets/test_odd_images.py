@@ -141,7 +141,7 @@ BOMB = png_of(b"", struct.pack(">2I5B", 60_000, 60_000, 8, 2, 0, 0, 0))
 WIDE = png_of(b"", struct.pack(">2I5B", 12_000, 12_000, 8, 2, 0, 0, 0))
 REFUSED = {
     "zero bytes": (b"", "empty"),
-    "text": (b"<html>404 not found</html>", "no image of a known format"),
+    "text": (b"<html>404 not found</html>", "not an image of a known format"),
     "truncated JPEG": (encode(Image.fromarray(PHOTO), "JPEG")[:1500], "Premature end"),
     "truncated PNG": (encode(Image.fromarray(PHOTO), "PNG")[:1500], "truncated"),
     "truncated WebP": (encode(Image.fromarray(PHOTO), "WEBP")[:800], "not a readable image"),
