@@ -50,25 +50,25 @@ def test_reads_labels_soft_labels_and_offsets():
 
 @pytest.mark.parametrize("name", ["../evil.png", "/abs.png", "a/b.png", ".hidden.png", "..\\evil.png"])
 def test_path_traversal_is_refused(name):
-    with pytest.raises(UserError, match="not a regular file|without folders|that are accepted"):
+    with pytest.raises(UserError, match=r"not a regular file|without folders|that are accepted"):
         read(make_tar([(name, b"x", FILE)]))
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE])
 def test_links_and_devices_are_refused(kind):
-    with pytest.raises(UserError, match="not a regular file|without folders|that are accepted"):
+    with pytest.raises(UserError, match=r"not a regular file|without folders|that are accepted"):
         read(make_tar([("000000001.png", b"", kind)]))
 
 
 def test_pax_headers_are_refused():
-    with pytest.raises(UserError, match="not a regular file|without folders|that are accepted"):
+    with pytest.raises(UserError, match=r"not a regular file|without folders|that are accepted"):
         read(make_tar([("1" * 200 + ".png", b"x", FILE)], tarfile.PAX_FORMAT))
 
 
 def test_gigantic_member_is_refused_before_it_is_read():
     header = tarfile.TarInfo("000000001.png")
     header.size = (8 << 30) - 1
-    with pytest.raises(UserError, match="not a regular file|without folders|that are accepted"):
+    with pytest.raises(UserError, match=r"not a regular file|without folders|that are accepted"):
         read(header.tobuf(tarfile.USTAR_FORMAT))
 
 

@@ -1,4 +1,4 @@
-"""From a name to weights: the generator protocol, kits and hubs, devices, licences, label alignment, the catalogue."""
+"""Sources: the generator protocol, model directories and hub repositories, devices, the source classifier, licences, costs."""
 
 from ppgen.sources.catalogue import COSTS, redistribution, require_licence, source_rows
 from ppgen.sources.classifier import (

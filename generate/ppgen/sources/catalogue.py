@@ -15,7 +15,7 @@ from ppcore.errors import UserError
 from ppcore.kits import KITS, Kit, get_kit, list_kits
 
 COMMERCIAL = "commercial"
-"""The word that allows every licence which permits commercial use."""
+"""The value of --allow-licence that allows every licence which permits commercial use."""
 
 _PERMISSIVE = (
     "mit",
@@ -31,12 +31,12 @@ _PERMISSIVE = (
 
 
 def allows_commercial_use(licence: str) -> bool:
-    """Whether this SPDX identifier is known to permit commercial use; unknown ones are not."""
+    """Whether a licence (SPDX identifier) is known to permit commercial use; False for unknown ones."""
     return licence.lower() in _PERMISSIVE
 
 
 def permits(allowed: Sequence[str], licence: str, commercial: bool) -> bool:
-    """Whether a licence is among `allowed`: SPDX identifiers in any case, or the word `commercial`; empty allows all."""
+    """Whether `allowed` contains a licence: SPDX identifiers in any case, or `commercial`; an empty list allows all."""
     wanted = [word.lower() for word in allowed]
     return not wanted or licence.lower() in wanted or (COMMERCIAL in wanted and commercial)
 
@@ -58,18 +58,18 @@ Redistribution = Literal["allowed", "forbidden", "unknown"]
 
 
 def redistribution(licence: str) -> Redistribution:
-    """Whether what was made with weights under this licence may be handed on, under terms no wider than the licence's own."""
+    """Whether samples made with weights under this licence may be shared, under the conditions of the licence."""
     if _KEPT.search(licence):
         return "forbidden"
     return "allowed" if licence.lower() in _SHAREABLE else "unknown"
 
 
 def require_licence(source: str, licence: str, allowed: Sequence[str]) -> None:
-    """Refuse a source whose weights' licence is not among `allowed` (see :func:`permits`).
+    """Refuse a source whose licence is not in `allowed` (see :func:`permits`).
 
     Args:
-        source: what the user typed; a named kit knows for itself whether commercial use is allowed.
-        licence: of the loaded generator.
+        source: as typed; a kit states whether commercial use is allowed.
+        licence: of the generator's weights.
 
     Raises:
         UserError: the licence is not allowed.
@@ -84,13 +84,13 @@ def require_licence(source: str, licence: str, allowed: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Cost:
-    """Counted with FLOP = 2 multiply-adds by `python benchmarks/generators.py --costs`.
+    """Cost of an image, counted by `python benchmarks/generators.py --costs`; a multiply-add counts as 2 FLOP.
 
     Attributes:
-        parameters: of the networks that sampling runs.
+        parameters: number of parameters of the networks used in sampling.
         evaluation: GFLOP of one network evaluation.
-        evaluations: evaluations an image at the defaults, a guided step counting two.
-        decoding: GFLOP of decoding one image.
+        evaluations: network evaluations for an image with the default options; a guided step has two.
+        decoding: GFLOP of decoding an image.
     """
 
     parameters: int
@@ -100,7 +100,7 @@ class Cost:
 
     @property
     def image(self) -> float:
-        """GFLOP an image at the defaults."""
+        """GFLOP of an image with the default options."""
         return self.evaluations * self.evaluation + self.decoding
 
 
@@ -115,7 +115,7 @@ COSTS = {
 
 @dataclass(frozen=True)
 class SourceRow:
-    """One line of `ppgen sources`; None where nobody knows without the weights."""
+    """One line of `ppgen sources`; None for values that are unknown without the weights."""
 
     name: str
     family: str
@@ -130,7 +130,7 @@ class SourceRow:
 
 
 def source_rows(allowed: tuple[str, ...] = ()) -> list[SourceRow]:
-    """All kits whose licence is among `allowed` (see :func:`ppgen.sources.catalogue.permits`), the embedded one first."""
+    """All kits whose licence is allowed (see :func:`permits`), the embedded one first."""
     return [_row(kit) for kit in list_kits() if permits(allowed, kit.licence, kit.commercial)]
 
 
@@ -141,7 +141,7 @@ def _row(kit: Kit) -> SourceRow:
         family=kit.family,
         resolution=kit.resolution,
         channels=kit.channels,
-        classes=len(kit.class_names) or 1000,  # only the ImageNet kits leave their names to their weights
+        classes=len(kit.class_names) or 1000,  # only the ImageNet kits have no names in the kit
         licence=kit.licence,
         commercial=kit.commercial,
         parameters=cost.parameters if cost else _stored_values(Path(kit.generator)),
@@ -151,7 +151,7 @@ def _row(kit: Kit) -> SourceRow:
 
 
 def _stored_values(folder: Path) -> int | None:
-    """Values in the safetensors files below a local directory, read from their headers."""
+    """Number of values in the safetensors files below a directory, from their headers; None if there are none."""
     files = list(folder.rglob("*.safetensors")) if folder.is_dir() else []
     return sum(_values(file) for file in files) or None
 

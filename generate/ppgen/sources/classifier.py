@@ -20,36 +20,35 @@ from ppcore.trust import Trust
 from ppgen.sources.devices import choose_device
 from ppgen.sources.source import SourceSpec, source_kit
 
-_ENOUGH = 0.9  # of the classes must share a name before two lists are taken for the same label space in the same order
+_ENOUGH = 0.9  # share of classes with a common name from which two lists count as the same classes in the same order
 
 
 def align_classes(
     classifier: Sequence[str], generator: Sequence[str], mapping: Mapping[str, str] | None = None
 ) -> np.ndarray:
-    """The generator's class of every classifier class, -1 where it has none.
+    """For every class of the classifier, the class of the generator, or -1.
 
-    Identifiers (WordNet ids, say) are matched exactly and may stand in another order. Lists of names count as the same label
-    space when, place by place, nine in ten share a synonym ("tench, Tinca tinca" and "tench"); a shuffled list does not.
+    Identifiers such as WordNet ids are matched exactly and may be in another order. Lists of names count as the same classes if at nine
+    of ten positions they share a synonym ("tench, Tinca tinca" and "tench"); a shuffled list of names is refused.
 
     Args:
         classifier, generator: identifiers or names of their classes, in order.
-        mapping: classifier identifier -> generator identifier, for label spaces that differ; several may map to one, and
-            those left out have no counterpart.
+        mapping: class of the classifier -> class of the generator. Several may map to one; classes left out get -1.
 
     Returns:
         int64 (K of the classifier,).
 
     Raises:
-        UserError: the label spaces do not agree, the mapping names unknown classes, or two classes share an identifier.
+        UserError: the classes do not agree, the mapping names unknown classes, or two classes have the same identifier.
     """
     if mapping is not None:
         return _by_mapping(classifier, generator, mapping)
     if len(classifier) != len(generator):
         raise UserError(
-            f"the classifier knows {len(classifier)} classes and the generator {len(generator)}; give a classifier of the same label "
-            "space, or a class mapping"
+            f"the classifier has {len(classifier)} classes and the generator {len(generator)}; give a classifier with the generator's "
+            "classes, or a class mapping (--class-map)"
         )
-    if list(classifier) == list(generator):  # before names are looked up: published lists may repeat one
+    if list(classifier) == list(generator):  # published lists may contain a name twice
         return np.arange(len(generator), dtype=np.int64)
     if set(classifier) == set(generator):
         place = _places(generator)
@@ -61,36 +60,37 @@ def align_classes(
             i for i in range(len(generator)) if not _synonyms(classifier[i]) & _synonyms(generator[i])
         )
         raise UserError(
-            f"the classifier's classes are not the generator's (class {first} is {classifier[first]!r} to one and "
-            f"{generator[first]!r} to the other); give a classifier of the same label space or a class mapping, or name the "
+            f"the classifier and the generator have different classes (class {first} is {classifier[first]!r} and "
+            f"{generator[first]!r}); give a classifier with the generator's classes or a class mapping (--class-map), or name the "
             "generator's classes with --set class_names=..."
         )
     return np.arange(len(generator), dtype=np.int64)
 
 
 def realign(probabilities: torch.Tensor, joined: torch.Tensor, complete: bool) -> torch.Tensor:
-    """Classifier probabilities (B, K_c) as generator probabilities (B, K_g), rows summing to 1; NaN where no mapped class has any.
+    """Convert probabilities of the classifier (B, K_c) to probabilities of the generator's classes (B, K_g).
 
-    One product in float64: the same bits every time, where adding up by index on a GPU is a race, and nothing waits for the device.
+    Rows sum to 1; a row without probability on any mapped class is NaN. A matrix product in float64 gives the same bits every time,
+    which adding by index on a GPU does not.
 
     Args:
         joined: float64 (K_c, K_g), from :func:`joining_matrix`.
-        complete: whether every class of the classifier is mapped, so that the rows sum to 1 already.
+        complete: whether every class of the classifier is mapped, so that the rows already sum to 1.
     """
     moved = (probabilities.double() @ joined).to(probabilities.dtype)
     return moved if complete else moved / moved.sum(dim=1, keepdim=True)
 
 
 def require_defined(outputs: torch.Tensor) -> None:
-    """Raise UserError where a classifier's outputs (B, K) for some image are not defined (see :class:`AlignedClassifier`)."""
+    """Raise UserError if outputs of a classifier (B, K) contain NaN (see :class:`AlignedClassifier`)."""
     if outputs.isnan().any():
         raise UserError(
-            "an image has no probability on any class of the mapping, or the classifier computes NaN; map more of the classifier's classes"
+            "an image has no probability on any mapped class, or the classifier returns NaN; map more classes in --class-map"
         )
 
 
 def joining_matrix(places: np.ndarray, num_classes: int) -> torch.Tensor:
-    """float64 (K_c, num_classes), a one where a classifier's class is that class of the generator.
+    """float64 (K_c, num_classes): 1 where a class of the classifier is that class of the generator, else 0.
 
     Args:
         places: int64 (K_c,), from :func:`align_classes`.
@@ -102,13 +102,14 @@ def joining_matrix(places: np.ndarray, num_classes: int) -> torch.Tensor:
 
 
 class AlignedClassifier(Classifier):
-    """A classifier whose outputs stand in the generator's order: log-probabilities (B, K of the generator) for logits; NaN for an image
-    with no probability on any class of the mapping.
+    """A classifier with the generator's classes as outputs.
+
+    Its outputs are log-probabilities (B, K of the generator) instead of logits; NaN for an image without probability on any mapped class.
 
     Args:
         inner: the classifier.
         places: int64 (K of the classifier,), from :func:`align_classes`.
-        class_names: the generator's.
+        class_names: names of the generator's classes.
     """
 
     _joined: torch.Tensor
@@ -116,7 +117,7 @@ class AlignedClassifier(Classifier):
     def __init__(self, inner: Classifier, places: np.ndarray, class_names: Sequence[str]) -> None:
         super().__init__(inner.net, replace(inner.spec, class_names=tuple(class_names), class_ids=()))
         self._complete = bool((places >= 0).all())
-        # A buffer that is saved, so that the digest of a classifier tells its alignments apart.
+        # A saved buffer, so that the digest of the classifier (in the plan) depends on the alignment.
         self.register_buffer("_places", torch.from_numpy(places))
         self.register_buffer("_joined", joining_matrix(places, len(class_names)), persistent=False)
 
@@ -137,7 +138,7 @@ class AlignedClassifier(Classifier):
 def aligned(
     classifier: Classifier, class_names: Sequence[str], mapping: Mapping[str, str] | None
 ) -> Classifier:
-    """The classifier, its outputs in the order of the generator's `class_names`; itself where they already are.
+    """The classifier with outputs in the order of the generator's `class_names`; unchanged if it has that order already.
 
     Raises:
         UserError: see :func:`align_classes`.
@@ -149,10 +150,10 @@ def aligned(
 
 
 def read_mapping(file: str | Path) -> dict[str, str]:
-    """A class mapping: a JSON object, or lines `classifier class,generator class`.
+    """Read a class mapping: a JSON object, or CSV with lines `classifier class,generator class`.
 
     Raises:
-        UserError: unreadable, or neither.
+        UserError: the file cannot be read or has another form.
     """
     path = Path(file)
     try:
@@ -162,7 +163,7 @@ def read_mapping(file: str | Path) -> dict[str, str]:
         text = path.read_text()
     except (OSError, ValueError) as error:
         raise UserError(
-            f"cannot read the class mapping {path} ({error}); expected an object of classifier class to generator class in JSON, or CSV"
+            f"cannot read the class mapping {path} ({error}); expected a JSON object from classifier class to generator class, or CSV"
         ) from error
     rows = [row for row in csv.reader(io.StringIO(text)) if row and not row[0].startswith("#")]
     if not rows or any(len(row) != 2 for row in rows):
@@ -175,19 +176,20 @@ def read_mapping(file: str | Path) -> dict[str, str]:
 def _by_mapping(
     classifier: Sequence[str], generator: Sequence[str], mapping: Mapping[str, str]
 ) -> np.ndarray:
-    mine, theirs = _places(classifier), _places(generator)
+    classifier_places, generator_places = _places(classifier), _places(generator)
     for key, value in mapping.items():
-        if key not in mine:
+        if key not in classifier_places:
             raise UserError(
-                f"the class mapping names {key!r}, which the classifier does not know; use its own class names or ids"
+                f"the class mapping names {key!r}, which the classifier does not have; use its class names or ids"
             )
-        if value not in theirs:
+        if value not in generator_places:
             raise UserError(
-                f"the class mapping names {value!r}, which the generator does not know; use its own class names or ids"
+                f"the class mapping names {value!r}, which the generator does not have; use its class names or ids"
             )
     if not mapping:
         raise UserError("the class mapping is empty; map at least one classifier class to a generator class")
-    return np.array([theirs[mapping[name]] if name in mapping else -1 for name in classifier], dtype=np.int64)
+    places = [generator_places[mapping[name]] if name in mapping else -1 for name in classifier]
+    return np.array(places, dtype=np.int64)
 
 
 def _places(names: Sequence[str]) -> dict[str, int]:
@@ -195,7 +197,7 @@ def _places(names: Sequence[str]) -> dict[str, int]:
     if len(place) != len(names):
         double = next(name for i, name in enumerate(names) if place[name] != i)
         raise UserError(
-            f"two classes are called {double!r}; label spaces are aligned by class id, so give each its own"
+            f"two classes are called {double!r}; classes are matched by id, so give each class an id of its own"
         )
     return place
 
@@ -205,26 +207,26 @@ def _synonyms(name: str) -> set[str]:
 
 
 def open_classifier(spec: SourceSpec, num_classes: int, class_names: Sequence[str] = ()) -> Classifier:
-    """The source classifier on the source's device, its outputs in the order of the generator's classes.
+    """Open the source classifier on the source's device, with outputs in the order of the generator's classes.
 
     Args:
-        num_classes: of the generator.
-        class_names: the generator's; a classifier file without names is taken to have them in this order.
+        num_classes: number of classes of the generator.
+        class_names: names of the generator's classes; a classifier file without names is assumed to have this order.
 
     Raises:
-        UserError: none is known, it cannot be had, or its label space is not the generator's and no class map joins them.
+        UserError: no classifier is known, it cannot be opened, or its classes are not the generator's and there is no class map.
     """
     kit = source_kit(spec.source)
     name = spec.classifier or (kit.classifier if kit is not None else "")
     if not name:
         raise UserError(
-            f"source {spec.source!r} has no classifier of its own; name one for the same {num_classes} classes with --classifier"
+            f"source {spec.source!r} has no classifier of its own; name one for its {num_classes} classes with --classifier"
         )
     classifier = load_classifier(name, trust=Trust(spec.trust_code))
     if classifier.spec.num_classes != num_classes and spec.class_map is None:
         raise UserError(
             f"classifier {name!r} has {classifier.spec.num_classes} classes and source {spec.source!r} has {num_classes}; give "
-            f"the classifier of the same label space with --classifier, or a class mapping with --class-map"
+            f"a classifier with the same classes with --classifier, or a class mapping with --class-map"
         )
     nameless = classifier.spec.class_names == tuple(str(k) for k in range(num_classes))
     if class_names and (spec.class_map is not None or not nameless):
@@ -233,20 +235,20 @@ def open_classifier(spec: SourceSpec, num_classes: int, class_names: Sequence[st
 
 
 def scoring_dtype(device: torch.device) -> torch.dtype:
-    """In which samples are scored: bfloat16 on GPUs that have it, where a classifier would cost a good part of a few-step generator."""
+    """The number type for scoring samples: bfloat16 on GPUs that support it, because scoring is slow compared with a few-step generator."""
     half = device.type == "cuda" and torch.cuda.is_bf16_supported()
     return torch.bfloat16 if half else torch.float32
 
 
 def describe_score(classifier: Classifier) -> dict[str, Any]:
-    """The plan's word for what scores samples: the classifier and, where it is not float32, its number type."""
+    """The entry `score` of a plan: the classifier and, if it is not float32, its number type."""
     dtype = scoring_dtype(next(classifier.buffers()).device)
     named = {} if dtype == torch.float32 else {"dtype": str(dtype).removeprefix("torch.")}
     return {**describe_classifier(classifier), **named}
 
 
 def describe_classifier(classifier: Classifier) -> dict[str, Any]:
-    """Architecture and sha256 of the weights: the plan's word for a classifier."""
+    """The entry of a classifier in a plan: architecture, resolution and sha256 of the weights."""
     digest = hashlib.sha256()
     for name, tensor in sorted(classifier.state_dict().items()):
         digest.update(name.encode())

@@ -14,7 +14,7 @@ from ppcore.kits import is_commit
 from ppcore.storage import read_json
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
-_STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")  # of what save_pretrained writes
+_STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")  # names of weight files of save_pretrained
 _PIPELINES = {"DiTPipeline": "dit", "ConsistencyModelPipeline": "consistency"}
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 _NoOrText = str | None
@@ -23,32 +23,32 @@ T = TypeVar("T")
 
 
 class _PipelineIndex(BaseModel, extra="allow"):
-    """model_index.json: the pipeline's class, and [library, class] of every component by name."""
+    """model_index.json: class of the pipeline, and name -> [library, class] of its components."""
 
     pipeline: Annotated[str | tuple[str, str] | None, Field(alias="_class_name")] = None
     unet: tuple[_NoOrText, _NoOrText] | None = None
 
     @property
     def encodes_text(self) -> bool:
-        """Whether one of the components encodes text."""
+        """Whether a component encodes text."""
         return any(name.startswith("text_encoder") for name in self.model_extra or ())
 
     @property
     def foreign(self) -> list[str]:
-        """Libraries that components are taken from, other than those of the families: diffusers imports whatever is named."""
+        """Libraries of components that no family uses. diffusers would import any library that is named."""
         parts = [*(self.model_extra or {}).values(), self.unet]
         pairs = [part for part in parts if isinstance(part, list | tuple) and len(part) == 2]
         return [str(library) for library, _ in pairs if library is not None and library not in _LIBRARIES]
 
 
 class _ClassName(BaseModel):
-    """What is looked at in a component's configuration."""
+    """The field of a component's configuration that is read."""
 
     name: Annotated[str, Field(alias="_class_name")] = ""
 
 
 def read_config(path: Path, kind: type[T]) -> T:
-    """A JSON file of a model directory as `kind`. Raises UserError when it is missing, damaged or something else."""
+    """Read a JSON file of a model directory as `kind`. Raises UserError if it is missing, damaged or has another type."""
     try:
         return read_json(path, kind)
     except (OSError, ValueError) as error:
@@ -58,14 +58,14 @@ def read_config(path: Path, kind: type[T]) -> T:
 
 
 def find_family(folder: Path, source: str, *, trust_remote_code: bool) -> str:
-    """The family, one of :data:`ppgen.sources.FAMILIES`, that reads this directory.
+    """The family of a model directory, one of :data:`ppgen.sources.FAMILIES`.
 
     Args:
-        source: what the user typed, for messages.
+        source: as the user typed it, for messages.
         trust_remote_code: whether Python code in the directory may run.
 
     Raises:
-        UserError: none does, or it needs code of its own.
+        UserError: no family reads the directory, or it needs its own code and that is not allowed.
     """
     if (folder / "model_index.json").is_file():
         index = read_config(folder / "model_index.json", _PipelineIndex)
@@ -80,17 +80,17 @@ def find_family(folder: Path, source: str, *, trust_remote_code: bool) -> str:
     if config.is_file() and "attention_layer_position" in read_config(config, dict[str, Any]):
         return "biggan"
     raise UserError(
-        f"{source} holds no generator that can be read; expected a diffusers pipeline directory (model_index.json), or BigGAN-deep's "
+        f"{source} contains no known generator; expected a diffusers pipeline directory (model_index.json), or BigGAN-deep's "
         "config.json and pytorch_model.bin"
     )
 
 
 def _family_of_pipeline(index: _PipelineIndex, source: str, trust_remote_code: bool) -> str:
-    if isinstance(index.pipeline, tuple):  # (file, class): the repository ships its own pipeline code
+    if isinstance(index.pipeline, tuple):  # (file, class): pipeline code in the repository
         if not trust_remote_code:
             raise UserError(
-                f"{source} runs Python code of its own ({index.pipeline[0]}); read it, then allow it with --trust-remote-code and a "
-                "pinned --revision"
+                f"{source} runs its own Python code ({index.pipeline[0]}); read that code, then allow it with --trust-remote-code and a "
+                "commit as --revision"
             )
         return "text"
     if index.pipeline in _PIPELINES:
@@ -100,8 +100,8 @@ def _family_of_pipeline(index: _PipelineIndex, source: str, trust_remote_code: b
     if index.encodes_text:
         if index.foreign and not trust_remote_code:
             raise UserError(
-                f"{source} takes a component from {index.foreign[0]!r}, which no text-to-image pipeline here does; read that code, then "
-                "allow it with --trust-remote-code and a pinned --revision"
+                f"{source} has a component from the library {index.foreign[0]!r}, whose code would run; read that code, then allow it with "
+                "--trust-remote-code and a commit as --revision"
             )
         return "text"
     raise UserError(
@@ -111,11 +111,11 @@ def _family_of_pipeline(index: _PipelineIndex, source: str, trust_remote_code: b
 
 
 def find_licence(folder: Path) -> str:
-    """The licence that the header of the model card names, `unknown` without one."""
+    """The licence in the header of the model card (README.md), else `unknown`."""
     card = folder / "README.md"
     if not card.is_file():
         return "unknown"
-    from huggingface_hub.repocard import metadata_load  # heavy: a third of a second, only for directories
+    from huggingface_hub.repocard import metadata_load  # slow to import, only for directories
 
     try:
         header = metadata_load(card) or {}
@@ -126,18 +126,18 @@ def find_licence(folder: Path) -> str:
 
 
 def lacks_weights(folder: Path, suffixes: tuple[str, ...] = WEIGHT_SUFFIXES) -> bool:
-    """Whether the directory, or a component of it with a model config, has no weight file of these kinds."""
+    """Whether the directory, or one of its components with a config.json, has no weight file with one of these suffixes."""
     parts = [path.parent for path in folder.glob("*/config.json")] or [folder]
     return any(not any(path.suffix in suffixes for path in part.iterdir()) for part in parts)
 
 
 def weights_sha256(folder: str | Path, *components: str) -> str:
-    """sha256 over the weight files that loading the components of `folder` reads, their relative names included, in name order.
+    """sha256 (hex) over the names and contents of the weight files that loading the components of `folder` reads.
 
-    Other files that lie about, such as earlier checkpoints or the same weights in another format, decide nothing.
+    Other files, such as earlier checkpoints or the same weights in another format, are not included.
 
     Args:
-        components: folders below `folder`, those without weights allowed; or names of weight files.
+        components: folders below `folder`, also without weights, or names of weight files.
     """
     root, digest = Path(folder), hashlib.sha256()
     files = {file for name in components for file in _weight_files(root / name)}
@@ -149,13 +149,13 @@ def weights_sha256(folder: str | Path, *components: str) -> str:
 
 
 class _ShardIndex(BaseModel):
-    """What says in which files the parts of a large model lie."""
+    """The index of a model in several weight files."""
 
     weight_map: dict[str, Annotated[str, Field(pattern=r"^[\w.-]+$")]]
 
 
 def _weight_files(component: Path) -> list[Path]:
-    """What diffusers and transformers read of a component: safetensors before pickles, whole or in parts."""
+    """The weight files of a component that diffusers and transformers read: safetensors before pickles, one file or several."""
     if component.is_file():
         return [component]
     for suffix in (".safetensors", ".bin"):
@@ -169,7 +169,7 @@ def _weight_files(component: Path) -> list[Path]:
 
 
 _PLAIN = ["*.json", "*.txt", "*.model", "README.md"]
-# Of components and of whole models, by name: repositories also keep merged copies of everything at their root.
+# Only these names at the root, because repositories also keep merged copies of all components there.
 _SAFE, _PICKLED = ["*/*.safetensors", "model.safetensors"], ["*/*.bin", "pytorch_model.bin"]
 _VARIANTS = ["*.fp16.*", "*.non_ema.*", "*flax*", "*.onnx", "*.msgpack", "*openvino*"]
 
@@ -177,21 +177,24 @@ _VARIANTS = ["*.fp16.*", "*.non_ema.*", "*flax*", "*.onnx", "*.msgpack", "*openv
 def download(
     repository: str, revision: str | None, *, with_code: bool, pickles: bool = True
 ) -> tuple[Path, str]:
-    """(directory in the hub's cache, its commit). Safetensors are preferred to pickles.
+    """Download a model to the hub's cache; safetensors are preferred to pickles.
 
     Args:
-        with_code: fetch Python files, too, which someone is going to run.
-        pickles: take pickled weights where there are no others.
+        with_code: download Python files, too.
+        pickles: accept pickled weights if there are no others.
+
+    Returns:
+        (directory in the cache, commit)
 
     Raises:
-        UserError: it cannot be had, or code is asked for at a revision that may change.
+        UserError: the download failed, or code is asked for at a revision that is not a commit.
     """
     if with_code and not is_commit(revision):
         raise UserError(
-            f"code from {repository} may only be run at a pinned commit; give --revision with the 40-digit commit you have read"
+            f"code from {repository} runs only at a fixed commit; give --revision with the 40-digit commit that you have read"
         )
-    from huggingface_hub import snapshot_download  # heavy: half a second, only for hub ids
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # heavy: as above
+    from huggingface_hub import snapshot_download  # slow to import, only for hub ids
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # slow to import
 
     def snapshot(*patterns: str) -> Path:
         code = ["*.py"] if with_code else []
@@ -209,16 +212,16 @@ def download(
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"the weights of {repository} cannot be had ({reason}); give a local model directory, connect to the hub, or use "
+            f"the weights of {repository} cannot be downloaded ({reason}); give a local model directory, connect to the hub, or use "
             "--source letters, which needs no download"
         ) from error
     if not pickles and lacks_weights(folder, (".safetensors",)):
         raise UserError(
-            f"the weights of {repository} are pickled, which are opened only if you ask for them; give --source {repository}"
+            f"the weights of {repository} are pickled, which only a typed source may be; give --source {repository}"
         )
     if lacks_weights(folder):
         raise UserError(
-            f"the weights of {repository} are not in the local cache and cannot be had; connect to the hub, or use --source letters, "
-            "which needs no download"
+            f"the weights of {repository} are not in the local cache and cannot be downloaded; connect to the hub, or use "
+            "--source letters, which needs no download"
         )
     return folder, folder.name

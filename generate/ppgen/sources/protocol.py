@@ -1,4 +1,4 @@
-"""The generator protocol, and a source resolved to something that can be opened."""
+"""The generator protocol, and a source as the families open it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Generator(Protocol):
         class_names: K names, in the order of the condition's columns.
         resolution: side of the images in pixels.
         channels: 1 or 3.
-        licence: of the weights; `unknown` when nobody said.
+        licence: of the weights, or `unknown`.
         revision: commit of the model repository, or `local`.
     """
 
@@ -34,9 +34,11 @@ class Generator(Protocol):
     revision: str
 
     def sample(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-        """Images of `condition`, float (B, K) probability rows, one-hot for hard labels.
+        """Sample images.
 
-        All randomness of sample i comes from `seeds[i]`, int64 (B,).
+        Args:
+            condition: float (B, K), rows of probabilities; one-hot for hard labels.
+            seeds: int64 (B,); all randomness of sample i comes from `seeds[i]`.
 
         Returns:
             uint8 (B, C, H, W) on the generator's device.
@@ -44,39 +46,39 @@ class Generator(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Everything besides condition and seeds that decides the images; JSON-serialisable, goes into the plan."""
+        """Everything besides condition and seeds that the images depend on, in JSON types; it becomes part of the plan."""
         ...
 
 
 class CheckedGenerator(Protocol):
-    """What a generator may have beside the protocol, so that images which are none are drawn again instead of committed."""
+    """An optional method of a generator that reports damaged images, so that they are not committed."""
 
     def sample_checked(
         self, condition: torch.Tensor, seeds: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What `sample` returns, and bool (B,) on any device: which images hold a NaN or an infinity before rounding."""
+        """The images of `sample`, and bool (B,) on any device: which of them contain NaN or infinity before rounding."""
         ...
 
 
 def sample_checked(
     generator: Any, condition: torch.Tensor, seeds: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """A generator's images and which of them are bad; None where it is no :class:`CheckedGenerator` and cannot tell."""
+    """A generator's images and which of them are damaged; None if it is no :class:`CheckedGenerator`."""
     checked = getattr(generator, "sample_checked", None)
     return (generator.sample(condition, seeds), None) if checked is None else checked(condition, seeds)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a generator comes from, resolved to something that can be opened.
+    """Where a generator comes from, as its family opens it.
 
     Attributes:
-        spec: what the user typed.
-        family: a key of :data:`FAMILIES`.
-        location: local directory, what names a bank's images, or `module:callable`.
+        spec: as the user typed it.
+        family: one of :data:`FAMILIES`.
+        location: local directory, images of a bank, or `module:callable`.
         revision: commit hash, or `local`.
-        class_names: empty when only the model's own files can tell.
-        sampling: the user's options over the kit's.
+        class_names: empty if only the files of the model name the classes.
+        sampling: sampling options of the user and, where these are missing, of the kit.
     """
 
     spec: str
@@ -99,7 +101,7 @@ def read_options(kind: type[Options], source: Source) -> Options:
     """`source.sampling` as the options dataclass of a family.
 
     Raises:
-        UserError: an option the family does not have, or a value of another type.
+        UserError: an option that the family does not have, or a value of another type.
     """
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for name in source.sampling:

@@ -12,24 +12,24 @@ from ppcore.kits import KIT_FILE, KITS, Kit, get_kit, is_repository
 from ppgen.sources.models import download, find_family, find_licence
 from ppgen.sources.protocol import FAMILIES, Generator, Source
 
-BANK = "bank:"  # before what names a collection of labelled images
-_OF_A_COMMAND = ("device", "trust_code", "pickles")
+BANK = "bank:"  # prefix of a collection of labelled images as a source
+_NOT_IN_PLAN = ("device", "trust_code", "pickles")
 
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """How to load the source, anywhere: picklable, no tensors.
+    """The source as the user asks for it; can be pickled and sent to workers.
 
     Attributes:
         source: kit name, directory, hub id or `module:callable`.
         device: `auto`, `cpu`, `cuda`, ...
         dtype: `float32`, `bfloat16`, ..., None for the family's default.
-        sampling: overrides of the kit's sampler settings.
+        sampling: sampling options that replace those of the kit.
         revision: of a hub repository.
-        trust_remote_code: whether code shipped with a model may run.
-        classifier: spec of the source classifier; None for the kit's own.
+        trust_remote_code: whether Python code in a model repository may run.
+        classifier: spec of the source classifier; None for that of the kit.
         trust_code: whether code that a kit or a model directory names may run.
-        pickles: whether a hub repository's weights may be pickled.
+        pickles: whether weights of a hub repository may be pickled.
         class_map: classifier class -> generator class, for a classifier of another label space.
     """
 
@@ -45,12 +45,12 @@ class SourceSpec:
     pickles: bool = True
 
     def hint(self) -> dict[str, Any]:
-        """What the plan says of how its source was loaded; what a later command makes of it is `planned_spec`'s matter."""
-        return {name: value for name, value in asdict(self).items() if name not in _OF_A_COMMAND}
+        """The field `load` of a plan; :func:`ppgen.sources.planned_spec` reads it."""
+        return {name: value for name, value in asdict(self).items() if name not in _NOT_IN_PLAN}
 
 
 def describe_source(generator: Generator, spec: SourceSpec) -> dict[str, Any]:
-    """The plan's `source`: what decides the bytes of a sample beside condition and seed, in JSON types."""
+    """The field `source` of a plan: what the bytes of a sample depend on besides condition and seed, in JSON types."""
     return {
         **generator.describe(),
         "name": source_name(spec.source),
@@ -61,12 +61,12 @@ def describe_source(generator: Generator, spec: SourceSpec) -> dict[str, Any]:
 
 
 def source_kit(source: str) -> Kit | None:
-    """The kit that `source` names; None for a plain model directory, a hub id or a callable."""
+    """The kit that `source` names; None for a model directory without kit.json, a hub id or a callable."""
     return get_kit(source) if source in KITS or (Path(source) / KIT_FILE).is_file() else None
 
 
 def source_name(source: str) -> str:
-    """A short name fit for a directory: the kit's, else the last part of the path or of the callable."""
+    """A short name that can be part of a directory name: of the kit, else the last part of the path or callable."""
     kit = source_kit(source)
     if kit is not None:
         return kit.name
@@ -75,15 +75,15 @@ def source_name(source: str) -> str:
 
 
 def is_code(source: str) -> bool:
-    """Whether a source is the name of code, `module:callable`."""
+    """Whether a source is `module:callable`."""
     return ":" in source and not source.startswith(BANK) and not Path(source).exists()
 
 
 def resolve_source(spec: SourceSpec) -> Source:
-    """Find the model that `spec` names, fetching it from the hub when it must be.
+    """Find the model that `spec` names; download it from the hub if needed.
 
     Raises:
-        UserError: unknown, not to be had, or of a kind no family reads.
+        UserError: unknown, cannot be downloaded, or no family reads it.
     """
     kit = source_kit(spec.source)
     if kit is not None:
@@ -110,13 +110,12 @@ def resolve_source(spec: SourceSpec) -> Source:
 def _resolve_kit(spec: SourceSpec, kit: Kit) -> Source:
     if kit.family not in FAMILIES:
         raise UserError(
-            f"kit {kit.name} is of the unknown family {kit.family!r}; expected {', '.join(FAMILIES)}"
+            f"kit {kit.name} has the unknown family {kit.family!r}; expected {', '.join(FAMILIES)}"
         )
     location, revision = kit.generator, "local"
     if kit.family == "callable" and not spec.trust_code:
         raise UserError(
-            f"kit {spec.source} names code as its generator ({kit.generator!r}), which runs only if you ask for it; read that code, "
-            "then give --trust-code"
+            f"kit {spec.source} names code as its generator ({kit.generator!r}); read that code, then allow it with --trust-code"
         )
     if kit.family != "callable":
         missing = f"the weights of kit {kit.name} are not published in a hub repository"
@@ -128,7 +127,7 @@ def _resolve_kit(spec: SourceSpec, kit: Kit) -> Source:
         location=location,
         revision=revision,
         licence=kit.licence,
-        # A kit's classifier shares its label space, so the classes published for it name the generator's.
+        # The classifier of a kit has the generator's classes, so its published names are the generator's.
         class_names=kit.class_names or published_class_names(kit.classifier),
         sampling={**kit.sampling, **spec.sampling},
         trust_remote_code=spec.trust_remote_code,
@@ -136,7 +135,7 @@ def _resolve_kit(spec: SourceSpec, kit: Kit) -> Source:
 
 
 def _find_directory(name: str, revision: str | None, spec: SourceSpec, missing: str) -> tuple[Path, str]:
-    """(local directory, revision) of a directory or hub repository; `missing` says what is wrong when it is neither."""
+    """(local directory, revision) of a directory or hub repository. `missing` begins the error if it is neither."""
     if Path(name).is_dir():
         return Path(name), "local"
     if not is_repository(name):

@@ -37,7 +37,7 @@ def test_synonyms_agree_place_by_place() -> None:
 
 
 def test_label_spaces_that_do_not_match_are_refused() -> None:
-    with pytest.raises(UserError, match="knows 2 classes and the generator 3"):
+    with pytest.raises(UserError, match="has 2 classes and the generator 3"):
         align_classes(["a", "b"], ["a", "b", "c"])
     with pytest.raises(UserError, match="two classes are called"):
         align_classes(["a", "a", "b"], ["b", "a", "a"])
@@ -65,7 +65,7 @@ def test_a_mapping_joins_label_spaces_that_differ(tmp_path: Path) -> None:
         read_mapping(tmp_path / "nothing.csv")
     for content in ("[1]", "{", '{"tabby": ["cat"]}'):
         (tmp_path / "mapping.json").write_text(content)
-        with pytest.raises(UserError, match="expected an object of classifier class"):
+        with pytest.raises(UserError, match="expected a JSON object from classifier class"):
             read_mapping(tmp_path / "mapping.json")
 
 
@@ -94,5 +94,5 @@ def test_features_and_outputs_of_a_mapped_classifier_come_in_one_pass() -> None:
     assert logits.shape == (4, 2)
     only = aligned(inner, ["x", "y"], {"a": "y"})
     require_defined(only(images))
-    with pytest.raises(UserError, match="no probability on any class"):
+    with pytest.raises(UserError, match="no probability on any mapped class"):
         require_defined(torch.tensor([[float("nan"), 0.0]]))
