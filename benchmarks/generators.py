@@ -1,14 +1,13 @@
-"""Our sampling beside the published code, in one run: `python benchmarks/generators.py --size small|full`.
+"""Compares our sampling with the published code in one run: `python benchmarks/generators.py --size small|full`.
 
-Random weights, so that nothing is downloaded; the time of a network does not depend on what it has learnt. `small` is for
+The weights are random, so nothing is downloaded; the time of a network does not depend on its weights. `small` is for
 CPUs; `full` has the genuine DiT-XL/2-256 with its autoencoder, BigGAN-deep-256 and the ImageNet-64 consistency UNet, for one
-GPU. Each side has a process of its own, as its users would run it, loaded with the same weights in the same number type; the
-two take turns, and the best of the rounds counts, on one CPU thread in processor time, which other jobs on the machine do not
-stretch. The floor is written down first: the arithmetic of an image over the matrix product rate measured here is the most
-images a second that this machine could make.
+GPU. Each side runs in its own process with the same weights in the same number type. The two take turns and the best round
+counts. On one CPU thread the figure is processor time, which other jobs on the machine do not lengthen. The ceiling, the most
+images a second that this machine could make, is the measured rate of matrix products divided by the arithmetic of an image.
 
 Rows "equal" give both sides the same solver, steps and guidance; "interval" changes one thing, guiding only the noise levels
-of our default interval, which is another sampler and not the same images; "defaults" is what each side does when told nothing.
+of our default interval, which makes other images; "defaults" uses the default options of each side.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ Images = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Setting:
-    """What both processes are told; picklable."""
+    """The settings that both processes get; picklable."""
 
     size: str
     device: str
@@ -42,7 +41,7 @@ class Setting:
     batch: int
     threads: int
     folder: str
-    compile: str = "none"  # ours; the published code has nothing of the kind
+    compile: str = "none"  # of ours; the published code cannot compile
 
     @property
     def number_type(self) -> torch.dtype:
@@ -79,7 +78,7 @@ def cases(steps: int) -> list[Case]:
 
 
 def write_models(setting: Setting, wanted: set[str]) -> None:
-    """Save the random models both processes will load."""
+    """Save the random models that both processes load."""
     save = {"dit": models.save_dit, "consistency": models.save_consistency, "biggan": models.save_biggan}
     for model in wanted:
         folder = Path(setting.folder, model)
@@ -112,12 +111,12 @@ def stock_pipeline(model: str, setting: Setting) -> Any:
 
 
 def stock_images(case: Case, setting: Setting) -> Images:
-    """The published code's way to a batch of images on the host."""
+    """A function that makes a batch of images on the host with the published code."""
     pipe = stock_pipeline(case.model, setting)
     if case.model == "dit":
         return lambda: pipe(labels(setting), generator=streams(setting), **case.stock)
     if case.model == "consistency":
-        # Half-precision arrays cannot become pictures in this pipeline, so it is let off with tensors.
+        # This pipeline cannot convert half-precision arrays to images, so it returns tensors.
         return lambda: pipe(
             setting.batch, class_labels=labels(setting), generator=streams(setting), output_type="pt"
         ).images.cpu()
@@ -143,14 +142,14 @@ def our_generator(model: str, options: str, setting: Setting) -> Any:
 
 
 def our_images(case: Case, setting: Setting) -> Images:
-    """Our way."""
+    """A function that makes a batch of images on the host with our code."""
     generator = our_generator(case.model, json.dumps(case.ours), setting)
     condition, seeds = torch.eye(1000)[labels(setting)], torch.arange(setting.batch)
     return lambda: generator.sample(condition, seeds).cpu()
 
 
 def timed(side: str, case: Case, setting: Setting) -> tuple[float, float, int]:
-    """In a process of its own: (seconds a batch, peak GB, evaluations an image, ours only)."""
+    """(seconds for a batch, peak GB, evaluations for an image); runs in the process of its side. Only ours counts evaluations."""
     torch.set_num_threads(setting.threads)
     run = (stock_images if side == "stock" else our_images)(case, setting)
     if setting.device != "cpu":
@@ -182,7 +181,7 @@ def memory(device: str) -> float:
 
 
 def matrix_rate(setting: Setting) -> float:
-    """FLOP a second of a large matrix product, by the faster of the two libraries a CPU has."""
+    """FLOP a second of a large matrix product, with the faster of the two CPU libraries."""
     from ppgen.generators.dit import InferenceLinear
 
     torch.set_num_threads(setting.threads)
@@ -197,7 +196,7 @@ def matrix_rate(setting: Setting) -> float:
 
 
 def encoding_rate(resolution: int) -> float:
-    """JPEG images a second on one thread."""
+    """JPEG images encoded a second on one thread."""
     from ppgen.plan.encoding import choose_encoding
     from ppgen.shards.encode import make_encoder
 

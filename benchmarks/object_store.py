@@ -1,11 +1,11 @@
-"""Seconds to resume and to verify a directory of many small shards in an object store, with an older commit's code and with today's.
+"""Measures resume and verify of many small shards in an object store, with the code of an older commit and with the current code.
 
     python benchmarks/object_store.py                        # 10,000 shards; bar: resume and verify 5 times as fast as before
     python benchmarks/object_store.py --shards 500 --latency-ms 20
 
-The older code runs from a temporary worktree of this repository. Both run the same commands, whole programs, against a server in
-memory on loopback that answers every request after a latency: `ppgen synth` on a finished directory, which finds nothing to do, and
-`ppgen verify`. The directory is made by the older code, so that both can read it.
+The older code runs from a temporary worktree of this repository. Both run the same two commands: `ppgen synth` on a finished directory,
+which finds nothing to do, and `ppgen verify`. The object store is a server in memory on loopback that answers every request after a
+latency. The older code makes the directory, so that both can read it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Tree:
         return done
 
     def synth(self, out: str, shards: int, **environment: str) -> str:
-        """One picture a shard; returns what was printed."""
+        """Make a directory with one image in each shard; returns the printed text."""
         options = [
             "--source",
             "procedural:build",
@@ -75,13 +75,13 @@ class Tree:
         return self._run("synth", *options, *self._trust, "--out", out, **environment).stdout
 
     def verify(self, out: str, **environment: str) -> str:
-        """What was printed."""
+        """Verify the directory; returns the printed text."""
         return self._run("verify", out, **environment).stdout
 
 
 @contextlib.contextmanager
 def worktree(commit: str) -> Iterator[Path]:
-    """The repository as it was."""
+    """The repository at the commit, in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder, "before")
         subprocess.run(
@@ -98,7 +98,7 @@ def worktree(commit: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def server(folder: Path, latency_ms: float) -> Iterator[dict[str, str]]:
-    """A server with the folder's files; yields the environment that leads S3 clients to it."""
+    """An S3 server with the folder's files; yields the environment variables for its clients."""
     command = [
         sys.executable,
         str(HERE / "servers" / "s3.py"),
@@ -122,7 +122,7 @@ def server(folder: Path, latency_ms: float) -> Iterator[dict[str, str]]:
 
 
 def timed(tree: Tree, what: str, shards: int, environment: dict[str, str]) -> tuple[float, str]:
-    """Seconds of one command, and what it printed."""
+    """(seconds, printed text) of one command."""
     start = time.monotonic()
     if what == "resume":
         printed = tree.synth("s3://bench", shards, **environment)
@@ -134,7 +134,7 @@ def timed(tree: Tree, what: str, shards: int, environment: dict[str, str]) -> tu
 
 
 def main() -> int:
-    """Measure; 1 where the bar is missed."""
+    """Measure and print. Returns 1 if a ratio is below the bar, else 0."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

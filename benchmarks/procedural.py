@@ -1,4 +1,4 @@
-"""A generator that costs nothing, for measuring everything around one: pictures are a table lookup by class and seed."""
+"""A generator that takes almost no time, for measuring the program around a generator. Images are looked up by class and seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from ppcore.errors import UserError
 
 _KEPT: list[Any] = []
-_VARIANTS = 64  # noise fields a picture may show
+_VARIANTS = 64  # number of noise fields
 _SLOW_S = 8.0
 
 
@@ -22,9 +22,9 @@ class Procedural:
     """Grey pictures: the class number in binary in the first row, one of 64 fixed noise fields below.
 
     Args:
-        delay: seconds that a batch pretends to take.
-        slow: while this file is there, a batch takes 8 s.
-        sick: what sampling raises, once so many batches are made; empty for a generator that works.
+        delay: seconds that every batch waits.
+        slow: path of a file; while it exists, a batch takes 8 s.
+        sick: (message, batches): sampling raises this message after so many batches; no message: it never does.
     """
 
     licence, revision, channels = "CC0-1.0", "1", 1
@@ -70,14 +70,14 @@ def build(
     sick_after: int = 0,
     reason: str = "sick",
 ) -> Procedural:
-    """The `module:callable`.
+    """Make the generator; `--source procedural:build`.
 
     Args:
-        pids: folder in which every process that loads it leaves a file named after itself.
+        pids: folder in which every process that calls this leaves a file named by its process id.
         slow: see :class:`Procedural`.
-        sick: a file; the worker that holds its lock raises, and so does the one on its node that comes after it.
-        sick_after: batches that the sick worker makes before.
-        reason: what it raises.
+        sick: path of a lock file; the first Ray worker that locks it raises, and so does its replacement on the same node.
+        sick_after: batches that this worker makes before it raises.
+        reason: message of the exception.
 
     Raises:
         UserError: on a node with BAD_NODE in its environment.
@@ -91,7 +91,7 @@ def build(
 
 
 def _is_first(path: str) -> bool:
-    """Whether this process, a worker of Ray on the node of the first such worker, holds the lock from now on."""
+    """Take the lock. True if this process is a Ray worker, got it, and runs on the node of the first worker that had it."""
     if Path(sys.argv[0]).name != "default_worker.py":
         return False
     import ray  # a worker of Ray has it

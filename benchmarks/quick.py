@@ -1,10 +1,10 @@
-"""The ratios that can be had in under ten minutes, as JSON with the machine's facts, beside those of the last committed file.
+"""Measures the quick ratios in under ten minutes, writes them as JSON and compares them with the last committed file.
 
     make bench                                     # the same as python benchmarks/quick.py
     python benchmarks/quick.py --rounds 1 --out /tmp/now.json
 
-Each figure is a ratio of two things measured in one run; rounds go over all scripts in turn, so that what else the machine does falls on
-all. A figure has changed when every value of now lies on one side of every value of then and the medians differ by 3 % at least.
+Each figure is a ratio of two things measured in one run. Each round runs all scripts, so that other load on the machine affects all of
+them. A figure has changed if all new values lie on one side of all old values and the medians differ by at least 3 %.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Script:
     """A benchmark whose ratios are read from what it prints.
 
     Attributes:
-        figure: what its ratios are.
-        pattern: of a ratio; the last group is its value, those before are added to its name.
+        figure: name of its ratios.
+        pattern: matches a ratio; the last group is its value, the groups before are added to its name.
     """
 
     path: str
@@ -48,7 +48,7 @@ class Script:
     pattern: str
 
     def figures_in(self, printed: str) -> dict[str, float]:
-        """Name -> value of every ratio that was printed."""
+        """Name -> value of every printed ratio."""
         found = {}
         for match in re.finditer(self.pattern, printed, re.MULTILINE):
             *names, value = match.groups()
@@ -79,7 +79,7 @@ SCRIPTS = [
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
-    """Name -> a value a round."""
+    """Name -> its values, one for each round."""
     values: dict[str, list[float]] = defaultdict(list)
     for number in range(rounds):
         for script in SCRIPTS:
@@ -109,7 +109,7 @@ def last_committed(machine: dict[str, Any]) -> tuple[str, dict[str, Any]] | None
 
 
 def verdict(now: list[float], then: list[float] | None) -> str:
-    """What has become of a figure, in a word or two."""
+    """`new`, `as before`, or by how many percent the figure has changed."""
     if not then:
         return "new"
     change = statistics.median(now) / statistics.median(then) - 1

@@ -3,11 +3,11 @@ network: `python benchmarks/solvers.py --trained`.
 
 Prints, for every solver, the measured order of convergence on a smooth stretch of the path, and at 10 and 20 steps from
 noise to data the error of the end point (root mean square over samples and dimensions, against a solution with 1,000 Heun
-steps) and the energy distance to the mixture itself. The same amount of work is not the same number of steps: Heun
-evaluates the network twice a step, so the number of evaluations stands beside it.
+steps) and the energy distance to the mixture itself. Heun evaluates the network twice a
+step, so the number of evaluations is printed too.
 
-`--trained` takes the network of the embedded kit, on its own flow path and, rescaled, on the levels of a diffusion model. It prints
-the error of the images against 200 Heun steps, and which share of the images the kit's classifier sees as the class asked for.
+`--trained` samples the network of the embedded kit on its own flow path and, rescaled, on the levels of a diffusion model. It
+prints the error of the images against 200 Heun steps and the share that the kit's classifier recognises as the class asked for.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ THEORY = {"ddim": 1, "flow_euler": 1, "heun": 2, "flow_heun": 2, "dpmpp_2m": 2}
 
 @dataclass(frozen=True)
 class Mixture:
-    """The mixture seen along a path."""
+    """The exact denoiser of the mixture on a path."""
 
     path: Path
 
@@ -65,7 +65,7 @@ def draw_mixture(count: int, seed: int) -> torch.Tensor:
 
 
 def smooth_path(solver: str, steps: int) -> Path:
-    """A stretch of the solver's own kind of path that stays away from both ends."""
+    """A part of the solver's kind of path, away from both ends."""
     if solver.startswith("flow"):
         sigmas = [0.95 - 0.85 * i / steps for i in range(steps + 1)]
         return Path(tuple(1 - s for s in sigmas), tuple(sigmas))
@@ -98,7 +98,7 @@ def solve(solver: str, path: Path, start: torch.Tensor, seed: int = 0) -> torch.
 
 
 def ideal_consistency_function(path: Path) -> Denoise:
-    """What a perfect consistency model would be: the end point of the ODE from any level."""
+    """A perfect consistency model: the end point of the ODE from any level."""
 
     def jump(x: torch.Tensor, level: int) -> tuple[torch.Tensor, torch.Tensor]:
         sigmas = schedules.karras(0.002, path.sigmas[level], 32)
@@ -109,7 +109,7 @@ def ideal_consistency_function(path: Path) -> Denoise:
 
 
 def finely(solver: str, path: Path, start: torch.Tensor) -> torch.Tensor:
-    """End points of the path's ODE from start by Heun's method on the levels of `path`, which should be many."""
+    """End points of the path's ODE from start by Heun's method on the levels of `path`; give many levels."""
     return (flow_heun if solver.startswith("flow") else heun)(
         Mixture(path).denoise, start, path, lambda: start
     )
@@ -178,7 +178,7 @@ def trained_rows(count: int = 420, compared: int = 84) -> None:
 
         return letters._decoder(SOLVERS[solver](denoise, path.sigmas[0] * draw(), path, draw)).clamp(-1, 1)
 
-    print("| levels | solver | steps | error | seen as their class |\n|---|---|---|---|---|")
+    print("| levels | solver | steps | error | recognised |\n|---|---|---|---|---|")
     for spacing in ("flow", "trailing", "karras"):
         exact = images("flow_heun" if spacing == "flow" else "heun", spacing, 200, compared)
         for solver in ("flow_euler" if spacing == "flow" else "ddim", "dpmpp_2m"):

@@ -1,7 +1,7 @@
-"""What `--reproducible` costs: `PYTHONPATH=benchmarks python benchmarks/gpu/reproducible.py --size small|full`.
+"""Measures what `--reproducible` costs: `PYTHONPATH=benchmarks python benchmarks/gpu/reproducible.py --size small|full`.
 
-The same generator in two processes, one of which allows deterministic algorithms only, in turns; the best round of each counts. Small is
-the embedded kit, full the ImageNet-64 consistency UNet with random weights.
+Two processes run the same generator in turns; one of them allows only deterministic algorithms. The best round of each counts. `small` is
+the embedded kit, `full` the ImageNet-64 consistency UNet with random weights.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main() -> None:
         for round_ in range(args.rounds + 1):
             for flag, pool in pools.items():
                 found = pool.submit(taken, source, args.device, flag, batch).result()
-                if round_:  # the first warms up
+                if round_:  # the first round warms up
                     best[flag] = min(best[flag], found)
         for pool in pools.values():
             pool.shutdown()

@@ -55,10 +55,6 @@ class ImageBank:
         chosen = self._choose(condition, seeds)
         return torch.stack([fit(self._images.image(i), self.resolution, self.channels) for i in chosen])
 
-    def origins(self, condition: torch.Tensor, seeds: torch.Tensor) -> list[str]:
-        """Names of the images that :meth:`sample` returns for the same arguments."""
-        return [self._images.ids[i] for i in self._choose(condition, seeds)]
-
     def _choose(self, condition: torch.Tensor, seeds: torch.Tensor) -> list[int]:
         check_condition(condition, seeds, self.num_classes)
         rows = condition.double().cpu().numpy().cumsum(axis=1)  # (B, K)

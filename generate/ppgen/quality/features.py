@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,17 +50,9 @@ class SampleSet:
     def select(self, chosen: np.ndarray) -> SampleSet:
         """The part of the set at these indices, int (m,)."""
 
-        def at(values: np.ndarray | None) -> np.ndarray | None:
-            return None if values is None else values[chosen]
-
-        return SampleSet(
-            self.name,
-            self.position[chosen],
-            self.hashes[chosen],
-            at(self.condition),
-            at(self.features),
-            at(self.probabilities),
-        )
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "name"}
+        parts: dict[str, Any] = {n: None if a is None else a[chosen] for n, a in arrays.items()}
+        return SampleSet(self.name, **parts)
 
     def take(self, count: int, seed: int) -> SampleSet:
         """A random part of `count` images, fixed by `seed`; all if there are no more."""

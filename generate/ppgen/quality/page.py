@@ -72,7 +72,11 @@ def make_page(assessment: Assessment) -> str:
         table((), summary_rows(figures)),
         *_agreement(figures),
         *_distances(figures),
-        *_contact_sheets(assessment),
+        *_pairs(assessment),
+        *_random(assessment),
+        *_extremes(assessment),
+        *_classes(assessment),
+        *_alike(assessment),
         *_provenance(shards.plan),
     ]
     return page(title, body, _STYLE)
@@ -86,51 +90,34 @@ def summary_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
         each = f"{few} of each" if few == many else f"{few} to {many} of each"
         rows.append(("Classes", f"{known['classes']['present']}, {each}"))
     else:
-        rows.append(
-            (
-                "Condition",
-                f"soft labels, over {known['effective_classes']:.1f} classes on average (exp of the entropy)",
-            )
-        )
+        classes = f"{known['effective_classes']:.1f} classes"
+        rows.append(("Condition", f"soft labels, over {classes} on average (exp of the entropy)"))
     if "seen_as" in figures:
         rows += _agreement_rows(figures["seen_as"])
-    alike = figures["look_alikes"]
     rows.append(("Equal files", f"{known['exact_duplicates']} images repeat another byte for byte"))
-    rows.append(("Look-alikes", _look_alikes(alike)))
+    rows.append(("Look-alikes", _look_alikes(figures["look_alikes"])))
     if "reference_look_alikes" in figures:
         rows.append(("Look-alikes in the reference", _look_alikes(figures["reference_look_alikes"])))
     spread = figures.get("class_spread")
     if spread:
-        rows.append(
-            (
-                "Spread",
-                f"{spread['within_class']:.3g} between features of a class, {spread['overall']:.3g} between any two "
-                f"(ratio {spread['ratio']:.2f})",
-            )
-        )
+        text = f"{spread['within_class']:.3g} between features of a class, {spread['overall']:.3g} between any two"
+        rows.append(("Spread", f"{text} (ratio {spread['ratio']:.2f})"))
     return rows
 
 
 def _agreement_rows(seen: dict[str, Any]) -> list[tuple[str, str]]:
-    text = f"{seen['agreement']:.1%} of samples are classified as their condition"
+    share, confidence = f"{seen['agreement']:.1%} of samples", f"{seen['confidence']['mean']:.3f}"
     if not seen["soft"]:
         return [
-            ("Agreement", text),
-            ("Confidence", f"{seen['confidence']['mean']:.3f} on average in that class"),
+            ("Agreement", f"{share} are classified as their condition"),
+            ("Confidence", f"{confidence} on average in that class"),
         ]
+    exact = f"{seen['echo']:.3f} if every prediction equalled the soft label"
+    kl = f"{seen['kl']['mean']:.2f} nats on average, median {seen['kl']['median']:.2f}"
     return [
-        (
-            "Agreement",
-            f"{seen['agreement']:.1%} of samples are classified as the largest class of their soft label",
-        ),
-        (
-            "Expected probability",
-            f"{seen['confidence']['mean']:.3f}; {seen['echo']:.3f} if every prediction equalled the soft label",
-        ),
-        (
-            "KL from soft label to sample",
-            f"{seen['kl']['mean']:.2f} nats on average, median {seen['kl']['median']:.2f}",
-        ),
+        ("Agreement", f"{share} are classified as the largest class of their soft label"),
+        ("Expected probability", f"{confidence}; {exact}"),
+        ("KL from soft label to sample", kl),
     ]
 
 
@@ -146,11 +133,7 @@ def _agreement(figures: dict[str, Any]) -> list[str]:
     if seen is None:
         return []
     confidence, entropy = seen["confidence"]["histogram"], seen["entropy"]["histogram"]
-    what = (
-        "expected probability under the soft label"
-        if seen["soft"]
-        else "probability of the conditioning class"
-    )
+    what = "expected probability under the soft label" if seen["soft"] else "probability of the condition"
     entropies = {"of the samples": entropy["counts"]}
     label = "entropy of the classifier's prediction, nats"
     if "condition_entropy" in figures["all"]:
@@ -220,17 +203,6 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [_rounded(inner) for inner in value]
     return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
-def _contact_sheets(assessment: Assessment) -> list[str]:
-    """Sections of HTML with images: target pairs, random samples, most and least confident ones, classes, look-alikes."""
-    return [
-        *_pairs(assessment),
-        *_random(assessment),
-        *_extremes(assessment),
-        *_classes(assessment),
-        *_alike(assessment),
-    ]
 
 
 def _image(shards: ShardSet, position: int) -> np.ndarray:

@@ -55,17 +55,6 @@ def test_soft_conditions_are_mixtures_and_seeds_decide(folder: Path) -> None:
     assert torch.equal(alone, images[[3, 250]])
 
 
-def test_origins_name_the_images(folder: Path) -> None:
-    generator = bank(folder)
-    condition = torch.full((30, 3), 1 / 3)
-    images, names = (
-        generator.sample(condition, torch.arange(30)),
-        generator.origins(condition, torch.arange(30)),
-    )
-    for image, name in zip(images, names, strict=True):
-        assert np.asarray(Image.open(next(folder.rglob(f"{name}*"))))[0, 0, 0] == int(image[0, 0, 0])
-
-
 def test_other_images_are_another_source(folder: Path) -> None:
     before = bank(folder).describe()
     path = next(folder.glob("c2/*.png"))
