@@ -197,7 +197,7 @@ def matrix_rate(setting: Setting) -> float:
 
 def encoding_rate(resolution: int) -> float:
     """JPEG images encoded a second on one thread."""
-    from ppgen.plan.encoding import choose_encoding
+    from ppgen.plan.build import choose_encoding
     from ppgen.shards.encode import make_encoder
 
     encode = make_encoder(choose_encoding("jpg", resolution))

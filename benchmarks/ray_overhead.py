@@ -22,8 +22,8 @@ from ppcore.storage import Store
 from ppgen.engines.engine import default_threads, make_shards
 from ppgen.engines.events import Event
 from ppgen.generators import open_generator
-from ppgen.options import EngineOptions
-from ppgen.plan import Settings, SynthRequest, build_synth_plan
+from ppgen.options import EngineOptions, ShardOptions, SynthOptions
+from ppgen.plan import build_synth_plan
 from ppgen.plan.plan import Plan
 from ppgen.shards.directory import claimed
 from ppgen.shards.worker import Job
@@ -85,8 +85,11 @@ def main() -> int:
     plan = build_synth_plan(
         generator,
         spec,
-        SynthRequest(None, per_class),
-        Settings(batch_size=PER_SHARD, samples_per_shard=PER_SHARD),
+        SynthOptions(
+            classes=None,
+            per_class=per_class,
+            shards=ShardOptions(batch_size=PER_SHARD, samples_per_shard=PER_SHARD),
+        ),
     )
     del generator
     rates: dict[str, list[float]] = {"Ray": [], "apart": []}

@@ -31,8 +31,8 @@ from ppgen.engines.engine import cores
 from ppgen.engines.events import Event
 from ppgen.engines.run import prepare_job, run_job
 from ppgen.generators import open_generator
-from ppgen.options import EngineOptions
-from ppgen.plan import Settings, SynthRequest, build_synth_plan
+from ppgen.options import EngineOptions, ShardOptions, SynthOptions
+from ppgen.plan import build_synth_plan
 from ppgen.plan.conditions import one_hot
 from ppgen.shards.encode import make_encoder
 from ppgen.sources.source import SourceSpec
@@ -69,8 +69,10 @@ def measure_ours(samples: int, workers: int, folder: Path) -> dict[str, Any]:
 
     moments: list[float] = []
     memory: list[float] = []
-    settings = Settings(batch_size=BATCH, samples_per_shard=PER_SHARD)
-    plan = build_synth_plan(open_generator(SPEC), SPEC, SynthRequest(None, samples // CLASSES), settings)
+    settings = ShardOptions(batch_size=BATCH, samples_per_shard=PER_SHARD)
+    plan = build_synth_plan(
+        open_generator(SPEC), SPEC, SynthOptions(classes=None, per_class=samples // CLASSES, shards=settings)
+    )
     job = prepare_job(str(folder / "ours"), plan, source=SPEC)
     gc.collect()
     start = time.monotonic()

@@ -50,7 +50,7 @@ def pictures(side: int, count: int) -> Iterator[np.ndarray]:
 
 def prepare(root: Path, side: int) -> Path:
     """A finished shard directory as ppgen synth writes it (JPEG, its default quality)."""
-    from ppgen.plan.encoding import choose_encoding
+    from ppgen.plan.build import choose_encoding
     from ppgen.shards.encode import make_encoder
 
     folder = root / f"shards-{side}"

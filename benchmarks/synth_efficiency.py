@@ -23,8 +23,8 @@ from ppgen.engines.engine import cores, default_threads
 from ppgen.engines.events import Event
 from ppgen.engines.run import prepare_job, run_job
 from ppgen.generators import open_generator
-from ppgen.options import EngineOptions
-from ppgen.plan import Settings, SynthRequest, build_synth_plan
+from ppgen.options import EngineOptions, ShardOptions, SynthOptions
+from ppgen.plan import build_synth_plan
 from ppgen.shards.worker import Job
 from ppgen.sources.source import SourceSpec
 
@@ -108,7 +108,9 @@ def main() -> None:
     generator = open_generator(spec)
     per_class = max(1, args.images // generator.num_classes)
     plan = build_synth_plan(
-        generator, spec, SynthRequest(None, per_class), Settings(batch_size=args.batch_size)
+        generator,
+        spec,
+        SynthOptions(classes=None, per_class=per_class, shards=ShardOptions(batch_size=args.batch_size)),
     )
     threads = default_threads(plan)
     bare: list[float] = []

@@ -88,7 +88,7 @@ class Run:
         path = search_path(MISCHIEF) if fault else search_path()
         command = [*self.command(out, SHARDS * PER_SHARD, PER_SHARD), "--engine", "ray", "--address", address]
         for name, value in {"pids": pids, "delay": 0.15, **(settings or {})}.items():
-            command += ["--set", f"{name}={value}"]
+            command += ["--sampler", f"{name}={value}"]
         command += ["--workers", str(workers)]
         self.process = subprocess.Popen(
             command,

@@ -4,4 +4,4 @@ __version__ = "0.1.0"
 """Version of the whole distribution (semantic versioning)."""
 
 SHARD_FORMAT = 2
-"""Version of shard directories that are written; `ppcore.shards.READABLE` lists those that can be read."""
+"""Version of the format of shard directories."""

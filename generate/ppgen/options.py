@@ -6,8 +6,9 @@ Nothing here loads torch: `ppgen --help` imports this module.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -15,6 +16,10 @@ from ppcore.errors import UserError, require_positive
 from ppcore.program import EXPERTS, HOW_MUCH, MACHINES, WHAT, WHERE_TO, option
 
 DEFAULT_SOURCE = "dit-xl-2-256"
+Mode = Literal["soft", "draw", "uniform"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+ImageFormat = Literal["jpg", "png", "webp"]
+FORMATS: tuple[ImageFormat, ...] = get_args(ImageFormat)
 
 Directory = Annotated[str, typer.Argument(help="Shard directory, path or URL.")]
 Price = Annotated[
@@ -149,6 +154,13 @@ class ShardOptions:
     samples_per_shard: Annotated[
         int | None, option(WHERE_TO, "Samples of a shard. [default: by size, at most 1024]")
     ] = None
+    part: Annotated[
+        str | None,
+        option(
+            MACHINES,
+            "I/N: make part I of N of the shards, for N tasks that share the work; see ppgen gather. [default: all shards]",
+        ),
+    ] = None
     image_format: Annotated[
         str, option(WHERE_TO, "auto, jpg, png or webp; auto is png up to 64 pixels, else jpg.", "--format")
     ] = "auto"
@@ -163,14 +175,21 @@ class ShardOptions:
     score: Annotated[bool, option(EXPERTS, "Store the source classifier's confidence in every sample.")] = (
         False
     )
-    drop_below: Annotated[
-        float | None,
-        option(
-            EXPERTS,
-            "Draw samples again whose confidence (the source classifier's probability of their condition) is below this. "
-            "[default: keep every sample]",
-        ),
-    ] = None
+
+    def __post_init__(self) -> None:
+        require_counts(self, "batch_size", "samples_per_shard")
+        self.part_numbers()
+        if self.image_format not in ("auto", *FORMATS):
+            raise UserError(f"unknown --format {self.image_format!r}; choose auto, {', '.join(FORMATS)}")
+
+    def part_numbers(self) -> tuple[int, int] | None:
+        """(I, N) of `--part I/N`, or None. Raises UserError for anything else."""
+        if self.part is None:
+            return None
+        numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", self.part)
+        if numbers is None or not 1 <= int(numbers[1]) <= int(numbers[2]):
+            raise UserError(f"--part is {self.part!r}; give I/N with I from 1 to N, such as 2/8")
+        return int(numbers[1]), int(numbers[2])
 
 
 @dataclass(frozen=True)
@@ -186,12 +205,11 @@ class SourceOptions:
             "[default: classes are matched by name]",
         ),
     ] = None
-    sampling: Annotated[
+    sampler: Annotated[
         list[str] | None,
         option(
             EXPERTS,
             "Sampler setting NAME=VALUE, such as steps=20 or guidance=1.5; repeatable. [default: the source's settings]",
-            "--set",
         ),
     ] = None
     revision: Annotated[str | None, option(EXPERTS, "Commit of a hub repository. [default: the newest]")] = (
@@ -257,6 +275,15 @@ class PseudoOptions:
     dtype: _Dtype = None
     engine_options: EngineOptions = HERE
     source_options: SourceOptions = SourceOptions()
+
+    def __post_init__(self) -> None:
+        if self.per_image is not None and self.count is not None:
+            raise UserError(
+                "--per-image and --count are both given; give one: samples for every target image, or samples in all"
+            )
+        require_counts(self, "per_image", "count", "labels_per_class", "top_k", "temperature")
+        if self.condition not in MODES:
+            raise UserError(f"unknown --condition {self.condition!r}; choose {', '.join(MODES)}")
 
 
 @dataclass(frozen=True)

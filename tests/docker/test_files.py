@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,24 @@ def _require_pod(template: dict[str, Any]) -> None:
         kubernetes.validate(
             {**pod, "spec": {**pod["spec"], "volume": []}}, kubernetes.latest_version(), strict=True
         )
+
+
+def test_an_indexed_job_makes_the_parts(tmp_path: Path) -> None:
+    kubernetes = pytest.importorskip("kubernetes_validate")
+    job = yaml.safe_load((DOCKER / "kubernetes/parts.yaml").read_text())
+    kubernetes.validate(job, kubernetes.latest_version(), strict=True)
+    _require_pod(job["spec"]["template"] | {"kind": "Pod"})
+    assert job["spec"]["completionMode"] == "Indexed"
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    (tmp_path / "ppgen").write_text("#!/bin/sh\necho $@\n")
+    (tmp_path / "ppgen").chmod(0o755)
+    parts = []
+    for index in range(job["spec"]["completions"]):
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "JOB_COMPLETION_INDEX": str(index)}
+        words = [*container["command"], *container["args"]]
+        printed = subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout
+        parts.append(printed.split()[printed.split().index("--part") + 1])
+    assert parts == [f"{index + 1}/8" for index in range(8)]
 
 
 def test_the_hubs_cache_can_be_claimed() -> None:

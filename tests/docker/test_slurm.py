@@ -1,4 +1,4 @@
-"""The Slurm scripts, with a stub of srun: shares of an array, and what is requeued."""
+"""The Slurm scripts, with a stub of srun: parts of an array, and what is requeued."""
 
 from __future__ import annotations
 
@@ -23,29 +23,24 @@ def test_scripts_are_linted(script: Path, tmp_path: Path) -> None:
     assert "SC2086" in fails(tool("shellcheck"), broken)
 
 
-def test_shares_add_up_and_seeds_differ(stubs: Path, tmp_path: Path) -> None:
+def test_every_task_makes_its_part_of_one_directory(stubs: Path, tmp_path: Path) -> None:
     write_program(stubs / "ppgen", 'echo "$@" >> "$CALLS/ppgen"')
     for task in range(3):
-        assert (
-            start_job(
-                stubs, "generate.sbatch", "--format", "png", **array_task(task, 3, tmp_path, PER_CLASS=8)
-            ).wait()
-            == 0
-        )
+        words = array_task(task, 3, tmp_path, PER_CLASS=8)
+        assert start_job(stubs, "generate.sbatch", "--format", "png", **words).wait() == 0
     calls = [line.split() for line in (tmp_path / "ppgen").read_text().splitlines()]
     value = lambda call, option: call[call.index(option) + 1]  # noqa: E731
-    assert [int(value(call, "--per-class")) for call in calls] == [3, 3, 2]
-    assert [value(call, "--seed") for call in calls] == ["0", "1", "2"]
-    assert len({value(call, "--out") for call in calls}) == 3
+    assert [value(call, "--part") for call in calls] == ["1/3", "2/3", "3/3"]
+    assert {(value(call, "--per-class"), value(call, "--seed")) for call in calls} == {("8", "0")}
+    assert len({value(call, "--out") for call in calls}) == 1
     assert all(call[-2:] == ["--format", "png"] for call in calls)
-    assert start_job(stubs, "generate.sbatch", **array_task(8, 9, tmp_path, PER_CLASS=8)).wait() == 2
 
 
 @pytest.mark.parametrize(
     ("status", "restarts", "again"),
     [(0, 0, False), (1, 0, True), (2, 0, False), (143, 3, True), (1, 20, False)],
 )
-def test_what_isrequeued(stubs: Path, tmp_path: Path, status: int, restarts: int, again: bool) -> None:
+def test_what_is_requeued(stubs: Path, tmp_path: Path, status: int, restarts: int, again: bool) -> None:
     write_program(stubs / "ppgen", f"exit {status}")
     job = start_job(stubs, "generate.sbatch", **array_task(1, 2, tmp_path, SLURM_RESTART_COUNT=restarts))
     assert job.wait() == (0 if again else status)

@@ -1,4 +1,4 @@
-"""The Slurm scripts with the real programs: an array that is merged, and training on two processes."""
+"""The Slurm scripts with the real programs: an array whose parts are gathered, and training on two processes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ def test_an_array_makes_one_directory(stubs: Path, tmp_path: Path) -> None:
             **array_task(task, 2, out, PER_CLASS=3, SOURCE="letters"),
         )
         assert job.wait() == 0, job.communicate()
-    merged = start_job(stubs, "merge.sbatch", OUT=out)
-    printed = merged.communicate()[0]
-    assert merged.returncode == 0, printed
+    gathered = start_job(stubs, "gather.sbatch", OUT=out)
+    printed = gathered.communicate()[0]
+    assert gathered.returncode == 0, printed
     assert "all as planned" in printed
-    plan = json.loads((out / "merged/plan.json").read_text())
-    assert plan["samples"] == 12
+    assert json.loads((out / "plan.json").read_text())["samples"] == 12
 
 
 def test_training_with_two_processes(stubs: Path, tmp_path: Path) -> None:

@@ -31,10 +31,7 @@ def without(plan: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def plan_fingerprint(plan: dict[str, Any]) -> str:
-    if "merged" in plan:
-        return sha256(canonical([plan_fingerprint(part) for part in plan["merged"]]))
-    left_out = ("load",) if plan["version"] == 1 else ()
-    return sha256(canonical(without(plan, "samples", "fingerprint", *left_out)))
+    return sha256(canonical(without(plan, "samples", "fingerprint")))
 
 
 def shard_fingerprint(plan: dict[str, Any], segment: dict[str, Any]) -> str:

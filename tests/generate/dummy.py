@@ -18,12 +18,16 @@ class Painter:
 
     Args:
         delay: seconds a batch takes.
+        flat: leave the noise out: images of a class are equal.
         fail: file; while it holds a number above zero, sampling raises and counts it down.
     """
 
     licence, revision, resolution, channels = "CC0-1.0", "1", SIDE, 1
 
-    def __init__(self, num_classes: int = 10, delay: float = 0.0, fail: str = "", version: int = 1) -> None:
+    def __init__(
+        self, num_classes: int = 10, delay: float = 0.0, fail: str = "", version: int = 1, flat: bool = False
+    ) -> None:
+        self.flat = flat
         self.num_classes, self.delay, self.fail, self.version = num_classes, delay, fail, version
         self.class_names = tuple(f"class {i}" for i in range(num_classes))
 
@@ -37,13 +41,17 @@ class Painter:
             raise RuntimeError("the painter's hand slipped")
         rows = [torch.rand(1, SIDE, SIDE, generator=torch.Generator().manual_seed(int(s))) for s in seeds]
         images = (torch.stack(rows) * 255).to(torch.uint8)
+        if self.flat:
+            images.zero_()
         images[:, 0, 0, : self.num_classes] = (condition * 255).round().to(torch.uint8)
         return images
 
 
-def build(num_classes: int = 10, delay: float = 0.0, fail: str = "", version: int = 1) -> Painter:
+def build(
+    num_classes: int = 10, delay: float = 0.0, fail: str = "", version: int = 1, flat: bool = False
+) -> Painter:
     """The `module:callable` of the tests."""
-    return Painter(num_classes, delay, fail, version)
+    return Painter(num_classes, delay, fail, version, flat)
 
 
 class Reader(nn.Module):

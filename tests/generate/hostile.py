@@ -18,8 +18,9 @@ import numpy as np
 from rig import stored
 
 from ppcore.errors import UserError
+from ppcore.storage import Store
 from ppgen.plan.plan import canonical_json
-from ppgen.upkeep.merge import merge_directories
+from ppgen.upkeep.gather import gather
 from ppgen.upkeep.verify import verify_directory
 from pptrain.data import decode_into, open_shard_pool
 
@@ -73,14 +74,13 @@ def forge_plan(out: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Change plan.json and give it the fingerprint that fits."""
     plan = json.loads((out / "plan.json").read_text())
     change(plan)
-    stated = ("samples", "fingerprint") if plan["version"] != 1 else ("load", "samples", "fingerprint")
-    identity = {key: value for key, value in plan.items() if key not in stated}
+    identity = {key: value for key, value in plan.items() if key not in ("samples", "fingerprint")}
     plan["fingerprint"] = hashlib.sha256(canonical_json(identity)).hexdigest()
     (out / "plan.json").write_text(json.dumps(plan))
 
 
-def refusals(out: Path, other: Path) -> list[str]:
-    """What verify, merge, a resumed run and the trainer say; none of them may raise anything but UserError, or leave a thing."""
+def refusals(out: Path) -> list[str]:
+    """What verify, gather and the trainer say; none of them may raise anything but UserError, or leave a thing."""
     messages = []
     before = sorted(out.parent.rglob("*"))
 
@@ -100,7 +100,7 @@ def refusals(out: Path, other: Path) -> list[str]:
 
     for action in (
         checked,
-        lambda: merge_directories([str(out), str(other)], str(out.parent / "merged")),
+        lambda: gather([Store(out)], Store(out.parent / "gathered")),
         read_all,
     ):
         try:
@@ -108,7 +108,7 @@ def refusals(out: Path, other: Path) -> list[str]:
                 action()
         except UserError as error:
             messages.append(str(error))
-        shutil.rmtree(out.parent / "merged", ignore_errors=True)
+        shutil.rmtree(out.parent / "gathered", ignore_errors=True)
     assert sorted(out.parent.rglob("*")) == before
     assert all(text.isprintable() and len(text) < 2000 for text in messages)
     return messages

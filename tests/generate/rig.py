@@ -17,12 +17,12 @@ from ppgen.engines.events import Event, OnEvent
 from ppgen.engines.run import prepare_job, run_job
 from ppgen.generators import open_generator
 from ppgen.journal import EventLog
-from ppgen.options import HERE, EngineOptions
-from ppgen.plan import PseudoRequest, Settings, SynthRequest, build_pseudo_plan, build_synth_plan
+from ppgen.options import HERE, EngineOptions, PlannedOptions, PseudoOptions, ShardOptions, SynthOptions
+from ppgen.plan import build_pseudo_plan, build_synth_plan
 from ppgen.plan.plan import Plan
 from ppgen.shards.state import read_plan
 from ppgen.shards.worker import Job, Worker
-from ppgen.sources.planned import Typed, planned_spec
+from ppgen.sources.planned import planned_spec
 from ppgen.sources.source import SourceSpec
 
 SYNTH = [
@@ -40,19 +40,21 @@ SYNTH = [
 SYNTH += ["--samples-per-shard", "20"]
 """What :func:`synth` makes, in the words of the command; `--per-class 25` is missing."""
 
-SMALL = Settings(seed=3, batch_size=8, samples_per_shard=20)
+SMALL = ShardOptions(seed=3, batch_size=8, samples_per_shard=20)
 
 
 def synth_job(
     out: Path | str,
     classes: str | None = "0,2,5",
     per_class: int = 25,
-    settings: Settings = SMALL,
+    settings: ShardOptions = SMALL,
     spec: SourceSpec | None = None,
 ) -> Job:
     """75 pictures in 4 shards, the last one short."""
     spec = spec or SourceSpec("dummy:build", device="cpu")
-    plan = build_synth_plan(open_generator(spec), spec, SynthRequest(classes, per_class), settings)
+    plan = build_synth_plan(
+        open_generator(spec), spec, SynthOptions(classes=classes, per_class=per_class, shards=settings)
+    )
     return prepare_job(str(out), plan, source=spec)
 
 
@@ -84,12 +86,14 @@ def logged(out: Path | str, workers: int = 1, **sampling: object) -> int:
 
 
 def pseudo(
-    out: Path | str, target: Path, classifier: Path, settings: Settings = SMALL, **request: object
+    out: Path | str, target: Path, classifier: Path, settings: ShardOptions = SMALL, **request: object
 ) -> int:
     """Exit status of a pseudo run."""
     spec = SourceSpec("dummy:build", device="cpu", classifier=str(classifier), trust_code=True)
-    wanted = PseudoRequest(str(target), **{"per_image": 5, **request})  # type: ignore[arg-type]
-    plan, conditions = build_pseudo_plan(open_generator(spec), spec, wanted, settings)
+    if "count" not in request:
+        request = {"per_image": 5, **request}
+    wanted = PseudoOptions(str(target), shards=settings, **request)  # type: ignore[arg-type]
+    plan, conditions = build_pseudo_plan(open_generator(spec), spec, wanted)
     return run_job(prepare_job(str(out), plan, source=spec), HERE, conditions)
 
 
@@ -102,7 +106,9 @@ def stored(out: Path | str) -> tuple[Store, Plan]:
 def worker_of(out: Path) -> Worker:
     """A worker on an existing directory."""
     _, plan = stored(out)
-    typed = Typed(str(plan.load["source"]), str(plan.load["classifier"] or "") or None, trust_code=True)
+    typed = PlannedOptions(
+        str(plan.load["source"]), str(plan.load["classifier"] or "") or None, trust_code=True
+    )
     return Worker(Job(plan, str(out), planned_spec(plan.load, typed, "cpu")))
 
 

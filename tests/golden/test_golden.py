@@ -42,10 +42,9 @@ def test_contents_tell_files_apart(tmp_path: Path) -> None:
     assert record.parquet_content(tmp_path / "a.parquet") != record.parquet_content(tmp_path / "b.parquet")
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_directories_of_every_format_version_still_open(version: int, tmp_path: Path) -> None:
-    """Made by the first program of that version; every later one must verify, read and resume them."""
-    shutil.copytree(Path(__file__).parent / f"version-{version}", tmp_path, dirs_exist_ok=True)
+def test_directories_of_an_earlier_program_still_open(tmp_path: Path) -> None:
+    """Made by the first program of format version 2; every later one must verify, read and resume them."""
+    shutil.copytree(Path(__file__).parent / "version-2", tmp_path, dirs_exist_ok=True)
     # Repeating the request resumes: the plan is accepted and nothing is left to do.
     record.run(
         ["ppgen verify synth", "ppgen verify pseudo", *(f"ppgen {again}" for again in record.RUNS.values())],

@@ -34,7 +34,7 @@ def test_a_run_names_its_gpu_and_comes_out_again(
     tmp_path: Path, more: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = save_dit(tmp_path / "dit", num_classes=10)
-    synth(tmp_path / "out", source, *SMALL, "--set", "steps=3", *more)
+    synth(tmp_path / "out", source, *SMALL, "--sampler", "steps=3", *more)
     platform = read_commit(Store(tmp_path / "out"), 0).platform
     assert platform is not None
     assert platform.gpu == torch.cuda.get_device_name()

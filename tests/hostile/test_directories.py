@@ -19,7 +19,7 @@ from ways import GOLDEN
 AGAIN = "ppgen verify OUT --regenerate 1 --device cpu"
 GROW = "ppgen extend OUT --count 24 --device cpu"
 REPORT = "ppgen report OUT --samples 8 --device cpu"
-MERGE = "ppgen merge OUT OTHER --out MERGED"
+GATHER = "ppgen gather OUT --out GATHERED"
 VERIFY = "ppgen verify OUT"
 TRAIN = "pptrain run --target digits --labels-per-class 1 --unlabeled OUT --method uda --steps 1 --device cpu --out RUN"
 PLAIN = "pptrain run --target digits --labels-per-class 1 --steps 1 --device cpu --out RUN"
@@ -30,7 +30,6 @@ WAYS: dict[Callable[[Scene], None], tuple[str, ...]] = {
     ways.plan_names_os_system: (AGAIN, GROW),
     ways.plan_names_a_callable: (AGAIN, GROW),
     ways.plan_names_a_package: (AGAIN, GROW),
-    ways.old_plan_names_a_callable: (AGAIN, GROW),
     ways.plan_trusts_remote_code: (AGAIN, GROW),
     ways.plan_names_a_kit_of_code: (AGAIN, GROW, REPORT),
     ways.classifier_is_a_callable: (AGAIN, GROW, REPORT),
@@ -45,22 +44,22 @@ WAYS: dict[Callable[[Scene], None], tuple[str, ...]] = {
     ways.target_is_a_pattern: (REPORT,),
     ways.target_lies_on_the_training_command: ("pptrain run --device cpu",),
     # links, and paths that lead out
-    ways.plan_is_a_link: (VERIFY, GROW, REPORT, MERGE, TRAIN),
-    ways.index_is_a_link: (REPORT, MERGE, TRAIN),
-    ways.shards_are_a_link: (VERIFY, GROW, REPORT, MERGE, TRAIN),
-    ways.a_tar_is_a_link: (VERIFY, REPORT, MERGE, TRAIN),
-    ways.rows_are_a_link: (VERIFY, MERGE),
-    ways.conditions_are_a_link: (VERIFY, MERGE, GROW),
-    ways.a_commit_is_a_link: (VERIFY, MERGE),
-    ways.index_leads_out: (REPORT, MERGE, TRAIN),
-    ways.pages_lead_out: (REPORT, MERGE, TRAIN),
+    ways.plan_is_a_link: (VERIFY, GROW, REPORT, GATHER, TRAIN),
+    ways.index_is_a_link: (REPORT, TRAIN),
+    ways.shards_are_a_link: (VERIFY, GROW, REPORT, GATHER, TRAIN),
+    ways.a_tar_is_a_link: (VERIFY, REPORT, GATHER, TRAIN),
+    ways.rows_are_a_link: (VERIFY, GATHER),
+    ways.conditions_are_a_link: (VERIFY, GATHER, GROW),
+    ways.a_commit_is_a_link: (VERIFY, GATHER),
+    ways.index_leads_out: (REPORT, TRAIN),
+    ways.pages_lead_out: (REPORT, TRAIN),
     ways.logs_are_a_link: ("ppgen status OUT",),
     # content
     ways.logs_speak_to_the_terminal: ("ppgen status OUT",),
     ways.a_stray_speaks_to_the_terminal: (VERIFY,),
-    ways.a_soft_label_claims_terabytes: (VERIFY, REPORT, MERGE, TRAIN),
-    ways.a_soft_label_is_a_pickle: (VERIFY, REPORT, MERGE, TRAIN),
-    ways.plan_is_nested_deeply: (VERIFY, GROW, REPORT, MERGE, TRAIN),
+    ways.a_soft_label_claims_terabytes: (VERIFY, REPORT, TRAIN),
+    ways.a_soft_label_is_a_pickle: (VERIFY, REPORT, TRAIN),
+    ways.plan_is_nested_deeply: (VERIFY, GROW, REPORT, GATHER, TRAIN),
     ways.plan_has_a_huge_mapping: (VERIFY, GROW),
     ways.plan_speaks_to_the_terminal: (VERIFY, GROW, REPORT),
     # kits, models and runs that somebody names
@@ -85,8 +84,8 @@ OPENED_BY_NAME = ("kit", "pipeline", "model", "settings")
 
 
 def present(folder: Path) -> list[Path]:
-    """All files; but a merge that meets a damaged shard keeps what it has, to be resumed."""
-    return sorted(path for path in folder.rglob("*") if "merged" not in path.parts)
+    """All files; but a gather that meets a damaged shard keeps what it has, to be resumed."""
+    return sorted(path for path in folder.rglob("*") if "gathered" not in path.parts)
 
 
 def test_there_are_enough_ways() -> None:
@@ -116,13 +115,11 @@ def test_a_hostile_directory_is_only_data(
     monkeypatch.chdir(tmp_path / "work")
     scene = Scene(tmp_path / "work/out", trap, tmp_path / "secret", tmp_path / "mark")
     shutil.copytree(GOLDEN / "version-2/pseudo", scene.out)
-    shutil.copytree(GOLDEN / "version-1/pseudo", tmp_path / "other")
     way(scene)
     places = {
         "OUT": scene.out,
-        "OTHER": tmp_path / "other",
         "SECRET": scene.secret,
-        "MERGED": tmp_path / "merged",
+        "GATHERED": tmp_path / "gathered",
     }
     places |= {"RUN": tmp_path / "run", "MADE": tmp_path / "made"}
     before = present(tmp_path)

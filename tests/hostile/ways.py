@@ -34,16 +34,6 @@ def plan_names_a_package(scene: Scene) -> None:
     scene.load(source="package_of_traps.inner:build")
 
 
-def old_plan_names_a_callable(scene: Scene) -> None:
-    """Version 1 did not sign `load`: the fingerprint stays what it was."""
-    shutil.rmtree(scene.out)
-    shutil.copytree(GOLDEN / "version-1/pseudo", scene.out)
-    path = scene.out / "plan.json"
-    plan = json.loads(path.read_text())
-    plan["load"]["source"] = scene.trap.source
-    path.write_text(json.dumps(plan))
-
-
 def plan_trusts_remote_code(scene: Scene) -> None:
     scene.load(source="owner/name", revision=COMMIT, trust_remote_code=True)
 

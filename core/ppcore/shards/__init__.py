@@ -13,7 +13,6 @@ from ppcore.shards.layout import (
     META,
     PAGES,
     PLAN,
-    READABLE,
     REPORT,
     ROW_SCHEMA,
     SHARDS,

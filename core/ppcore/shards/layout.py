@@ -13,8 +13,7 @@ from ppcore.images import MAX_SIDE
 from ppcore.storage import MAX_OBJECT_BYTES
 
 FORMAT = "pptransfer-shards"
-VERSION = SHARD_FORMAT  # of new directories
-READABLE = (1, 2)
+VERSION = SHARD_FORMAT
 PLAN, INDEX, MANIFEST, CARD, REPORT, CONDITIONS = (
     "plan.json",
     "index.json",
@@ -91,7 +90,7 @@ ROW_SCHEMA = pa.schema(
         pa.field("entropy", pa.float32(), nullable=False),  # of the whole condition, nats
         pa.field("norm", pa.float32(), nullable=False),  # Euclidean norm of the whole condition
         pa.field("seed", pa.int64(), nullable=False),
-        pa.field("attempt", pa.int16(), nullable=False),  # always 0; format 2 has the column
+        pa.field("attempt", pa.int16(), nullable=False),  # bad draws (NaN, infinity) before this one
         pa.field("target_id", pa.string()),  # pseudo samples: the conditioning target image
         pa.field("bytes", pa.int32(), nullable=False),  # encoded image
         pa.field("sha256", pa.string(), nullable=False),  # of the encoded image

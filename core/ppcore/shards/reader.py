@@ -15,7 +15,7 @@ from ppcore.shards.layout import (
     INDEX,
     KINDS,
     PLAN,
-    READABLE,
+    VERSION,
     Index,
     PlanHeader,
     ShardRef,
@@ -219,10 +219,9 @@ def _require_readable(plan: dict[str, Any], root: str, kind: str | None) -> None
         raise UserError(
             f"{root}/plan.json was not written by ppgen; give a directory made by ppgen synth or ppgen pseudo"
         )
-    if plan.get("version") not in READABLE:
-        known = " and ".join(map(str, READABLE))
+    if plan.get("version") != VERSION:
         raise UserError(
-            f"{root} has shard format version {plan.get('version')!r}, this program reads {known}; use the matching version"
+            f"{root} has shard format version {plan.get('version')!r}, this program reads {VERSION}; use the matching version"
         )
     if kind is not None and plan["kind"] != kind:
         raise UserError(

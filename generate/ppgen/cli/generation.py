@@ -1,9 +1,8 @@
-"""What the commands that make shards do once their options are read: source, plan, job; then a run, or an estimate of one."""
+"""What `ppgen synth`, `pseudo` and `plan` do: open the source, make the plan, then make the shards or estimate their cost."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 
 from ppcore.console import parse_settings
 from ppcore.shards import PLAN
@@ -24,79 +23,65 @@ from ppgen.plan import (
     Conditions,
     Estimate,
     Plan,
-    PseudoRequest,
     Rate,
-    Settings,
-    SynthRequest,
     adopt_choices,
     build_pseudo_plan,
     build_synth_plan,
 )
-from ppgen.shards import Job, calibrate, pending_shards, read_plan
+from ppgen.shards import Job, calibrate, create_plan, pending_shards, read_plan, reconcile_plan
 from ppgen.sources import Generator, SourceSpec, make_deterministic, read_mapping, require_licence, source_kit
 
-_PER_IMAGE = 10  # samples for every target image where no number is given
+
+def generate(options: SynthOptions | PseudoOptions) -> int:
+    """Make the shards of a plan. Returns the exit status: 0, or 1 if shards failed. Raises UserError as :func:`prepare` does."""
+    job, generator, conditions = prepare(options, claim=options.shards.part is not None)
+    return run(job, options.engine_options, generator, conditions)
 
 
-@dataclass(frozen=True)
-class PreparedJob:
-    """A job that only needs to be run, and what was loaded to prepare it.
+def prepare(
+    options: SynthOptions | PseudoOptions, *, claim: bool = False
+) -> tuple[Job, Generator | None, Conditions | None]:
+    """Open the source and make the plan.
 
-    Attributes:
-        generator: of the source of the job, if this process has opened it; a single worker in this process uses it.
-        conditions: pseudo: the table to write into a new directory.
-    """
+    Args:
+        claim: write plan.json into a new directory at once. Of several parts that start at the same time, the first one decides
+            the automatic choices, such as the batch size. Otherwise nothing is written.
 
-    job: Job
-    generator: Generator | None
-    conditions: Conditions | None
-    options: EngineOptions
-
-
-def prepare(options: SynthOptions | PseudoOptions) -> PreparedJob:
-    """Open the source and settle the plan; writes nothing.
+    Returns:
+        The job; the generator if this process has opened it; the condition table of a pseudo plan.
 
     Raises:
-        UserError: the request makes no sense, its source or target cannot be had, or the directory is not its own.
+        UserError: an option is wrong, the source or the target cannot be opened, or the directory holds something else.
     """
     shards = options.shards
-    settings = Settings(
-        seed=shards.seed,
-        batch_size=shards.batch_size,
-        samples_per_shard=shards.samples_per_shard,
-        image_format=shards.image_format,
-        score=shards.score,
-        drop_below=shards.drop_below,
-        reproducible=shards.reproducible,
-    )
-    if settings.reproducible:
+    if shards.reproducible:
         make_deterministic()
-    request: SynthRequest | PseudoRequest
-    if isinstance(options, SynthOptions):
-        request = SynthRequest(options.classes, options.per_class)
-    else:
-        request = _pseudo_request(options)
-    spec, allowed = _describe_source(options), options.source_options.allow_licence or []
-    spec, generator, (plan, conditions) = open_for_workers(
-        spec, options.engine_options, _build, request, settings, allowed
-    )
+    spec = _describe_source(options)
+    spec, generator, (plan, conditions) = open_for_workers(spec, options.engine_options, _build, options)
     threads = options.engine_options.threads or default_threads(plan)
     out = shards.out or default_out(plan)
-    if Store(out).exists(PLAN):
-        plan = adopt_choices(read_plan(Store(out)), plan, _typed(options))
-    job = prepare_job(out, plan, source=spec, threads=threads)
-    return PreparedJob(job, generator, conditions, options.engine_options)
+    store = Store(out)
+    if claim and not store.exists(PLAN):
+        create_plan(store, reconcile_plan(store, plan), adopt=True)
+    if store.exists(PLAN):
+        plan = adopt_choices(read_plan(store), plan, _chosen(options))
+    job = prepare_job(out, plan, source=spec, threads=threads, part=shards.part_numbers())
+    return job, generator, conditions
 
 
-def _typed(options: SynthOptions | PseudoOptions) -> set[str]:
-    """The sizes that the user gave; the others are chosen."""
+def _chosen(options: SynthOptions | PseudoOptions) -> set[str]:
+    """The sizes that the user gave; ppgen chooses the others."""
     return {n for n in ("batch_size", "samples_per_shard") if getattr(options.shards, n) is not None}
 
 
-def run(prepared: PreparedJob) -> int:
-    """Make the job's shards. Returns the command's exit status: 0, or 1 when shards failed."""
-    job, plan = prepared.job, prepared.job.plan
-    options = prepared.options
+def run(job: Job, options: EngineOptions, generator: Generator | None, conditions: Conditions | None) -> int:
+    """Make the shards of a job. Returns the exit status: 0, or 1 if shards failed.
+
+    Args:
+        generator: of the job's source, if this process has opened it; a single worker in this process uses it.
+        conditions: of a pseudo plan: the table to write into a new directory.
+    """
+    plan = job.plan
     workers = describe_workers(options, plan, job.source.device)
     watchers: list[OnEvent] = [EventLog(Store(job.out))]
     if options.metrics_file is not None:
@@ -104,42 +89,25 @@ def run(prepared: PreparedJob) -> int:
     if options.engine == "ray":
         watchers.append(RayMetrics(job.out))
     print(f"{plan.samples} images in {plan.num_shards} shards, {workers} -> {job.out}", file=sys.stderr)
-    return run_job(job, options, prepared.conditions, watchers, prepared.generator)
+    return run_job(job, options, conditions, watchers, generator)
 
 
-def estimate(prepared: PreparedJob, options: EstimateOptions) -> Estimate:
-    """What running the job would cost; writes nothing."""
-    job, plan = prepared.job, prepared.job.plan
+def estimate(options: SynthOptions | PseudoOptions, asked: EstimateOptions) -> Estimate:
+    """What :func:`generate` would cost; writes nothing."""
+    job, generator, conditions = prepare(options)
+    plan, rate = job.plan, None
+    if asked.calibrate and generator is not None:
+        rate = calibrate(job, generator, conditions)
+    elif asked.calibrate:
+        rate = open_for_workers(job.source, options.engine_options, _calibrate, job, conditions)[2]
     return Estimate(
         plan,
         job.out,
-        left=sum(plan.locate(shard)[2] for shard in pending_shards(Store(job.out), plan)),
-        workers=prepared.options.workers or default_workers(plan, job.source.device),
-        rate=_measure_rate(prepared) if options.calibrate else None,
-        price_per_hour=options.price_per_hour,
+        left=sum(plan.locate(shard)[2] for shard in job.own(pending_shards(Store(job.out), plan))),
+        workers=options.engine_options.workers or default_workers(plan, job.source.device),
+        rate=rate,
+        price_per_hour=asked.price_per_hour,
     )
-
-
-def _pseudo_request(options: PseudoOptions) -> PseudoRequest:
-    unsaid = options.per_image is None and options.count is None
-    return PseudoRequest(
-        target=options.target,
-        labels_per_class=options.labels_per_class,
-        label_seed=options.shards.seed if options.label_seed is None else options.label_seed,
-        per_image=_PER_IMAGE if unsaid else options.per_image,
-        count=options.count,
-        mode=options.condition,
-        temperature=options.temperature,
-        top_k=options.top_k,
-    )
-
-
-def _measure_rate(prepared: PreparedJob) -> Rate:
-    """How fast one worker is, measured where the source was opened for the plan."""
-    job, conditions = prepared.job, prepared.conditions
-    if prepared.generator is not None:
-        return calibrate(job, prepared.generator, conditions)
-    return open_for_workers(job.source, prepared.options, _calibrate, job, conditions)[2]
 
 
 def _calibrate(_: SourceSpec, generator: Generator, job: Job, conditions: Conditions | None) -> Rate:
@@ -147,33 +115,28 @@ def _calibrate(_: SourceSpec, generator: Generator, job: Job, conditions: Condit
 
 
 def _build(
-    spec: SourceSpec,
-    generator: Generator,
-    request: SynthRequest | PseudoRequest,
-    settings: Settings,
-    allowed: list[str],
+    spec: SourceSpec, generator: Generator, options: SynthOptions | PseudoOptions
 ) -> tuple[Plan, Conditions | None]:
     """Build the plan with an open source; refuse a licence that is not allowed."""
-    require_licence(spec.source, generator.licence, allowed)
-    if settings.reproducible:
-        make_deterministic()  # the process may be another one than the driver's
-    if isinstance(request, SynthRequest):
-        return build_synth_plan(generator, spec, request, settings), None
-    return build_pseudo_plan(generator, spec, request, settings)
+    require_licence(spec.source, generator.licence, options.source_options.allow_licence or [])
+    if options.shards.reproducible:
+        make_deterministic()  # this may be another process than the driver
+    if isinstance(options, SynthOptions):
+        return build_synth_plan(generator, spec, options), None
+    return build_pseudo_plan(generator, spec, options)
 
 
 def _describe_source(options: SynthOptions | PseudoOptions) -> SourceSpec:
-    """How to open the source; refuses a kit whose licence is not allowed before any download."""
+    """How to open the source. A kit whose licence is not allowed is refused before any download."""
     name, chosen = options.source, options.source_options
-    allowed = chosen.allow_licence or []
     kit = source_kit(name)
     if kit is not None:
-        require_licence(name, kit.licence, allowed)
+        require_licence(name, kit.licence, chosen.allow_licence or [])
     return SourceSpec(
         name,
         device=options.device,
         dtype=options.dtype,
-        sampling=parse_settings(chosen.sampling or [], "steps=20"),
+        sampling=parse_settings(chosen.sampler or [], "steps=20"),
         revision=chosen.revision,
         trust_remote_code=chosen.trust_remote_code,
         trust_code=chosen.trust_code,

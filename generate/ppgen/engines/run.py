@@ -22,9 +22,11 @@ from ppgen.shards import Job, claimed, finalize, pending_shards, reconcile_plan,
 from ppgen.sources import Generator, SourceSpec
 
 
-def prepare_job(out: str, request: Plan, *, source: SourceSpec, threads: int = 1) -> Job:
+def prepare_job(
+    out: str, request: Plan, *, source: SourceSpec, threads: int = 1, part: tuple[int, int] | None = None
+) -> Job:
     """The job that makes the plan `request` in the directory `out`; writes nothing. Raises UserError (see :func:`reconcile_plan`)."""
-    return Job(reconcile_plan(Store(out), request), out, source, threads)
+    return Job(reconcile_plan(Store(out), request), out, source, threads, part=part)
 
 
 def run_job(
@@ -46,13 +48,17 @@ def run_job(
         The exit status of the command: 0, or 1 if shards failed.
     """
     store, device = Store(job.out), job.source.device
-    with connected(options, device), claimed(store, job.plan, conditions) as plan:
+    with connected(options, device), claimed(store, job.plan, conditions, job.part) as plan:
         found = survey(store, plan)
-        if not found.pending:
+        pending = job.own(found.pending)
+        if not pending and job.part is not None:
+            _report_part(job, plan)
+            return 0
+        if not pending:
             finalize(store, plan, found.commits)
             print(f"{plan.samples} images in {plan.num_shards} shards: {store} (nothing was left to do)")
             return 0
-        left = sum(plan.locate(shard)[2] for shard in found.pending)
+        left = sum(plan.locate(shard)[2] for shard in pending)
         run = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
         job = replace(job, plan=plan, run=run if watchers else "")
         workers = describe_workers(options, plan, device)
@@ -61,9 +67,9 @@ def run_job(
             for watcher in watchers:
                 watcher(event)
 
-        notify(Event(event="began", run=run, samples=left, shards=len(found.pending), text=workers))
+        notify(Event(event="began", run=run, samples=left, shards=len(pending), text=workers))
         try:
-            status = _complete(job, found.pending, options, notify, generator)
+            status = _complete(job, pending, options, notify, generator)
         except BaseException as error:
             why = str(error) or type(error).__name__
             notify(Event(event="ended", status=_status_of(error), text=why))
@@ -85,8 +91,9 @@ def _complete(
     """Make the pending shards and finish the directory. Returns the exit status."""
     plan, store, start = job.plan, Store(job.out), time.monotonic()
     _withdraw_index(store, pending)
-    if len(pending) < plan.num_shards:
-        say(f"resuming: {plan.num_shards - len(pending)} of {plan.num_shards} shards are there")
+    own = len(job.own(range(plan.num_shards)))
+    if len(pending) < own:
+        say(f"resuming: {own - len(pending)} of {own} shards are there")
     reporter = ProgressReporter(plan, pending)
 
     def notify(event: Event) -> None:
@@ -105,11 +112,22 @@ def _complete(
     if outcome.failed or outcome.not_tried:
         _report_failures(plan, outcome)
         return EXIT_FAILED
+    if job.part is not None:
+        _report_part(job, plan)
+        return 0
     finalize(store, plan)
     print(
         f"{plan.samples} images in {plan.num_shards} shards: {store} in {format_duration(time.monotonic() - start)}"
     )
     return 0
+
+
+def _report_part(job: Job, plan: Plan) -> None:
+    assert job.part is not None
+    print(
+        f"part {job.part[0]}/{job.part[1]} is made: {len(job.own(range(plan.num_shards)))} of {plan.num_shards} shards are in {job.out}\n"
+        f"when all parts are made, finish with the same command without --part, or without the source: ppgen gather {job.out}"
+    )
 
 
 def _report_failures(plan: Plan, outcome: Outcome) -> None:

@@ -21,9 +21,9 @@ from ppcore.shards import (
     tar_path,
 )
 from ppcore.storage import Store
-from ppgen.exchange.mirror import checked_shard
-from ppgen.plan import decode_any_plan
-from ppgen.shards import read_any_plan
+from ppgen.plan import decode_plan
+from ppgen.shards import read_plan
+from ppgen.upkeep import checked_shard
 
 _SHARDS_A_COMMIT = 50  # the hub counts commits, not files
 _URL = re.compile(r"hf://(?:datasets/)?([\w.-]+/[\w.-]+)")
@@ -48,7 +48,7 @@ def push_to_hub(
 
     repository = _repository(url)
     ShardSet.open(source.root)
-    plan = read_any_plan(source)
+    plan = read_plan(source)
     api = HfApi()
     with _asking(repository):
         api.create_repo(repository, repo_type="dataset", private=not public, exist_ok=True)
@@ -56,7 +56,7 @@ def push_to_hub(
         if PLAN in there:
             path = api.hf_hub_download(repository, PLAN, repo_type="dataset")
             with open(path, "rb") as handle:
-                stored = decode_any_plan(handle.read(), f"{url}/{PLAN}")
+                stored = decode_plan(handle.read(), f"{url}/{PLAN}")
             if stored.fingerprint != plan.fingerprint:
                 raise UserError(f"{url} holds another directory; give a new repository")
         else:

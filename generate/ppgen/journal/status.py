@@ -13,7 +13,7 @@ from ppcore.shards import INDEX, LOGS
 from ppcore.storage import Store, in_order
 from ppgen.engines import Event
 from ppgen.journal.log import BEAT_S, PREFIX, SUFFIX, UPLOAD_S, read_events
-from ppgen.shards import ShardCommit, read_any_plan, survey
+from ppgen.shards import ShardCommit, read_plan, survey
 
 _WINDOW_S = 600.0  # over which the rate is measured
 _MISSED_BEATS = 3
@@ -92,7 +92,7 @@ def read_status(store: Store, price_per_hour: float | None = None, now: float | 
         UserError: it is not a shard directory.
     """
     now = time.time() if now is None else now
-    plan = read_any_plan(store)
+    plan = read_plan(store)
     found = survey(store, plan)
     events = _read_log(store)
     samples = sum(commit.samples for commit in found.commits.values())

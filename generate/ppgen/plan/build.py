@@ -8,10 +8,10 @@ from typing import Any
 from ppcore.console import print_warnings
 from ppcore.kits import is_commit
 from ppcore.targets import few_shot, find_problems, load_target
+from ppgen.options import PseudoOptions, ShardOptions, SynthOptions
+from ppgen.plan.classes import parse_classes
 from ppgen.plan.conditions import Conditions, conditions_sha256, measure
-from ppgen.plan.encoding import choose_encoding
-from ppgen.plan.plan import Plan, Segment, canonical_json
-from ppgen.plan.request import PseudoRequest, Settings, SynthRequest, parse_classes
+from ppgen.plan.plan import LOSSLESS_UP_TO, Plan, Segment, canonical_json
 from ppgen.sources import (
     Generator,
     SourceSpec,
@@ -23,7 +23,13 @@ from ppgen.sources import (
     source_kit,
 )
 
-MAX_DRAWS = 10  # of a sample that `--drop-below` rejects
+PER_IMAGE = 10
+"""Samples for every target image if neither --per-image nor --count is given."""
+_ENCODINGS: dict[str, dict[str, Any]] = {
+    "jpg": {"format": "jpg", "quality": 95, "subsampling": "444"},
+    "png": {"format": "png", "level": 6},
+    "webp": {"format": "webp", "quality": 95},
+}
 _MAX_SHARD = 1000  # samples; 1,300 shards for ImageNet's 1.3 million
 _BINARY_SHARD = (
     1024  # where the batch divides it and not 1,000: a short batch is padded and costs a whole one
@@ -31,20 +37,18 @@ _BINARY_SHARD = (
 _FEW_SHARDS = 16  # a small plan is still cut so that several workers share it
 
 
-def build_synth_plan(
-    generator: Generator, spec: SourceSpec, request: SynthRequest, settings: Settings
-) -> Plan:
+def build_synth_plan(generator: Generator, spec: SourceSpec, options: SynthOptions) -> Plan:
     """A plan of equally many samples of every class.
 
     Raises:
         UserError: unknown classes, unknown format, no classifier where samples are scored.
     """
     kit = source_kit(spec.source)
-    ids = parse_classes(request.classes, generator.class_names, kit.class_ids if kit is not None else ())
-    segment = Segment(0, len(ids) * request.per_class, request.per_class)
+    ids = parse_classes(options.classes, generator.class_names, kit.class_ids if kit is not None else ())
+    segment = Segment(0, len(ids) * options.per_class, options.per_class)
     score = (
         describe_score(open_classifier(spec, generator.num_classes, generator.class_names))
-        if settings.scored
+        if options.shards.score
         else None
     )
     return Plan(
@@ -52,21 +56,22 @@ def build_synth_plan(
         classes=ids,
         segments=(segment,),
         score=score,
-        **_common(generator, spec, segment, settings),
+        **_common(generator, spec, segment, options.shards),
     )
 
 
 def build_pseudo_plan(
-    generator: Generator, spec: SourceSpec, request: PseudoRequest, settings: Settings
+    generator: Generator, spec: SourceSpec, options: PseudoOptions
 ) -> tuple[Plan, Conditions]:
     """A plan of samples conditioned on target images, and the condition table.
 
     Raises:
         UserError: unknown, empty or damaged target; no classifier for the source.
     """
-    target = load_target(request.target)
+    target = load_target(options.target)
     print_warnings(find_problems(target))
-    images = target.train.select(few_shot(target.train.labels, request.labels_per_class, request.label_seed))
+    label_seed = options.shards.seed if options.label_seed is None else options.label_seed
+    images = target.train.select(few_shot(target.train.labels, options.labels_per_class, label_seed))
     classifier = open_classifier(spec, generator.num_classes, generator.class_names)
     device = next(classifier.buffers()).device
     conditions, pixels = measure(
@@ -74,10 +79,10 @@ def build_pseudo_plan(
         lambda batch: classifier(batch.to(device)),
         resolution=classifier.spec.resize or classifier.spec.resolution,
         channels=classifier.spec.channels,
-        temperature=request.temperature,
-        top_k=request.top_k,
+        temperature=options.temperature,
+        top_k=options.top_k,
     )
-    samples = request.count if request.count is not None else (request.per_image or 1) * len(images)
+    samples = options.count if options.count is not None else (options.per_image or PER_IMAGE) * len(images)
     segment = Segment(0, samples)
     described = describe_classifier(classifier)
     plan = Plan(
@@ -87,43 +92,42 @@ def build_pseudo_plan(
         target={
             "name": target.name,
             "images": len(images),
-            "labels_per_class": request.labels_per_class,
-            "label_seed": request.label_seed if request.labels_per_class is not None else None,
+            "labels_per_class": options.labels_per_class,
+            "label_seed": label_seed if options.labels_per_class is not None else None,
             "sha256": pixels,
         },
         condition={
-            "mode": request.mode,
-            "temperature": float(request.temperature),
-            "top_k": request.top_k,
+            "mode": options.condition,
+            "temperature": float(options.temperature),
+            "top_k": options.top_k,
             "classifier": described,
             "sha256": conditions_sha256(conditions),
         },
-        score=describe_score(classifier) if settings.scored else None,
-        **_common(generator, spec, segment, settings, request.target),
+        score=describe_score(classifier) if options.shards.score else None,
+        **_common(generator, spec, segment, options.shards, options.target),
     )
     return plan, conditions
 
 
 def _common(
-    generator: Generator, spec: SourceSpec, segment: Segment, settings: Settings, target: str | None = None
+    generator: Generator, spec: SourceSpec, segment: Segment, options: ShardOptions, target: str | None = None
 ) -> dict[str, Any]:
     """The plan's fields that both kinds fill alike."""
-    batch = settings.batch_size or automatic_batch_size(generator)
+    batch = options.batch_size or automatic_batch_size(generator)
     batches = max(1, round(segment.samples / _FEW_SHARDS / batch))
-    per_shard = settings.samples_per_shard or max(batch, min(_most_of_a_shard(batch), batches * batch))
+    per_shard = options.samples_per_shard or max(batch, min(_most_of_a_shard(batch), batches * batch))
     source = describe_source(generator, spec)
     return {
         "source": json.loads(
-            canonical_json({**source, "reproducible": True} if settings.reproducible else source)
+            canonical_json({**source, "reproducible": True} if options.reproducible else source)
         ),
         "load": _load(generator, spec, target),
-        "seed": settings.seed,
+        "seed": options.seed,
         "batch_size": min(batch, per_shard, segment.samples),
         "samples_per_shard": per_shard,
-        "encoding": choose_encoding(settings.image_format, generator.resolution),
+        "encoding": choose_encoding(options.image_format, generator.resolution),
         "resolution": generator.resolution,
         "channels": generator.channels,
-        "redraw": None if settings.drop_below is None else {"below": settings.drop_below, "draws": MAX_DRAWS},
     }
 
 
@@ -136,3 +140,10 @@ def _load(generator: Generator, spec: SourceSpec, target: str | None) -> dict[st
 def _most_of_a_shard(batch: int) -> int:
     """Samples of a shard of a large plan."""
     return _BINARY_SHARD if _BINARY_SHARD % batch == 0 and _MAX_SHARD % batch else _MAX_SHARD
+
+
+def choose_encoding(image_format: str, resolution: int) -> dict[str, Any]:
+    """The plan's `encoding`: a format and the settings of its encoder."""
+    if image_format == "auto":
+        image_format = "png" if resolution <= LOSSLESS_UP_TO else "jpg"
+    return dict(_ENCODINGS[image_format])

@@ -9,7 +9,6 @@ import hashlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +24,6 @@ from ppcore.targets import ImageSet, stack
 from ppgen.plan.plan import Plan, Rows
 from ppgen.sources import require_defined
 
-Mode = Literal["soft", "draw", "uniform"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 _BATCH = 64
 
 

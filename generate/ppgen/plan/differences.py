@@ -12,11 +12,11 @@ from ppgen.plan.plan import Plan
 def plan_differences(stored: Plan, request: Plan) -> list[str]:
     """What differs between a stored plan and a new request, as `field old -> new`; empty when they are the same.
 
-    Where the source was loaded from may differ, and the version of the format: they decide no byte. Segments are compared by their
-    sum, so that a directory that was extended to 2,600 a class is the same as one requested with 2,600 at once.
+    Where the source was loaded from may differ, because it changes no byte. Segments are compared by their sum, so that a directory
+    that was extended to 2,600 a class is the same as one requested with 2,600 at once.
     """
     old = _flatten(_as_requested(stored))
-    new = _flatten(_as_requested(replace(request, version=stored.version)))
+    new = _flatten(_as_requested(request))
     return [
         f"{name} {_shorten(old.get(name))} -> {_shorten(new.get(name))}"
         for name in sorted(old.keys() | new.keys())

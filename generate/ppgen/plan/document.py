@@ -1,24 +1,23 @@
-"""plan.json: a plan as text, and text that may come from anybody back into a plan."""
+"""plan.json: writing a plan, and reading one that anybody may have written."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from ppcore.errors import UserError
 from ppcore.images import MAX_SIDE
-from ppcore.shards import FORMAT, READABLE, VERSION
+from ppcore.shards import FORMAT, VERSION
 from ppcore.storage import decode
-from ppgen.plan.conditions import Mode
-from ppgen.plan.encoding import ImageFormat
-from ppgen.plan.merged_plan import MergedPlan
+from ppgen.options import ImageFormat, Mode
 from ppgen.plan.plan import MAX_SAMPLES, Plan, Segment
-from ppgen.plan.validation import validate_plan
 from ppgen.sources import Load
 
+MAX_SHARDS = 10**7
 _EXACTLY, _AT_LEAST = ConfigDict(extra="forbid"), ConfigDict(extra="ignore")
 Name = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 _OfAShard = Annotated[int, Field(ge=1, le=10**7)]
@@ -26,12 +25,11 @@ _OfAShard = Annotated[int, Field(ge=1, le=10**7)]
 
 @dataclass(frozen=True)
 class _Header:
-    """What is looked at first: all else may differ in another version, or in the plan of a merged directory."""
+    """The fields that are checked first. Everything else may differ in another version of the format."""
 
     format: str
     version: Any
-    fingerprint: str
-    merged: list[dict[str, Any]] = field(default_factory=list)
+    redraw: Any = None
 
 
 @dataclass(frozen=True)
@@ -70,14 +68,6 @@ class _Condition:
     sha256: str
 
 
-@dataclass(frozen=True)
-class _Redraw:
-    __pydantic_config__ = _EXACTLY
-
-    below: Annotated[float, Field(gt=0, lt=1)]
-    draws: Annotated[int, Field(ge=1, le=10**4)]
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Document:
     """What plan.json may hold. Fields beyond those of a type with `_AT_LEAST` are part of the plan, too."""
@@ -94,10 +84,10 @@ class _Document:
     channels: Literal[1, 3]
     segments: tuple[Segment, ...]
     score: dict[str, Any] | None = None
-    redraw: _Redraw | None = None
+    redraw: None = None
     load: Load
     format: str
-    version: Literal[1, 2]
+    version: int
     samples: int
     fingerprint: str
 
@@ -122,101 +112,86 @@ _DOCUMENTS: dict[Any, type[_SynthDocument | _PseudoDocument]] = {
 }
 
 
-def encode_plan(plan: Plan | MergedPlan) -> bytes:
+def encode_plan(plan: Plan) -> bytes:
     """Content of plan.json: the plan and its fingerprint."""
-    content = _merged_content(plan) if isinstance(plan, MergedPlan) else _plan_content(plan)
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def _plan_content(plan: Plan) -> dict[str, Any]:
-    return {
+    content = {
         **plan.content(),
         "load": plan.load,
         "samples": plan.samples,
         "fingerprint": plan.fingerprint,
     }
-
-
-def _merged_content(merged: MergedPlan) -> dict[str, Any]:
-    """What readers of shard directories look at, then the whole plans of the parts."""
-    plans = [part.plan for part in merged.parts]
-    targets = [plan.target for plan in plans if plan.target is not None]
-    names = dict.fromkeys(str(target["name"]) for target in targets)
-    alike = all(target == targets[0] for target in targets)
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "kind": merged.kind,
-        "source": merged.source,
-        "classes": sorted({c for plan in plans for c in plan.classes}),
-        "resolution": plans[0].resolution,
-        "channels": plans[0].channels,
-        "samples": merged.samples,
-        "target": (targets[0] if alike else {"name": "+".join(names)}) if targets else None,
-        "load": plans[0].load,
-        "merged": [_plan_content(plan) for plan in plans],
-        "fingerprint": merged.fingerprint,
-    }
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def decode_plan(data: bytes, where: str) -> Plan:
-    """Read the plan.json of a directory that was not merged.
+    """Read a plan.json.
 
     Args:
-        where: names the file in messages.
+        where: path of the file, for error messages.
 
     Raises:
-        UserError: not a plan, of another version, merged, or changed by hand (the fingerprint does not match).
-    """
-    plan = decode_any_plan(data, where)
-    if isinstance(plan, MergedPlan):
-        raise UserError(
-            f"{where} was merged from {len(plan.parts)} directories; resume or extend those and merge them again"
-        )
-    return plan
-
-
-def decode_any_plan(data: bytes, where: str) -> Plan | MergedPlan:
-    """Read plan.json, be the directory merged or not.
-
-    Raises:
-        UserError: see :func:`decode_plan`.
+        UserError: not a plan, of another version, or changed by hand (the fingerprint does not match).
     """
     try:
         content = decode(dict[str, Any], data)
         header = decode(_Header, json.dumps(content))
         if header.format != FORMAT:
             raise ValueError(f"format {header.format!r}")
-        if header.version not in READABLE:
+        if header.version != VERSION:
             raise UserError(
-                f"{where} is a plan of version {header.version!r}, this ppgen reads versions {' and '.join(map(str, READABLE))}; "
-                f"use the ppgen that made it or another --out"
+                f"{where} is a plan of version {header.version!r}, this ppgen reads version {VERSION}; use the ppgen that wrote it or "
+                f"give another --out"
             )
-        if not header.merged:
-            return _decode_content(content, where)
-        merged = MergedPlan([_decode_content(part, where) for part in content["merged"]])
+        if header.redraw is not None:
+            raise UserError(
+                f"{where} asks to draw samples of low confidence again (--drop-below), which this ppgen no longer does; give another --out"
+            )
+        kind = _DOCUMENTS.get(str(content.get("kind")))
+        if kind is None:
+            raise ValueError(f"kind {content.get('kind')!r}")
+        document = decode(kind, json.dumps(content))
+        given = {name: value for name, value in content.items() if name not in ("samples", "fingerprint")}
+        plan = Plan(**{**given, "classes": document.classes, "segments": document.segments})
+        _validate(plan)
     except ValueError as error:
         raise UserError(f"{where} is not a plan of ppgen ({error}); choose another --out") from error
-    _require_fingerprint(merged, header.fingerprint, where)
-    return merged
-
-
-def _decode_content(content: dict[str, Any], where: str) -> Plan:
-    """Raises ValueError where it cannot be a plan, UserError where the fingerprint is another's."""
-    kind = _DOCUMENTS.get(str(content.get("kind")))
-    if kind is None:
-        raise ValueError(f"kind {content.get('kind')!r}")
-    document = decode(kind, json.dumps(content))
-    stated = {"samples", "fingerprint"}
-    given = {name: value for name, value in content.items() if name not in stated}
-    plan = Plan(**{**given, "classes": document.classes, "segments": document.segments})
-    validate_plan(plan)
-    _require_fingerprint(plan, document.fingerprint, where)
-    return plan
-
-
-def _require_fingerprint(plan: Plan | MergedPlan, stated: str, where: str) -> None:
-    if plan.fingerprint != stated:
+    if plan.fingerprint != document.fingerprint:
         raise UserError(
             f"{where} was changed after it was written (its fingerprint does not match); restore it"
         )
+    return plan
+
+
+def _validate(plan: Plan) -> None:
+    """Raise ValueError if the numbers of a plan contradict each other. Anybody can write a plan.json with a matching fingerprint."""
+    problem = next(_problems(plan), None)
+    if problem is not None:
+        raise ValueError(problem)
+
+
+def _problems(plan: Plan) -> Iterator[str]:
+    if any(c >= plan.num_classes for c in plan.classes):
+        yield f"classes outside 0 to {plan.num_classes - 1}"
+    if len(set(plan.classes)) < len(plan.classes):
+        yield "a class twice"
+    start = shards = 0
+    for segment in plan.segments:
+        if segment.start != start:
+            yield "segments that do not follow each other"
+        yield from _share_problems(plan, segment)
+        start += segment.samples
+        shards += -(-segment.samples // plan.samples_per_shard)
+    if not 1 <= start <= MAX_SAMPLES or shards > MAX_SHARDS:
+        yield f"{start} samples in {shards} shards, at most {MAX_SAMPLES} in {MAX_SHARDS} are possible"
+
+
+def _share_problems(plan: Plan, segment: Segment) -> Iterator[str]:
+    """The classes' samples must add up to the segment's."""
+    if plan.kind == "pseudo":
+        if segment.per_class is not None:
+            yield "samples a class in a plan of conditions"
+        return
+    shares = segment.per_class
+    shares = shares if isinstance(shares, tuple) else (shares or 0,) * len(plan.classes)
+    if len(shares) != len(plan.classes) or sum(shares) != segment.samples:
+        yield "samples a class that do not add up"

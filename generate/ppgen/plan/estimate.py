@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from ppcore.console import format_duration
 from ppcore.shards import TAR_BLOCK
-from ppgen.plan.encoding import LOSSLESS_UP_TO
-from ppgen.plan.plan import Plan
+from ppgen.plan.plan import LOSSLESS_UP_TO, Plan
 
 # Bytes of a pixel and channel, for natural images; letters and other flat pictures take a fraction of it.
 _ROUGH_BYTES = {"png": 0.6, "jpg": 0.3, "webp": 0.2}
@@ -19,11 +18,10 @@ class Rate:
     """What a calibration found (:func:`ppgen.shards.calibrate.calibrate`).
 
     Attributes:
-        images_per_s: of one worker, encoding and packing included, nothing drawn again.
+        images_per_s: of one worker, encoding and packing included.
         bytes_per_image: mean size of an encoded image.
         row_bytes: parquet bytes of a sample.
         images: how many it took.
-        passes: forward passes over those of a plan that keeps every sample.
         device: where it ran.
     """
 
@@ -31,7 +29,6 @@ class Rate:
     bytes_per_image: float
     row_bytes: float
     images: int
-    passes: float
     device: str
 
 
@@ -73,34 +70,16 @@ class Estimate:
         return "\n".join(lines)
 
     def _describe_time(self, rate: Rate) -> list[str]:
-        each = rate.images_per_s / rate.passes
+        each = rate.images_per_s
         worker_hours = self.left / each / 3600
         workers = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
         speed = f"{each:.1f} images/s a worker on {rate.device}, {each * self.workers:.1f} with {workers}"
-        if rate.passes > 1:
-            speed += f" (drawing again takes {rate.passes:.2f} times the passes)"
         unit = "GPU" if rate.device.startswith("cuda") else "worker"
         duration = format_duration(worker_hours / self.workers * 3600)
         time = f"about {duration} with {workers}: {worker_hours:.2f} {unit}-hours"
         if self.price_per_hour is not None:
             time += f", {worker_hours * self.price_per_hour:.2f} at {self.price_per_hour:g} an hour"
         return [speed, time]
-
-
-def expected_passes(plan: Plan, rejected: float) -> float:
-    """Forward passes of a full shard over those without drawing again, when a draw is rejected with this probability.
-
-    Follows :func:`ppgen.shards.redraw.redraw`: the rejected of a shard share batches, and one batch is the least a round takes.
-    """
-    assert plan.redraw is not None
-    size, draws = plan.batch_size, int(plan.redraw["draws"])
-    first = passes = float(-(-plan.samples_per_shard // size))
-    left, done = plan.samples_per_shard * rejected, 1
-    while done < draws and left > 0.01:
-        each = min(draws - done, max(1, int(size / max(left, 1.0))))
-        passes += max(left * each / size, min(1.0, left))
-        left, done = left * rejected**each, done + each
-    return passes / first
 
 
 def estimate_bytes(plan: Plan, rate: Rate | None) -> tuple[int, int]:

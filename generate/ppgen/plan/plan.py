@@ -17,6 +17,8 @@ from ppcore.shards import FORMAT, VERSION
 from ppgen.plan.permutation import permute
 
 MAX_SAMPLES = 10**9  # nine digits of a key
+LOSSLESS_UP_TO = 64
+"""Pixels a side up to which images are PNG by default: JPEG's blocks of 8x8 pixels are large in a small image, and PNG costs little."""
 
 _Samples = Annotated[int, Field(ge=0, le=MAX_SAMPLES)]
 
@@ -87,10 +89,10 @@ class Plan:
         target: pseudo: {"name", "images", "labels_per_class", "sha256", ...}.
         condition: pseudo: {"mode", "temperature", "top_k", "classifier", "sha256"}.
         score: description of the classifier that scores the samples, None when they are not scored.
-        redraw: {"below": confidence, "draws": at most so many of a sample}, None when every sample is kept (see
-            :mod:`ppgen.shards.redraw`).
-        load: how the source was loaded (paths, options), for later commands; it decides no byte of the samples.
-        version: of the format; since version 2 the fingerprint covers `load`.
+        redraw: always None. Format 2 has the field, and the fingerprints contain it.
+        load: how the source was loaded (paths, options), for later commands. It changes no byte of the samples, but the
+            fingerprint covers it.
+        version: of the format.
     """
 
     kind: str
@@ -106,7 +108,7 @@ class Plan:
     target: dict[str, Any] | None = None
     condition: dict[str, Any] | None = None
     score: dict[str, Any] | None = None
-    redraw: dict[str, Any] | None = None
+    redraw: None = None
     load: dict[str, Any] = field(default_factory=dict)
     format: str = FORMAT
     version: int = VERSION
@@ -203,7 +205,7 @@ class Plan:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) of the canonical JSON of the whole plan."""
-        return _sha256(self.content() if self.version == 1 else {**self.content(), "load": self.load})
+        return _sha256({**self.content(), "load": self.load})
 
     def shard_fingerprint(self, shard: int) -> str:
         """sha256 (hex) of all that decides this shard's bytes: the plan without the other segments."""

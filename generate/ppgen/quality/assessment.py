@@ -13,14 +13,14 @@ from ppcore.errors import UserError
 from ppcore.shards import PLAN, ShardSet
 from ppcore.storage import Store
 from ppcore.targets import Target, load_target
-from ppgen.plan import MergedPlan, Plan
+from ppgen.options import PlannedOptions
+from ppgen.plan import Plan
 from ppgen.quality.distances import class_spread, compare_sets
 from ppgen.quality.features import SampleSet, has_features, measure_images, measure_shards
 from ppgen.quality.figures import look_alikes, manifest_figures, measure_agreement
-from ppgen.shards import read_any_plan
+from ppgen.shards import read_plan
 from ppgen.sources import (
     NONE,
-    Typed,
     describe_classifier,
     open_classifier,
     planned_spec,
@@ -43,7 +43,7 @@ class ReportRequest:
     directory: str
     reference: str | None = None
     uniform: str | None = None
-    typed: Typed = field(default_factory=Typed)
+    typed: PlannedOptions = field(default_factory=PlannedOptions)
     samples: int = 10_000
     seed: int = 0
     device: str = "auto"
@@ -161,7 +161,7 @@ def open_inputs(request: ReportRequest) -> Inputs:
         UserError: something that the user typed cannot be opened or does not fit.
     """
     shards = ShardSet.open(request.directory)
-    plan = _first_plan(request.directory)
+    plan = read_plan(Store(request.directory))
     uniform = None if request.uniform is None else _open_uniform(shards, request.uniform)
     notes: list[str] = []
     classifier = _open_classifier(shards, plan, request, notes)
@@ -182,12 +182,6 @@ def open_inputs(request: ReportRequest) -> Inputs:
         notes.append(f"No distances: there is {missing}.")
         reference = None
     return Inputs(shards, uniform, classifier, reference, target, notes)
-
-
-def _first_plan(directory: str) -> Plan:
-    """The plan of a directory; of a merged one the plan of its first part."""
-    plan = read_any_plan(Store(directory))
-    return plan.parts[0].plan if isinstance(plan, MergedPlan) else plan
 
 
 def _open_classifier(

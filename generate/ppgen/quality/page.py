@@ -191,8 +191,6 @@ def _provenance(plan: dict[str, Any]) -> list[str]:
         ),
         ("Fingerprint", str(plan["fingerprint"])),
     ]
-    if "merged" in plan:
-        rows.append(("Merged from", f"{len(plan['merged'])} directories"))
     return ["<h2>Provenance</h2>", table((), rows)]
 
 

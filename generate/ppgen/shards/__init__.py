@@ -6,17 +6,19 @@ from ppgen.shards.directory import (
     claimed,
     create_plan,
     exclusive,
+    hold_part,
     reconcile_plan,
     require_empty,
     require_writable,
 )
 from ppgen.shards.finalize import finalize, make_index, read_rows
 from ppgen.shards.pack import Samples, describe_rows, entropy, pack, pack_tar, to_parquet
-from ppgen.shards.redraw import BadImagesError, most_draws, with_attempts
-from ppgen.shards.state import Survey, pending_shards, read_any_plan, read_plan, survey
+from ppgen.shards.sampler import MAX_DRAWS, BadImagesError, with_attempts
+from ppgen.shards.state import Survey, pending_shards, read_plan, survey
 from ppgen.shards.worker import SMALL_SIDE, Job, Worker
 
 __all__ = [
+    "MAX_DRAWS",
     "SMALL_SIDE",
     "BadImagesError",
     "Job",
@@ -31,12 +33,11 @@ __all__ = [
     "entropy",
     "exclusive",
     "finalize",
+    "hold_part",
     "make_index",
-    "most_draws",
     "pack",
     "pack_tar",
     "pending_shards",
-    "read_any_plan",
     "read_commit",
     "read_plan",
     "read_rows",

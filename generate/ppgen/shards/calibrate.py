@@ -11,7 +11,7 @@ import numpy as np
 
 from ppcore.shards import CONDITIONS, meta_path, tar_path
 from ppcore.storage import Store
-from ppgen.plan import Conditions, Rate, Segment, expected_passes
+from ppgen.plan import Conditions, Rate, Segment
 from ppgen.shards.commit import ShardCommit
 from ppgen.shards.finalize import read_rows
 from ppgen.shards.worker import Job, Worker
@@ -31,7 +31,7 @@ def calibrate(job: Job, generator: Generator, conditions: Conditions | None) -> 
     size, out = plan.batch_size, f"memory://{uuid.uuid4().hex}"
     shards = 1 + _BATCHES
     segment = Segment(0, shards * size, -(-shards * size // max(1, len(plan.classes))))
-    small = replace(plan, segments=(segment,), samples_per_shard=size, redraw=None)
+    small = replace(plan, segments=(segment,), samples_per_shard=size)
     store = Store(out)
     if conditions is not None:
         there = Store(job.out)
@@ -46,14 +46,10 @@ def calibrate(job: Job, generator: Generator, conditions: Conditions | None) -> 
     tables = [read_rows(store, small, shard) for shard in range(1, 1 + made)]
     sizes = np.concatenate([table.column("bytes").to_numpy() for table in tables])
     rows = sum(store.size(meta_path(shard)) for shard in range(1, 1 + made))
-    passes = 1.0
-    if plan.redraw is not None:
-        scores = np.concatenate([table.column("confidence").to_numpy() for table in tables])
-        passes = expected_passes(plan, float((scores < plan.redraw["below"]).mean()))
     for shard in range(shards):  # fsspec's memory file system lives as long as the process
         store.delete(tar_path(shard))
     device = str(choose_device(job.source.device))
-    return Rate(len(sizes) / seconds, float(sizes.mean()), rows / len(sizes), len(sizes), passes, device)
+    return Rate(len(sizes) / seconds, float(sizes.mean()), rows / len(sizes), len(sizes), device)
 
 
 def _time_batches(worker: Worker) -> tuple[float, int]:

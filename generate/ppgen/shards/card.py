@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ppcore.shards import index_pages
-from ppgen.plan import MergedPlan, Plan, ShardPlan
+from ppgen.plan import Plan
 
 _OPEN = """\
 ```python
@@ -28,52 +28,27 @@ urls = [shard["url"] for page in pages for shard in json.load(open(page))["shard
 """
 
 
-def write_card(
-    plan: Plan | MergedPlan, versions: list[dict[str, str]], redrawn: int, below: int, bad: int = 0
-) -> str:
-    """README.md of a shard directory, Markdown with the Hub's YAML header; no clock, host or path in it.
+def write_card(plan: Plan, versions: list[dict[str, str]], bad: int = 0) -> str:
+    """README.md of a shard directory: Markdown with the header that the hub reads. It contains no time, host or path.
 
     Args:
-        plan: what was made.
         versions: library versions the shards were made with, the most frequent first.
-        redrawn, below: samples drawn again, and samples kept below the threshold, where the plan draws any again.
-        bad: first draws that were no images.
+        bad: images with NaN or infinite values that were drawn again.
     """
-    if isinstance(plan, MergedPlan):
-        return _merged_card(plan, versions, redrawn, below, bad)
     facts = {
         **_facts(plan),
-        **_selection(plan, redrawn, below),
-        **_bad(bad),
+        **({} if plan.score is None else {"Confidence by": _text(plan.score)}),
+        **(
+            {"Not images": f"{bad} first draws held NaN or infinite values and were drawn again"}
+            if bad
+            else {}
+        ),
         "Libraries": "; ".join(_text(v) for v in versions),
     }
     return _page(plan, f"{_meaning(plan)}\n\n{_table(facts)}", _layout(plan))
 
 
-def _merged_card(
-    merged: MergedPlan, versions: list[dict[str, str]], redrawn: int, below: int, bad: int
-) -> str:
-    """The parts one after the other."""
-    facts = {
-        "Samples": merged.samples,
-        "Shards": merged.num_shards,
-        "Libraries": "; ".join(_text(v) for v in versions),
-    }
-    if any(part.plan.redraw is not None for part in merged.parts):
-        facts["Drawn again"] = f"{redrawn} samples replaced, {below} still below the threshold"
-    facts |= _bad(bad)
-    body = [
-        f"{_meaning(merged.parts[0].plan)}\n\n{len(merged.parts)} directories were merged into this one; their samples follow each "
-        f"other in the order below, under new keys.\n\n{_table(facts)}"
-    ]
-    for number, part in enumerate(merged.parts, start=1):
-        last = part.sample + part.plan.samples - 1
-        own = {**_facts(part.plan), **({"Confidence by": _text(part.plan.score)} if part.plan.score else {})}
-        body.append(f"## Part {number}: samples {part.sample} to {last}\n\n{_table(own)}")
-    return _page(merged, "\n\n".join(body), _layout(merged.parts[0].plan))
-
-
-def _page(plan: ShardPlan, body: str, layout: str) -> str:
+def _page(plan: Plan, body: str, layout: str) -> str:
     source = plan.source
     title = f"{plan.samples} {'synthetic' if plan.kind == 'synth' else 'pseudo'} images from {source['name']}"
     how = _OPEN.replace(_LISTED, _PAGED) if index_pages(plan.num_shards) else _OPEN
@@ -112,25 +87,6 @@ def _facts(plan: Plan) -> dict[str, Any]:
 
 
 _STATED = {"name", "class_names", "class_ids", "licence", "revision", "sampling"}
-
-
-def _selection(plan: Plan, redrawn: int, below: int) -> dict[str, str]:
-    """Rows on the confidence of the samples and on what was done about it."""
-    if plan.score is None:
-        return {}
-    facts = {"Confidence by": _text(plan.score)}
-    if plan.redraw is not None:
-        facts["Drawn again"] = (
-            f"samples of confidence below {plan.redraw['below']}, at most {plan.redraw['draws']} draws each; "
-            f"{redrawn} samples replaced, {below} of them kept below it as the best of their draws"
-        )
-    return facts
-
-
-def _bad(bad: int) -> dict[str, str]:
-    return (
-        {"Not images": f"{bad} first draws held NaN or infinite values and were drawn again"} if bad else {}
-    )
 
 
 def _content(plan: Plan) -> dict[str, Any]:

@@ -55,20 +55,16 @@ class ShardCommit:
         shard: its number.
         fingerprint: of all that decides the shard's bytes (see :meth:`ppgen.plan.Plan.shard_fingerprint`).
         samples, first_index: the global sample indices it holds.
-        redrawn, below: samples drawn again, and samples kept below the threshold; None where the plan keeps every draw.
-        bad: first draws with NaN or infinite values, all drawn again; None where there was none.
+        bad: images with NaN or infinite values that were drawn again; None if there were none.
         tar, parquet: the two files.
         host, device, threads, versions: where it was made, with which libraries.
-        platform: what decides the last bits of the images; None in records of before it was kept.
-        merged_from: record of the original shard, in a merged directory.
+        platform: hardware and settings that decide the last bits of the images; None in old records.
     """
 
     shard: Annotated[int, Field(ge=0)]
     fingerprint: Sha256
     samples: Samples
     first_index: Samples
-    redrawn: Samples | None = None
-    below: Samples | None = None
     bad: Samples | None = None
     tar: StoredFile
     parquet: StoredFile
@@ -78,7 +74,6 @@ class ShardCommit:
     threads: Annotated[int, Field(ge=0)]
     versions: dict[str, str]
     platform: Platform | None = None
-    merged_from: ShardCommit | None = None
 
     def to_json(self) -> bytes:
         """Content of the file."""

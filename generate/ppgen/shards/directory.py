@@ -1,17 +1,24 @@
-"""Whose directory it is: new, ours to resume, or not ours at all; and who may write to it now."""
+"""Which directory a run may use: a new one, or one with the same plan; and the locks of its writers."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import random
+import re
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ppcore.errors import UserError
-from ppcore.shards import COMMITS, CONDITIONS, META, PAGES, PLAN, SHARDS
+from ppcore.shards import COMMITS, CONDITIONS, LOGS, META, PAGES, PLAN, SHARDS
 from ppcore.storage import HeldError, Store, hold
-from ppgen.plan import Conditions, MergedPlan, Plan, encode_plan, plan_differences
-from ppgen.shards.state import read_any_plan, read_plan
+from ppgen.plan import Conditions, Plan, encode_plan, plan_differences
+from ppgen.shards.state import read_plan
+
+_PART = re.compile(r"part-\d+-of-\d+")
+_PATIENCE_S = 5.0
 
 
 def reconcile_plan(store: Store, request: Plan) -> Plan:
@@ -25,11 +32,7 @@ def reconcile_plan(store: Store, request: Plan) -> Plan:
         require_writable(store)
         return request
     stored = read_plan(store)
-    if stored.condition is not None and request.condition is not None and store.exists(CONDITIONS):
-        # The stored table is the plan's, even where this machine's arithmetic gives other last bits for the same
-        # target, classifier and settings. Its own checksum is verified when it is read.
-        request = request.with_conditions(stored.condition["sha256"])
-    differences = plan_differences(stored, request)
+    differences = request_differences(stored, request)
     if differences:
         raise UserError(
             f"{store} was made with another request ({'; '.join(differences)}); repeat that request to resume it, or give another "
@@ -39,56 +42,81 @@ def reconcile_plan(store: Store, request: Plan) -> Plan:
     return stored
 
 
-@contextmanager
-def claimed(store: Store, plan: Plan, conditions: Conditions | None) -> Iterator[Plan]:
-    """Make the directory of a plan where it is not there yet, and hold it (see :func:`exclusive`).
+def request_differences(stored: Plan, request: Plan) -> list[str]:
+    """See :func:`ppgen.plan.plan_differences`. The last bits of the soft labels may differ: another machine may compute others for the
+    same target, classifier and settings, and the stored table is the one that counts. Its checksum is verified when it is read.
+    """
+    if stored.condition is not None and request.condition is not None:
+        request = request.with_conditions(stored.condition["sha256"])
+    return plan_differences(stored, request)
 
-    Yields the plan of the directory: another run of the same request, whose source lies elsewhere, may have been a moment earlier.
+
+@contextmanager
+def claimed(
+    store: Store, plan: Plan, conditions: Conditions | None, part: tuple[int, int] | None = None
+) -> Iterator[Plan]:
+    """Make the directory of a plan if it does not exist, and hold it.
+
+    Yields the plan of the directory: another run of the same request, with a source at another place, may have been faster.
 
     Args:
-        conditions: of a pseudo plan: the table to write where there is none.
+        conditions: of a pseudo plan: the table to write if the directory has none.
+        part: (I, N): hold part I of N of the directory, see :func:`hold_part`; None holds all of it, see :func:`exclusive`.
 
     Raises:
         UserError: another run holds it, or it cannot be written.
     """
     create_plan(store, plan)
     plan = read_plan(store)
-    with exclusive(store):
-        if conditions is not None and not store.exists(CONDITIONS):
-            with _writing(store):
-                store.write_atomic(CONDITIONS, conditions.to_parquet())
+    with exclusive(store) if part is None else hold_part(store, part):
+        if conditions is not None:
+            _write_conditions(store, plan, conditions.to_parquet())
         yield plan
 
 
-def create_plan(store: Store, plan: Plan | MergedPlan) -> None:
-    """Write the plan of a directory that has none; of two runs that begin at the same moment one makes the directory its own.
+def create_plan(store: Store, plan: Plan, *, adopt: bool = False) -> None:
+    """Write the plan of a directory that has none. Of two runs that begin at the same time, one writes it.
+
+    Args:
+        adopt: do not compare the plan that another run has just written.
 
     Raises:
-        UserError: it is another's meanwhile, or it cannot be written.
+        UserError: another run has just written another plan, or the directory cannot be written.
     """
     with _writing(store):
         created = not store.exists(PLAN) and store.create(PLAN, encode_plan(plan))
-    if not created and not _is_same_request(read_any_plan(store), plan):
+    if not created and not adopt and (differences := request_differences(read_plan(store), plan)):
         raise UserError(
-            f"another run with another request has made {store} its own at this moment; give another --out"
+            f"another run with another request ({'; '.join(differences)}) has just started in {store}; give another --out"
         )
 
 
-def _is_same_request(stored: Plan | MergedPlan, plan: Plan | MergedPlan) -> bool:
-    if isinstance(stored, Plan) and isinstance(plan, Plan):
-        return not plan_differences(stored, plan)
-    return stored.fingerprint == plan.fingerprint
+def _write_conditions(store: Store, plan: Plan, table: bytes) -> None:
+    """Write conditions.parquet if it is missing. If the run that wrote the plan has other last bits, wait for its table."""
+    waited = 0.0
+    while not store.exists(CONDITIONS):
+        assert plan.condition is not None
+        if hashlib.sha256(table).hexdigest() == plan.condition["sha256"]:
+            with _writing(store):
+                store.write_atomic(CONDITIONS, table)
+        elif waited > _PATIENCE_S:
+            raise UserError(
+                f"{store} has lost its {CONDITIONS}, and the soft labels computed here differ from it in the last bits; restore the file "
+                f"or give another --out"
+            )
+        else:
+            time.sleep(0.2)
+            waited += 0.2
 
 
 @contextmanager
 def exclusive(store: Store) -> Iterator[None]:
-    """Hold a local directory against a second ppgen; the lock goes with the process, however it ends.
+    """Hold a local directory against every other ppgen. The lock ends with the process, however it ends.
 
-    It lies on plan.json, which is there anyway, so nothing has to be cleaned up; on file systems without locks see
-    :func:`ppcore.storage.hold`. Object stores have none, and two runs of one request write the same bytes there.
+    The lock is on plan.json; for file systems without locks see :func:`ppcore.storage.hold`. Object stores have none: two runs of one
+    request write the same bytes there.
 
-    Temporary files, of a killed run or of this one, are deleted at the beginning and at the end: nobody else has any as long as
-    the lock is held.
+    Temporary files of killed runs are deleted at the beginning and at the end. Nobody else can have any while the lock is held.
 
     Raises:
         UserError: another run holds it, its folders are links to elsewhere, or it cannot be written.
@@ -97,18 +125,71 @@ def exclusive(store: Store) -> Iterator[None]:
         yield
         return
     _require_own_folders(store)
+    parts = [name for name in store.list(LOGS) if _PART.fullmatch(name)]
     with ExitStack() as held:
         try:
             with _writing(store):
-                held.enter_context(hold(Path(store.path(PLAN))))
+                held.enter_context(_hold(store, PLAN, _PATIENCE_S if parts else 0.0))
+                for name in parts:
+                    held.enter_context(_hold(store, f"{LOGS}/{name}"))
                 _sweep(store)
-        except HeldError:
-            raise UserError(f"another ppgen is writing to {store}; wait for it or stop it first") from None
+        except HeldError as error:
+            raise UserError(
+                f"another ppgen is writing to {store} (it holds {Path(str(error)).name}); wait for it or stop it first"
+            ) from None
         try:
             yield
         finally:
-            with suppress(OSError):  # of a file system that turned read-only; the next run sweeps first
+            with suppress(
+                OSError
+            ):  # the file system may have become read-only; the next run deletes them first
                 _sweep(store)
+
+
+@contextmanager
+def hold_part(store: Store, part: tuple[int, int]) -> Iterator[None]:
+    """Hold part I of N of a local directory. Other parts may be held at the same time, the whole directory may not.
+
+    The lock is on an empty file in logs/. Whoever holds a part has seen plan.json free afterwards, and :func:`exclusive` holds
+    plan.json before it looks at the parts: of the two, one sees the other.
+
+    Raises:
+        UserError: another run holds this part or the whole directory, or it cannot be written.
+    """
+    if not store.is_local:
+        yield
+        return
+    _require_own_folders(store)
+    name = f"{LOGS}/part-{part[0]}-of-{part[1]}"
+    with ExitStack() as held:
+        try:
+            with _writing(store):
+                store.append(name, b"")
+                held.enter_context(_hold(store, name))
+                with _hold(store, PLAN, _PATIENCE_S):
+                    pass
+        except HeldError as error:
+            which = f"part {part[0]}/{part[1]} of" if str(error).endswith(name) else "all of"
+            raise UserError(
+                f"another ppgen is making {which} {store}; wait for it or stop it first"
+            ) from None
+        yield
+
+
+@contextmanager
+def _hold(store: Store, name: str, patience_s: float = 0.0) -> Iterator[None]:
+    """Hold a file, see :func:`ppcore.storage.hold`. Tries again for `patience_s`: parts hold plan.json for a moment when they begin."""
+    start = time.monotonic()
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(hold(Path(store.path(name))))
+                break
+            except HeldError:
+                if time.monotonic() - start >= patience_s:
+                    raise
+                time.sleep(random.uniform(0.01, 0.1))
+        yield
 
 
 def _sweep(store: Store) -> None:

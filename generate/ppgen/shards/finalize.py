@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 from ppcore.errors import UserError
 from ppcore.shards import CARD, INDEX, MANIFEST, ROW_SCHEMA, index_pages, meta_path, tar_path
 from ppcore.storage import Store, in_order, read_table
-from ppgen.plan import MergedPlan, Plan, ShardPlan
+from ppgen.plan import Plan
 from ppgen.shards.card import write_card
 from ppgen.shards.commit import ShardCommit, read_commits
 
 
-def finalize(store: Store, plan: Plan | MergedPlan, known: Mapping[int, ShardCommit] | None = None) -> None:
+def finalize(store: Store, plan: Plan, known: Mapping[int, ShardCommit] | None = None) -> None:
     """Write manifest.parquet, README.md and, last, index.json, which says that the directory is complete.
 
     Every shard must be committed. Memory grows with the number of shards by their commit records alone.
@@ -28,18 +28,14 @@ def finalize(store: Store, plan: Plan | MergedPlan, known: Mapping[int, ShardCom
     commits = _all_commits(store, plan, known or {})
     versions = Counter(json.dumps(commit.versions, sort_keys=True) for commit in commits)
     _write_manifest(store, plan)
-    redrawn, below, bad = (
-        sum(commit.redrawn or 0 for commit in commits),
-        sum(commit.below or 0 for commit in commits),
-        sum(commit.bad or 0 for commit in commits),
-    )
-    card = write_card(plan, [json.loads(text) for text, _ in versions.most_common()], redrawn, below, bad)
+    bad = sum(commit.bad or 0 for commit in commits)
+    card = write_card(plan, [json.loads(text) for text, _ in versions.most_common()], bad)
     store.write_atomic(CARD, card.encode())
     for name, document in make_index(plan, commits):
         store.write_atomic(name, json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
-def _all_commits(store: Store, plan: ShardPlan, known: Mapping[int, ShardCommit]) -> list[ShardCommit]:
+def _all_commits(store: Store, plan: Plan, known: Mapping[int, ShardCommit]) -> list[ShardCommit]:
     """Raises what reading a record raises."""
     missing = [shard for shard in range(plan.num_shards) if shard not in known]
     read = dict(zip(missing, read_commits(store, missing), strict=True))
@@ -52,7 +48,7 @@ def _all_commits(store: Store, plan: ShardPlan, known: Mapping[int, ShardCommit]
     return commits
 
 
-def make_index(plan: ShardPlan, commits: list[ShardCommit]) -> Iterator[tuple[str, dict[str, Any]]]:
+def make_index(plan: Plan, commits: list[ShardCommit]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The explicit shard list as files, index.json the last: it is in the form webdataset's index tools (wids) read, unless there are so
     many shards that pages list them.
 
@@ -93,7 +89,7 @@ def _entry(shard: int, commit: ShardCommit) -> dict[str, Any]:
     }
 
 
-def _write_manifest(store: Store, plan: ShardPlan) -> None:
+def _write_manifest(store: Store, plan: Plan) -> None:
     """All parquet rows in one file, a row group a shard."""
     staged = store.stage(MANIFEST)
     try:
@@ -108,7 +104,7 @@ def _write_manifest(store: Store, plan: ShardPlan) -> None:
     store.publish(staged, MANIFEST)
 
 
-def read_rows(store: Store, plan: ShardPlan, shard: int) -> Any:
+def read_rows(store: Store, plan: Plan, shard: int) -> Any:
     """The parquet rows of one shard as a pyarrow table. Raises FileNotFoundError, UserError."""
     try:
         table = read_table(store.read(meta_path(shard)), plan.locate(shard)[2])

@@ -50,9 +50,9 @@ class Samples:
         label: int64 (n,) source class, None when conditions are soft.
         images: n encoded images.
         confidence: float32 (n,) or None.
-        attempt: int16 (n,), draws thrown away before the sample; None is none.
+        attempt: int16 (n,), bad draws of the sample before this one; None if there were none.
         target_ids: n names (pseudo) or None.
-        bad: first draws that were no images and were drawn again.
+        bad: images with NaN or infinite values that were drawn again.
     """
 
     rows: Rows

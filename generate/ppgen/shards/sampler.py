@@ -6,41 +6,55 @@ import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from ppcore.classifiers import Classifier
+from ppcore.seeds import derive
 from ppgen.plan import Conditions, Plan, Rows, condition_rows
 from ppgen.shards.encode import make_encoder
 from ppgen.shards.pack import Samples
-from ppgen.shards.redraw import BAD, redraw, with_attempts
 from ppgen.sources import Generator, sample_checked
 
 _BATCHES_AHEAD = 3  # encoded behind the sampler before it has to wait
 _ENCODE_THREADS = 4
+MAX_DRAWS = 10
+"""Draws of a bad image, the first included."""
+_BAD_SHARE = (
+    0.1  # of a shard; with more the model or its GPU computes wrongly and drawing again does not help
+)
+_WRONG = "the source or this device computes wrongly (try another dtype)"
 
 OnBatch = Callable[[int], None]
 
 
+class BadImagesError(RuntimeError):
+    """A shard has too many images with NaN or infinite values to draw them again; another GPU may compute correctly."""
+
+
 @dataclass(frozen=True)
 class _Drawn:
-    """A batch on the generator's device, not waited for.
+    """A batch on the generator's device, still being computed.
 
     Attributes:
         images: uint8 (n, C, R, R).
-        merit: float32 (n,), the confidence where the plan asks for it, else 1, and :data:`ppgen.shards.redraw.BAD` for what is no
-            image; None where nothing can be said against any.
+        confidence: float32 (n,), or None if the plan stores none.
+        bad: bool (n,), images with NaN or infinite values; None if the generator does not report them.
     """
 
     images: torch.Tensor
-    merit: torch.Tensor | None
+    confidence: torch.Tensor | None
+    bad: torch.Tensor | None
 
-    def on_host(self) -> tuple[torch.Tensor, np.ndarray]:
-        """Images and merit for :func:`ppgen.shards.redraw.redraw`."""
-        good = np.ones(len(self.images), dtype=np.float32)
-        return self.images, good if self.merit is None else self.merit.cpu().numpy()
+
+def with_attempts(rows: Rows, attempt: np.ndarray) -> Rows:
+    """The rows with the seeds of the given draws, int (n,). Draw 0 has the sample's own seed."""
+    seeds = [
+        derive(int(s), "attempt", int(a)) if a else int(s) for s, a in zip(rows.seed, attempt, strict=True)
+    ]
+    return replace(rows, seed=np.array(seeds, dtype=np.int64))
 
 
 class Sampler:
@@ -72,32 +86,35 @@ class Sampler:
             on_batch: called with the number of samples after every batch.
 
         Raises:
-            RuntimeError: the generator broke its contract, or made too many images that are none.
+            RuntimeError: the generator broke its contract.
+            BadImagesError: too many images have NaN or infinite values.
         """
         plan = self._plan
         rows = plan.sample_rows(shard)
         condition, label = condition_rows(plan, rows, self._conditions)
         batches: list[Future[list[bytes]]] = []
-        merits: list[torch.Tensor] = []
+        confidences: list[torch.Tensor] = []
+        flags: list[torch.Tensor] = []
         for where in plan.batches(shard):
             drawn = self._sample_batch(rows.select(where), condition[where])
             if len(batches) >= _BATCHES_AHEAD:
                 batches[-_BATCHES_AHEAD].result()  # bounds the raw images held in memory
             batches.append(self._start_encoding(drawn.images))
-            if drawn.merit is not None:
-                merits.append(drawn.merit)
+            if drawn.confidence is not None:
+                confidences.append(drawn.confidence)
+            if drawn.bad is not None:
+                flags.append(drawn.bad)
             if on_batch is not None:
                 on_batch(where.stop - where.start)
-        # The only wait for the device in a shard: scores and flags stay there until here.
-        merit = torch.cat(merits).cpu().numpy() if merits else None
+        # Only here does a shard wait for the device: confidences and flags stay on it until all batches are sampled.
+        confidence = torch.cat(confidences).cpu().numpy() if confidences else None
+        bad = np.flatnonzero(torch.cat(flags).cpu().numpy()) if flags else np.zeros(0, dtype=np.int64)
         attempt: np.ndarray | None = None
         replaced: dict[int, Future[list[bytes]]] = {}
-        bad = 0 if merit is None else int((merit < 0).sum())
-        if merit is not None and (plan.redraw is not None or bad):
-            kept = redraw(plan, rows, condition, merit, lambda r, c: self._sample_batch(r, c).on_host())
-            rows, attempt, merit = with_attempts(rows, kept.attempt), kept.attempt, kept.merit
-            replaced = {row: self._start_encoding(image[None]) for row, image in kept.images.items()}
-        confidence = None if plan.score is None else merit
+        if len(bad):
+            attempt, images = self._draw_again(rows, condition, bad, confidence)
+            rows = with_attempts(rows, attempt)
+            replaced = {row: self._start_encoding(image[None]) for row, image in images.items()}
 
         def collect() -> Samples:
             files = [file for batch in batches for file in batch.result()]
@@ -106,7 +123,7 @@ class Sampler:
             ids = None
             if rows.target is not None and self._conditions is not None:
                 ids = [self._conditions.target_ids[target] for target in rows.target]
-            return Samples(rows, condition, label, files, confidence, attempt, ids, bad)
+            return Samples(rows, condition, label, files, confidence, attempt, ids, len(bad))
 
         return collect
 
@@ -114,7 +131,7 @@ class Sampler:
         """Encoded images of the whole batch that holds row `row` of a shard, and the rows they are.
 
         Args:
-            whole: sample the whole shard: where samples were drawn again, batches held several rows' draws.
+            whole: sample the whole shard, because some of its images were drawn again in batches of their own.
         """
         plan = self._plan
         if whole:
@@ -124,6 +141,54 @@ class Sampler:
         where = next(batch for batch in plan.batches(shard) if batch.start <= row < batch.stop)
         drawn = self._sample_batch(rows.select(where), condition[where])
         return self._start_encoding(drawn.images).result(), where
+
+    def _draw_again(
+        self, rows: Rows, condition: np.ndarray, bad: np.ndarray, confidence: np.ndarray | None
+    ) -> tuple[np.ndarray, dict[int, torch.Tensor]]:
+        """Draw bad images again for the same condition, with seeds that the number of the draw gives.
+
+        All bad images of a shard share batches of the plan's size. A batch with room gets several draws of each image, of which
+        the first good one counts. Plan and shard alone decide who shares a batch, and with it the bytes.
+
+        Args:
+            bad: rows whose first draw is bad.
+            confidence: float32 (n,), overwritten for the rows that are drawn again.
+
+        Returns:
+            int16 (n,), the draw that is kept, and its image uint8 (C, R, R) for every row of `bad`.
+
+        Raises:
+            BadImagesError: more than a tenth of the shard is bad, or an image is still bad after ten draws.
+        """
+        size, count = self._plan.batch_size, len(rows)
+        if len(bad) > max(1.0, _BAD_SHARE * count):
+            raise BadImagesError(
+                f"{len(bad)} of {count} images hold NaN or infinite values, at most {_BAD_SHARE:.0%} can be drawn again; {_WRONG}"
+            )
+        attempt = np.zeros(count, dtype=np.int16)
+        images: dict[int, torch.Tensor] = {}
+        left, done = bad, 1
+        while len(left) and done < MAX_DRAWS:
+            each = min(MAX_DRAWS - done, max(1, size // len(left)))
+            row = np.repeat(left, each)
+            number = np.tile(np.arange(done, done + each), len(left))
+            for first in range(0, len(row), size):
+                chosen, numbers = row[first : first + size], number[first : first + size]
+                drawn = self._sample_batch(with_attempts(rows.select(chosen), numbers), condition[chosen])
+                flags = np.zeros(len(chosen), dtype=bool) if drawn.bad is None else drawn.bad.cpu().numpy()
+                scores = None if drawn.confidence is None else drawn.confidence.cpu().numpy()
+                for position, (r, a) in enumerate(zip(chosen, numbers, strict=True)):
+                    if flags[position] or int(r) in images:
+                        continue
+                    images[int(r)], attempt[r] = drawn.images[position].cpu().clone(), a
+                    if confidence is not None and scores is not None:
+                        confidence[r] = scores[position]
+            left, done = np.array([r for r in left if int(r) not in images], dtype=np.int64), done + each
+        if len(left):
+            raise BadImagesError(
+                f"{len(left)} of {count} images still hold NaN or infinite values after {MAX_DRAWS} draws each; {_WRONG}"
+            )
+        return attempt, images
 
     def _sample_batch(self, rows: Rows, condition: np.ndarray) -> _Drawn:
         """Sample one batch of the plan, padded to the plan's batch size so that every forward pass has one shape.
@@ -145,13 +210,10 @@ class Sampler:
                 raise RuntimeError(
                     f"the generator returned {images.dtype} {tuple(images.shape)}, expected torch.uint8 {expected}"
                 )
-            merit = None
+            confidence = None
             if self._classifier is not None:
-                merit = self._score(self._classifier, images, labels)[:count]
-            if bad is not None:
-                good = images.new_ones(count, dtype=torch.float32) if merit is None else merit
-                merit = good.masked_fill(bad[:count].to(good.device), BAD)
-        return _Drawn(images[:count], merit)
+                confidence = self._score(self._classifier, images, labels)[:count]
+        return _Drawn(images[:count], confidence, None if bad is None else bad[:count])
 
     def _score(self, classifier: Classifier, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The probability of their own conditions, float32 (n,) on the classifier's device."""

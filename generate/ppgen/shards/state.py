@@ -8,27 +8,19 @@ from pathlib import Path
 from ppcore.errors import UserError
 from ppcore.shards import COMMITS, META, PLAN, SHARDS, commit_path, meta_path, tar_path
 from ppcore.storage import MAX_JSON_BYTES, Store, in_order
-from ppgen.plan import MergedPlan, Plan, ShardPlan, decode_any_plan, decode_plan
+from ppgen.plan import Plan, decode_plan
 from ppgen.shards.commit import ShardCommit, read_commits
 
 
 def read_plan(store: Store) -> Plan:
-    """The plan of a directory that was not merged. Raises UserError when there is none."""
-    return decode_plan(_read_plan_file(store), store.path(PLAN))
-
-
-def read_any_plan(store: Store) -> Plan | MergedPlan:
-    """The plan of a directory, merged or not. Raises UserError."""
-    return decode_any_plan(_read_plan_file(store), store.path(PLAN))
-
-
-def _read_plan_file(store: Store) -> bytes:
+    """The plan of a shard directory. Raises UserError if there is none."""
     try:
-        return store.read(PLAN, MAX_JSON_BYTES)
+        data = store.read(PLAN, MAX_JSON_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"{store} is no shard directory (it has no {PLAN}); make one with ppgen synth or ppgen pseudo"
         ) from error
+    return decode_plan(data, store.path(PLAN))
 
 
 @dataclass(frozen=True)
@@ -44,7 +36,7 @@ class Survey:
     pending: list[int]
 
 
-def survey(store: Store, plan: ShardPlan) -> Survey:
+def survey(store: Store, plan: Plan) -> Survey:
     """Look at a directory: one listing of each of its folders, and every commit record."""
     recorded, tars, metas = in_order(store.sizes, (COMMITS, SHARDS, META), store.width)
     there = [
@@ -65,6 +57,6 @@ def survey(store: Store, plan: ShardPlan) -> Survey:
     return Survey(commits, [shard for shard in range(plan.num_shards) if shard not in commits])
 
 
-def pending_shards(store: Store, plan: ShardPlan) -> list[int]:
+def pending_shards(store: Store, plan: Plan) -> list[int]:
     """The shards that are not committed as planned, see :class:`Survey`."""
     return survey(store, plan).pending

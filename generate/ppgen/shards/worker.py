@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,6 @@ from ppgen.generators import open_generator
 from ppgen.plan import Conditions, Plan, canonical_json
 from ppgen.shards.commit import Duration, ShardCommit, library_versions, stored_file, write_commit
 from ppgen.shards.pack import Samples, pack
-from ppgen.shards.redraw import count_redrawn
 from ppgen.shards.sampler import OnBatch, Sampler
 from ppgen.sources import (
     Generator,
@@ -44,7 +44,8 @@ class Job:
         out: root of the shard directory, local path or URL.
         source: how to load the generator and, for scored plans, the classifier.
         threads: CPU threads of torch in each worker.
-        run: name of the run, which logs are kept under; none are where it is empty.
+        run: name of the run, part of the names of its log files; if it is empty, no logs are kept.
+        part: (I, N): make only part I of N of the shards, see :meth:`own`.
     """
 
     plan: Plan
@@ -52,6 +53,14 @@ class Job:
     source: SourceSpec
     threads: int = 1
     run: str = ""
+    part: tuple[int, int] | None = None
+
+    def own(self, shards: Sequence[int]) -> list[int]:
+        """The shards of this job's part: those whose number is I - 1 modulo N."""
+        if self.part is None:
+            return list(shards)
+        number, parts = self.part
+        return [shard for shard in shards if shard % parts == number - 1]
 
     def worker_log(self) -> str:
         """Where standard error of this process is kept; empty where no logs are."""
@@ -136,14 +145,11 @@ class Worker:
         tar, parquet = pack(self.plan, shard, samples)
         self.store.write_atomic(tar_path(shard), tar)
         self.store.write_atomic(meta_path(shard), parquet)
-        redrawn, below = count_redrawn(self.plan, samples.attempt, samples.confidence)
         commit = ShardCommit(
             shard=shard,
             fingerprint=self.plan.shard_fingerprint(shard),
             samples=len(samples.rows),
             first_index=int(samples.rows.index[0]),
-            redrawn=redrawn,
-            below=below,
             bad=samples.bad or None,
             tar=stored_file(tar),
             parquet=stored_file(parquet),

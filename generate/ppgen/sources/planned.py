@@ -17,6 +17,7 @@ from ppcore.errors import UserError
 from ppcore.kits import KITS, is_commit, is_published, is_repository
 from ppcore.storage import decode
 from ppcore.targets import may_be_named
+from ppgen.options import PlannedOptions
 from ppgen.sources.source import SourceSpec, is_code
 
 NONE = "none"
@@ -41,17 +42,8 @@ class Load:
     target: _Text | None = None
 
 
-@dataclass(frozen=True)
-class Typed:
-    """The options `--source`, `--classifier` and `--trust-code` of a command that reads a plan."""
-
-    source: str | None = None
-    classifier: str | None = None
-    trust_code: bool = False
-
-
 def planned_spec(
-    load: dict[str, Any], typed: Typed, device: str = "auto", *, classifier_only: bool = False
+    load: dict[str, Any], typed: PlannedOptions, device: str = "auto", *, classifier_only: bool = False
 ) -> SourceSpec:
     """How to load the source and the classifier that a plan was made with. Nothing is looked up, imported or opened.
 
@@ -117,7 +109,7 @@ def _read_load(load: dict[str, Any]) -> Load:
         ) from error
 
 
-def _check_source(named: Load, typed: Typed) -> None:
+def _check_source(named: Load, typed: PlannedOptions) -> None:
     source = typed.source or named.source
     if not source:
         raise UserError("plan.json does not say how its source was loaded; name the source with --source")
@@ -135,7 +127,7 @@ def _check_source(named: Load, typed: Typed) -> None:
             )
 
 
-def _check_classifier(name: str, typed: Typed) -> None:
+def _check_classifier(name: str, typed: PlannedOptions) -> None:
     published = (name in KITS or is_published(name)) and not Path(name).exists()
     if typed.classifier is not None or published:
         return

@@ -1,16 +1,15 @@
-"""What is done to a finished directory: verify, repair, extend, merge."""
+"""Work on existing directories: verify, repair, extend, gather."""
 
 from ppgen.upkeep.extend import grow_plan, replace_plan
-from ppgen.upkeep.merge import merge_directories
+from ppgen.upkeep.gather import checked_shard, gather
 from ppgen.upkeep.regenerate import regenerate_samples
-from ppgen.upkeep.repair import requeue_shards
-from ppgen.upkeep.report import Report
-from ppgen.upkeep.verify import verify_directory
+from ppgen.upkeep.verify import Problems, requeue_shards, verify_directory
 
 __all__ = [
-    "Report",
+    "Problems",
+    "checked_shard",
+    "gather",
     "grow_plan",
-    "merge_directories",
     "regenerate_samples",
     "replace_plan",
     "requeue_shards",

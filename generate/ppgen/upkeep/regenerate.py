@@ -10,10 +10,10 @@ from ppcore.seeds import numpy_rng
 from ppcore.shards import iter_tar, tar_path
 from ppcore.storage import Store
 from ppgen.shards import ShardCommit, Worker, read_commit
-from ppgen.upkeep.report import Report
+from ppgen.upkeep.verify import Problems
 
 
-def regenerate_samples(worker: Worker, store: Store, count: int, seed: int) -> Report:
+def regenerate_samples(worker: Worker, store: Store, count: int, seed: int) -> Problems:
     """Sample `count` random images again and compare their bytes with the tars.
 
     A whole batch is sampled for each, because results depend on the batch in the last bits; on the hardware and the libraries, too, so
@@ -22,7 +22,7 @@ def regenerate_samples(worker: Worker, store: Store, count: int, seed: int) -> R
     Args:
         seed: chooses the samples.
     """
-    plan, report, here = worker.plan, Report(), worker.platform
+    plan, problems, here = worker.plan, Problems(), worker.platform
     chosen = numpy_rng(seed, "regenerate").choice(plan.samples, size=min(count, plan.samples), replace=False)
     rows: dict[int, set[int]] = defaultdict(set)
     for position in chosen:
@@ -34,12 +34,12 @@ def regenerate_samples(worker: Worker, store: Store, count: int, seed: int) -> R
             commit.platform.differences(here) if commit is not None and commit.platform is not None else []
         )
         if unlike:
-            report.skipped["; ".join(unlike)] += len(wanted)
+            problems.skipped["; ".join(unlike)] += len(wanted)
             continue
-        # With draws that were thrown away the unit that can be sampled again is the shard.
-        whole = plan.redraw is not None or bool(commit and commit.bad)
-        _compare(worker, store, shard, wanted, whole, report)
-    return report
+        # If images were drawn again, only the shard as a whole can be sampled again.
+        whole = bool(commit and commit.bad)
+        _compare(worker, store, shard, wanted, whole, problems)
+    return problems
 
 
 def _commit_of(store: Store, shard: int) -> ShardCommit | None:
@@ -50,12 +50,14 @@ def _commit_of(store: Store, shard: int) -> ShardCommit | None:
         return None
 
 
-def _compare(worker: Worker, store: Store, shard: int, wanted: set[int], whole: bool, report: Report) -> None:
+def _compare(
+    worker: Worker, store: Store, shard: int, wanted: set[int], whole: bool, problems: Problems
+) -> None:
     """Add to the report which of a shard's rows come out otherwise than stored."""
     try:
         stored = list(iter_tar(io.BytesIO(store.read(tar_path(shard))), tar_path(shard)))
     except (FileNotFoundError, UserError) as error:
-        report.shards[shard].append(f"cannot be read: {error}")
+        problems.shards[shard].append(f"cannot be read: {error}")
         return
     index = worker.plan.sample_rows(shard).index
     left = set(wanted)
@@ -64,6 +66,6 @@ def _compare(worker: Worker, store: Store, shard: int, wanted: set[int], whole: 
         batch = {row for row in left if where.start <= row < where.stop}
         left -= batch
         for row in sorted(batch):
-            report.checked += 1
+            problems.checked += 1
             if row >= len(stored) or stored[row].image != images[row - where.start]:
-                report.shards[shard].append(f"sample {int(index[row])} comes out differently")
+                problems.shards[shard].append(f"sample {int(index[row])} comes out differently")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,7 @@ from ppcore.errors import UserError
 from ppcore.shards import ROW_SCHEMA, RawSample, iter_tar, meta_path, most_bytes, sample_key, tar_path
 from ppcore.storage import MAX_OBJECT_BYTES, Store, read_table
 from ppgen.plan import Conditions, Plan, condition_rows
-from ppgen.shards import Samples, ShardCommit, describe_rows, most_draws, pack_tar, stored_file, with_attempts
+from ppgen.shards import MAX_DRAWS, Samples, ShardCommit, describe_rows, pack_tar, stored_file, with_attempts
 
 _PIL_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 
@@ -34,10 +33,6 @@ class ShardFiles(Store):
         if name not in self._kept:
             self._kept[name] = super().read(name, limit)
         return self._kept[name]
-
-
-Check = Callable[[ShardFiles, int, ShardCommit], list[str]]
-"""Where its files are, shard and commit record -> what is wrong with it; several may run at once."""
 
 
 def check_shard(
@@ -84,7 +79,7 @@ def check_shard(
     store.table = table
     condition, label = condition_rows(plan, rows, conditions)
     attempt = table.column("attempt").to_numpy()
-    if attempt.min() < 0 or attempt.max() >= most_draws(plan):
+    if attempt.min() < 0 or attempt.max() >= MAX_DRAWS:
         problems.append(f"{meta_path(shard)} lies in column 'attempt'")
     rows = with_attempts(rows, attempt)
     ids = (

@@ -108,10 +108,10 @@ def test_set_values_are_typed() -> None:
         ([*SYNTH, "--samples-per-shard", "0"], "--samples-per-shard is 0"),
         ([*SYNTH, "--workers", "0"], "--workers is 0"),
         ([*SYNTH, "--threads", "0"], "--threads is 0"),
-        ([*SYNTH, "--format", "gif"], "unknown image format"),
+        ([*SYNTH, "--format", "gif"], "unknown --format"),
         ([*SYNTH, "--engine", "magic"], "unknown engine"),
         ([*SYNTH, "--device", "abacus"], "unknown device"),
-        ([*SYNTH, "--set", "colour=red"], "does not take the sampling option"),
+        ([*SYNTH, "--sampler", "colour=red"], "does not take the sampling option"),
         ([*SYNTH, "--score"], "no classifier of its own"),
         ([*SYNTH, "--out", "taken"], "was not made by ppgen"),
         ([*SYNTH, "--out", "taken/file"], "is a file"),
@@ -141,8 +141,8 @@ def test_wrong_synth_requests_write_nothing(here: Path, args: list[str], told: s
         (["--target", "good", "--temperature", "nan"], "--temperature is nan"),
         (["--target", "good", "--top-k", "0"], "--top-k is 0"),
         (["--target", "good", "--count", "-5"], "--count is -5"),
-        (["--target", "good", "--count", "5", "--per-image", "2"], "either --per-image or --count"),
-        (["--target", "good", "--condition", "hard"], "unknown condition"),
+        (["--target", "good", "--count", "5", "--per-image", "2"], "--per-image and --count are both given"),
+        (["--target", "good", "--condition", "hard"], "unknown --condition"),
         (["--target", "good", "--classifier", "other"], "has 4 classes"),
         (["--target", "good", "--classifier", "nothing"], "unknown classifier"),
     ],
@@ -186,7 +186,7 @@ def test_exit_status_and_one_sentence(here: Path) -> None:
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_stop_cleanly_and_say_how_to_resume(here: Path, signum: signal.Signals, status: int) -> None:
     args = [*SYNTH, "--per-class", "20", "--batch-size", "10", "--samples-per-shard", "20", "--out", "out"]
-    process = start(*args, "--set", "delay=0.2", cwd=here)
+    process = start(*args, "--sampler", "delay=0.2", cwd=here)
     while not (here / "out/commits/000000.json").exists():
         assert process.poll() is None
         time.sleep(0.02)

@@ -43,5 +43,5 @@ def test_wrong_options_are_refused(command: str, values: dict[str, object], mess
 
 
 def test_options_have_the_names_of_the_command_line() -> None:
-    options = read_options("synth", {"set": ["steps=2"], "format": "png", "per_class": 3})
-    assert options.source_options.sampling == ["steps=2"]
+    options = read_options("synth", {"sampler": ["steps=2"], "format": "png", "per_class": 3})
+    assert options.source_options.sampler == ["steps=2"]

@@ -13,12 +13,12 @@ from ppgen.engines import inline, prepare
 from ppgen.engines.driver import SEAT_LIMIT
 from ppgen.engines.prepare import open_for_workers
 from ppgen.generators import open_generator
-from ppgen.options import EngineOptions
-from ppgen.plan import Plan, Settings, SynthRequest, build_synth_plan
+from ppgen.options import EngineOptions, ShardOptions, SynthOptions
+from ppgen.plan import Plan, build_synth_plan
 from ppgen.sources import Generator
 from ppgen.sources.source import SourceSpec
 
-HUNDRED = Settings(seed=3, batch_size=3, samples_per_shard=3)
+HUNDRED = ShardOptions(seed=3, batch_size=3, samples_per_shard=3)
 
 
 def painter(**options: object) -> SourceSpec:
@@ -117,7 +117,7 @@ def test_a_driver_of_several_gpu_workers_opens_no_generator(monkeypatch: pytest.
 
 
 def small_plan(spec: SourceSpec, generator: Generator) -> Plan:
-    return build_synth_plan(generator, spec, SynthRequest("0,2", 5), Settings())
+    return build_synth_plan(generator, spec, SynthOptions(classes="0,2", per_class=5, shards=ShardOptions()))
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ def start(out: Path, *options: str) -> subprocess.Popen[str]:
         "-m",
         "ppgen",
         *args,
-        "--set",
+        "--sampler",
         "delay=0.5",
         "--engine",
         "ray",
@@ -234,7 +234,7 @@ def test_the_driver_is_killed(cluster: Cluster, undisturbed: dict[str, str], tmp
 def test_a_local_ray_is_as_nice_as_its_command_and_sigterm_stops_it_cleanly(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     pids.mkdir()
-    process = start(tmp_path / "out", "--workers", "1", "--set", f"pids={pids}")
+    process = start(tmp_path / "out", "--workers", "1", "--sampler", f"pids={pids}")
     niceness = {os.getpriority(os.PRIO_PROCESS, int(pid.name)) for pid in pids.iterdir()}
     assert len(list(pids.iterdir())) == 2  # the driver, which made the plan, and the worker
     assert len(niceness) == 1

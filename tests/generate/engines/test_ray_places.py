@@ -18,8 +18,7 @@ from ppgen.engines.cluster import cluster as connected
 from ppgen.engines.cluster import make_reservation
 from ppgen.engines.events import Event
 from ppgen.engines.prepare import open_for_workers
-from ppgen.options import EngineOptions, SynthOptions
-from ppgen.plan import Settings
+from ppgen.options import EngineOptions, ShardOptions, SynthOptions
 from ppgen.shards.state import read_plan
 from ppgen.sources import Generator
 from ppgen.sources.source import SourceSpec
@@ -33,7 +32,7 @@ from ppgen.engines.ray import call_on_worker, workers_wanted  # noqa: E402
 pytestmark = pytest.mark.slow
 
 STORE = 80 << 20
-FORTY = Settings(seed=3, batch_size=5, samples_per_shard=5)
+FORTY = ShardOptions(seed=3, batch_size=5, samples_per_shard=5)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +105,7 @@ def test_a_driver_without_a_gpu_plans_for_workers_with_one(
     try:
         wanted = read_options("synth", {**options, "set": ["says_gpus=true"]})
         assert isinstance(wanted, SynthOptions)
-        assert generation.run(generation.prepare(wanted)) == 0
+        assert generation.generate(wanted) == 0
     finally:
         cluster.remove_node(node)
     assert read_plan(Store(tmp_path / "out")).source["on"] == "0"

@@ -55,7 +55,7 @@ def test_synth_through_a_dit_of_a_thousand_classes(here: Path) -> None:
             "--device",
             "cpu",
         ),
-        *("--set", "steps=2", "--set", "guidance_interval=null", "--workers", "1", "--seed", "3"),
+        *("--sampler", "steps=2", "--sampler", "guidance_interval=null", "--workers", "1", "--seed", "3"),
     )
     made = samples(here / "out")
     counts = np.bincount([int(cls) for cls, _, _ in made if cls is not None], minlength=1000)
@@ -132,7 +132,7 @@ def test_label_spaces_are_aligned_by_class_id(here: Path) -> None:
                 "pseudo",
                 "--source",
                 "biggan",
-                "--set",
+                "--sampler",
                 f"class_names={names}",
                 "--target",
                 "target",

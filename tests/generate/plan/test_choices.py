@@ -10,7 +10,8 @@ import pytest
 from dummy import build
 from rig import make_classifier, stored, synth, synth_job
 
-from ppgen.plan import Settings, SynthRequest, adopt_choices, build_synth_plan
+from ppgen.options import ShardOptions, SynthOptions
+from ppgen.plan import adopt_choices, build_synth_plan
 from ppgen.shards import Worker
 from ppgen.shards.finalize import read_rows
 from ppgen.sources import SourceSpec
@@ -22,21 +23,25 @@ from ppgen.sources import SourceSpec
 )
 def test_a_large_plan_s_shards_are_whole_batches(batch: int, per_class: int, samples: int) -> None:
     spec = SourceSpec("dummy:build", device="cpu")
-    plan = build_synth_plan(build(), spec, SynthRequest(None, per_class), Settings(batch_size=batch))
+    plan = build_synth_plan(
+        build(), spec, SynthOptions(classes=None, per_class=per_class, shards=ShardOptions(batch_size=batch))
+    )
     assert plan.samples_per_shard == samples
 
 
 @pytest.mark.parametrize(("batch", "samples"), [(8, 16), (64, 64)])
 def test_small_plans_are_cut_as_ever(batch: int, samples: int) -> None:
     spec = SourceSpec("dummy:build", device="cpu")
-    plan = build_synth_plan(build(), spec, SynthRequest(None, 25), Settings(batch_size=batch))
+    plan = build_synth_plan(
+        build(), spec, SynthOptions(classes=None, per_class=25, shards=ShardOptions(batch_size=batch))
+    )
     assert plan.samples_per_shard == samples
 
 
 def test_scores_in_half_precision_are_a_choice_of_the_plan(tmp_path: Path) -> None:
     classifier = make_classifier(tmp_path / "classifier")
     spec = SourceSpec("dummy:build", device="cpu", classifier=str(classifier), trust_code=True)
-    settings = Settings(seed=3, batch_size=8, samples_per_shard=20, score=True)
+    settings = ShardOptions(seed=3, batch_size=8, samples_per_shard=20, score=True)
     assert synth(tmp_path / "full", spec=spec, settings=settings) == 0
     plan = stored(tmp_path / "full")[1]
     assert plan.score is not None

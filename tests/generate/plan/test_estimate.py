@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from plans import make_plan
 
-from ppgen.plan.estimate import Estimate, Rate, estimate_bytes, expected_passes, format_bytes
-from ppgen.plan.plan import Plan, Segment
+from ppgen.plan.estimate import Estimate, Rate, estimate_bytes, format_bytes
 
 
-def redrawing(samples: int, batch: int, draws: int = 10) -> Plan:
-    segments = (Segment(0, samples, samples),)
-    rule = {"below": 0.5, "draws": draws}
-    return make_plan(
-        classes=(0,), segments=segments, batch_size=batch, samples_per_shard=samples, redraw=rule
-    )
-
-
-def test_expected_passes_and_units() -> None:
-    assert expected_passes(redrawing(20, 8), 0.0) == 1
-    # 20 samples in batches of 8: 3 passes, then 10 rejected ones, then 5, for which one batch is the least.
-    assert expected_passes(redrawing(20, 8, draws=3), 0.5) == pytest.approx((3 + 10 / 8 + 1) / 3)
-    assert expected_passes(redrawing(8, 8), 0.01) == pytest.approx(
-        1.08
-    )  # mostly none is rejected, else one batch does
+def test_units() -> None:
     assert format_bytes(999) == "999 B"
     assert format_bytes(62.44e9) == "62.4 GB"
 
@@ -35,15 +19,13 @@ def test_rough_bytes_need_no_generator() -> None:
 
 
 def test_an_estimate_in_words() -> None:
-    rate = Rate(
-        images_per_s=10.0, bytes_per_image=200.0, row_bytes=100.0, images=8, passes=2.0, device="cuda:0"
-    )
+    rate = Rate(images_per_s=5.0, bytes_per_image=200.0, row_bytes=100.0, images=8, device="cuda:0")
     text = Estimate(make_plan(), "out", left=36, workers=2, rate=rate, price_per_hour=100.0).describe()
     for line in (
         "synth: 3 of 10 classes of dummy, 75 images of 16x16x1 as png, seed 5",
         "4 shards of at most 20 images, batches of 8 -> out",
         "39 images are there already, 36 are left to make",
-        "5.0 images/s a worker on cuda:0, 10.0 with 2 workers (drawing again takes 2.00 times the passes)",
+        "5.0 images/s a worker on cuda:0, 10.0 with 2 workers",
         "about 3s with 2 workers: 0.00 GPU-hours, 0.20 at 100 an hour",
     ):
         assert line in text.splitlines()

@@ -14,11 +14,11 @@ from rig import make_classifier, make_target, pseudo, synth
 
 from ppcore.errors import UserError
 from ppcore.shards import ShardSet
-from ppgen.plan.request import Settings
+from ppgen.options import ShardOptions
 from ppgen.quality.features import measure_shards
 from ppgen.sources.source import SourceSpec
 
-SETTINGS = Settings(seed=3, batch_size=8, samples_per_shard=20)
+SETTINGS = ShardOptions(seed=3, batch_size=8, samples_per_shard=20)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = SourceSpec("faint:build", device="cpu", classifier=str(head), trust_code=True)
     assert synth(base / "synth", spec=spec) == 0
     for mode in ("soft", "uniform"):
-        assert pseudo(base / mode, target, head, mode=mode) == 0
+        assert pseudo(base / mode, target, head, condition=mode) == 0
     return base
 
 
@@ -145,15 +145,12 @@ def test_a_bounded_look_is_a_fixed_random_part(base: Path) -> None:
 
 
 def test_exact_duplicates_are_counted(tmp_path: Path) -> None:
-    synth(tmp_path / "a")
-    synth(tmp_path / "b", classes="0,2", per_class=25)
-    call("merge", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out"))
+    synth(tmp_path / "out", spec=SourceSpec("dummy:build", device="cpu", sampling={"flat": True}))
     report(tmp_path / "out")
     found = figures(tmp_path / "out")
     assert found["all"]["exact_duplicates"] > 0
     assert found["look_alikes"]["same_hash"] >= found["all"]["exact_duplicates"]
     assert "Look-alikes" in text(tmp_path / "out")
-    assert "Merged from" in text(tmp_path / "out")
 
 
 def test_without_classifier_the_rest_is_reported(tmp_path: Path, capsys) -> None:

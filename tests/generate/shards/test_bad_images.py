@@ -16,7 +16,7 @@ from ppgen.generators.parts.diffusion import DiffusionGenerator, DiffusionOption
 from ppgen.generators.parts.family import is_bad, to_uint8
 from ppgen.generators.parts.networks import PixelDecoder
 from ppgen.sampling import schedules
-from ppgen.shards.redraw import BadImagesError
+from ppgen.shards.sampler import BadImagesError
 from ppgen.sources import Source, SourceSpec
 from ppgen.upkeep.regenerate import regenerate_samples
 from ppgen.upkeep.verify import verify_directory

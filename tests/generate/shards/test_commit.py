@@ -1,4 +1,4 @@
-"""Commit records: those of format version 1 are read and written byte for byte; what no writer of ours states is refused."""
+"""Commit records: those of format version 2 are read and written byte for byte; what no writer of ours states is refused."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ppcore.shards import commit_path
 from ppcore.storage import Store
 from ppgen.shards.commit import read_commit, write_commit
 
-VERSION_1 = Path(__file__).parents[2] / "golden" / "version-1"
+VERSION_2 = Path(__file__).parents[2] / "golden" / "version-2"
 
 
 @pytest.mark.parametrize("kind", ["synth", "pseudo"])
-def test_a_record_of_version_1_comes_out_as_it_went_in(kind: str, tmp_path: Path) -> None:
-    commit = read_commit(Store(VERSION_1 / kind), 1)
-    assert (commit.shard, commit.samples, commit.first_index, commit.redrawn) == (1, 8, 8, None)
+def test_a_record_of_version_2_comes_out_as_it_went_in(kind: str, tmp_path: Path) -> None:
+    commit = read_commit(Store(VERSION_2 / kind), 1)
+    assert (commit.shard, commit.samples, commit.first_index) == (1, 8, 8)
     write_commit(Store(tmp_path), commit)
-    assert (tmp_path / commit_path(1)).read_bytes() == (VERSION_1 / kind / commit_path(1)).read_bytes()
+    assert (tmp_path / commit_path(1)).read_bytes() == (VERSION_2 / kind / commit_path(1)).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -36,11 +36,10 @@ def test_a_record_of_version_1_comes_out_as_it_went_in(kind: str, tmp_path: Path
         {"parquet": {"bytes": 1, "sha256": "0" * 63 + "\n"}},
         {"seconds": {"sampling": float("nan"), "total": 0}},
         {"versions": {"torch": ["2"]}},
-        {"merged_from": {}},
     ],
 )
 def test_a_record_out_of_bounds_is_damaged(change: dict[str, Any], tmp_path: Path) -> None:
-    record = json.loads((VERSION_1 / "synth" / commit_path(1)).read_text()) | change
+    record = json.loads((VERSION_2 / "synth" / commit_path(1)).read_text()) | change
     store = Store(tmp_path)
     store.write_atomic(commit_path(1), json.dumps(record).encode())
     with pytest.raises(ValueError, match=next(iter(change))):

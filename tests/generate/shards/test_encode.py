@@ -9,7 +9,8 @@ from PIL import Image
 
 from ppcore.errors import UserError
 from ppcore.images import decode
-from ppgen.plan.encoding import choose_encoding
+from ppgen.options import ShardOptions
+from ppgen.plan.build import choose_encoding
 from ppgen.shards.encode import make_encoder
 from ppgen.shards.pack import TarBuffer, entropy
 
@@ -51,8 +52,8 @@ def test_jpeg_keeps_full_colour_resolution() -> None:
 def test_auto_format_and_unknown_format() -> None:
     assert choose_encoding("auto", 64)["format"] == "png"
     assert choose_encoding("auto", 128) == {"format": "jpg", "quality": 95, "subsampling": "444"}
-    with pytest.raises(UserError, match="unknown image format 'gif'"):
-        choose_encoding("gif", 64)
+    with pytest.raises(UserError, match=r"unknown --format 'gif'"):
+        ShardOptions(image_format="gif")
 
 
 def test_tar_is_plain_ustar_without_clock_or_owner() -> None:

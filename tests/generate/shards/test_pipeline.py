@@ -21,8 +21,7 @@ from ppcore.errors import UserError
 from ppcore.shards import ShardSet
 from ppgen.engines import make_shards
 from ppgen.engines.events import Event
-from ppgen.options import HERE, EngineOptions
-from ppgen.plan.request import Settings
+from ppgen.options import HERE, EngineOptions, ShardOptions
 from ppgen.shards.state import pending_shards
 from ppgen.shards.worker import Job, Worker
 from ppgen.sources.source import SourceSpec
@@ -54,7 +53,7 @@ def test_manifest_rows_say_what_the_tar_holds(made: Path) -> None:
 
 
 def test_images_differ_between_seeds_and_not_between_batch_mates(made: Path, tmp_path: Path) -> None:
-    synth(tmp_path / "other", settings=Settings(seed=4, batch_size=8, samples_per_shard=20))
+    synth(tmp_path / "other", settings=ShardOptions(seed=4, batch_size=8, samples_per_shard=20))
     ours, theirs = (
         pq.read_table(d / "manifest.parquet").column("sha256") for d in (made, tmp_path / "other")
     )
@@ -98,8 +97,8 @@ def test_a_finished_directory_is_left_alone(made: Path) -> None:
     [
         ({"per_class": 26}, "per_class 25 -> 26"),
         ({"classes": "0,2,6"}, r"classes \[3: 0, 2, 5\] -> \[3: 0, 2, 6\]"),
-        ({"settings": Settings(seed=4, batch_size=8, samples_per_shard=20)}, "seed 3 -> 4"),
-        ({"settings": Settings(seed=3, batch_size=9, samples_per_shard=20)}, "batch_size 8 -> 9"),
+        ({"settings": ShardOptions(seed=4, batch_size=8, samples_per_shard=20)}, "seed 3 -> 4"),
+        ({"settings": ShardOptions(seed=3, batch_size=9, samples_per_shard=20)}, "batch_size 8 -> 9"),
         ({"spec": SourceSpec("dummy:build", device="cpu", sampling={"version": 2})}, "source.version 1 -> 2"),
     ],
 )
@@ -162,7 +161,7 @@ def test_only_what_is_missing_is_made_again(made: Path, tmp_path: Path) -> None:
 def test_scores_are_the_classifiers_probability_of_the_condition(tmp_path: Path) -> None:
     classifier = make_classifier(tmp_path / "classifier")
     spec = SourceSpec("dummy:build", device="cpu", classifier=str(classifier), trust_code=True)
-    settings = Settings(seed=3, batch_size=8, samples_per_shard=20, score=True)
+    settings = ShardOptions(seed=3, batch_size=8, samples_per_shard=20, score=True)
     assert synth(tmp_path / "out", spec=spec, settings=settings) == 0
     found = pq.read_table(tmp_path / "out/manifest.parquet").column("confidence").to_numpy()
     expected = np.exp(10) / (np.exp(10) + 9 * np.exp(-10))  # logits 10 at the label, -10 elsewhere
@@ -180,7 +179,7 @@ def test_an_object_store_gets_the_same_bytes(made: Path) -> None:
         store.read(f"shards/{i:06d}.tar") == (made / f"shards/{i:06d}.tar").read_bytes() for i in range(4)
     )
     with pytest.raises(UserError, match="seed 3 -> 4"):
-        synth(out, settings=Settings(seed=4, batch_size=8, samples_per_shard=20))
+        synth(out, settings=ShardOptions(seed=4, batch_size=8, samples_per_shard=20))
 
 
 def test_a_worker_with_another_generator_refuses_the_plan(made: Path) -> None:

@@ -40,7 +40,7 @@ def test_every_soft_label_matches_its_image(workshop: tuple[Path, Path], tmp_pat
 
 @pytest.mark.parametrize("mode", ["draw", "uniform"])
 def test_drawn_labels_are_one_hot_and_match(workshop: tuple[Path, Path], tmp_path: Path, mode: str) -> None:
-    assert pseudo(tmp_path / "out", *workshop, mode=mode, per_image=None, count=33) == 0
+    assert pseudo(tmp_path / "out", *workshop, condition=mode, count=33) == 0
     shards = ShardSet.open(str(tmp_path / "out"))
     rows = pq.read_table(tmp_path / "out/manifest.parquet").to_pylist()
     raw = [sample for shard in shards.shards for sample in shards.read(shard)]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ppcore.errors import UserError
-from ppgen.sources import SourceSpec, Typed, planned_spec, planned_target
+from ppgen.options import PlannedOptions
+from ppgen.sources import SourceSpec, planned_spec, planned_target
 
 COMMIT = "a" * 40
 
@@ -28,7 +29,7 @@ def load(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_names_that_mean_the_same_everywhere(changes: dict[str, Any]) -> None:
-    spec = planned_spec(json.loads(json.dumps(load(**changes, target="digits"))), Typed(), "cpu")
+    spec = planned_spec(json.loads(json.dumps(load(**changes, target="digits"))), PlannedOptions(), "cpu")
     wanted = load(**changes)
     assert (spec.source, spec.classifier, spec.class_map) == (
         wanted["source"],
@@ -69,7 +70,7 @@ CODE: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("changes", "told"), [*PLACES, *CODE], ids=str)
 def test_what_has_to_be_typed(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError) as caught:
-        planned_spec(load(**changes), Typed())
+        planned_spec(load(**changes), PlannedOptions())
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -77,20 +78,22 @@ def test_what_has_to_be_typed(changes: dict[str, Any], told: str) -> None:
 def test_code_runs_only_if_it_is_typed_or_trusted() -> None:
     """`--trust-code` allows code; code that a hub repository brings has no name to type, so it always needs the flag."""
     for changes, _ in CODE:
-        assert planned_spec(load(**changes), Typed(trust_code=True)).trust_code
-    assert planned_spec(load(source="mine:build"), Typed("mine:build")).source == "mine:build"
-    assert planned_spec(load(source="mine:build"), Typed("moved/folder")).source == "moved/folder"
-    assert planned_spec(load(classifier="mine:Net@w.pth"), Typed(classifier="mine:Net@w.pth")).classifier
+        assert planned_spec(load(**changes), PlannedOptions(trust_code=True)).trust_code
+    assert planned_spec(load(source="mine:build"), PlannedOptions("mine:build")).source == "mine:build"
+    assert planned_spec(load(source="mine:build"), PlannedOptions("moved/folder")).source == "moved/folder"
+    assert planned_spec(
+        load(classifier="mine:Net@w.pth"), PlannedOptions(classifier="mine:Net@w.pth")
+    ).classifier
     remote = load(source="owner/name", revision=COMMIT, trust_remote_code=True)
     with pytest.raises(UserError, match="--trust-code"):
-        planned_spec(remote, Typed("owner/name"))
+        planned_spec(remote, PlannedOptions("owner/name"))
 
 
 @pytest.mark.parametrize(("changes", "told"), PLACES, ids=str)
 def test_a_place_that_is_typed_is_opened(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
-        planned_spec(load(**changes), Typed(trust_code=True))
-    spec = planned_spec(load(**changes), Typed("/here", "/there"))
+        planned_spec(load(**changes), PlannedOptions(trust_code=True))
+    spec = planned_spec(load(**changes), PlannedOptions("/here", "/there"))
     assert (spec.source, spec.classifier) == ("/here", "/there")
 
 
@@ -99,19 +102,19 @@ def test_a_folder_of_the_same_name_is_a_place(tmp_path: Path, monkeypatch: pytes
     for name in ("resnet50", "owner/name"):
         (tmp_path / name).mkdir(parents=True)
     with pytest.raises(UserError, match="--classifier"):
-        planned_spec(load(classifier="resnet50"), Typed())
+        planned_spec(load(classifier="resnet50"), PlannedOptions())
     with pytest.raises(UserError, match="--source"):
-        planned_spec(load(source="owner/name", revision=COMMIT), Typed())
+        planned_spec(load(source="owner/name", revision=COMMIT), PlannedOptions())
 
 
 def test_a_report_needs_the_classifier_alone() -> None:
-    def planned(typed: Typed = Typed(), **changes: Any) -> SourceSpec:
+    def planned(typed: PlannedOptions = PlannedOptions(), **changes: Any) -> SourceSpec:
         return planned_spec(load(**changes), typed, classifier_only=True)
 
     assert planned().source == "letters"
     assert planned(source="os:system").source == "none"
     assert planned(source="/etc", classifier="resnet50").source == "none"
-    assert planned(Typed(classifier="mine"), source="/etc").classifier == "mine"
+    assert planned(PlannedOptions(classifier="mine"), source="/etc").classifier == "mine"
     with pytest.raises(UserError, match="--source"):
         planned(source="/etc")
 
@@ -132,4 +135,4 @@ def test_targets() -> None:
 )
 def test_another_memo_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="how its source was loaded"):
-        planned_spec(load(**change), Typed())
+        planned_spec(load(**change), PlannedOptions())

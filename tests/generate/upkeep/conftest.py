@@ -8,22 +8,12 @@ from pathlib import Path
 import pytest
 from rig import synth
 
-from ppgen.plan.request import Settings
-
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """75 pictures in 4 shards, the last one short."""
     out = tmp_path_factory.mktemp("sound") / "out"
     assert synth(out) == 0
-    return out
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Another directory, to merge with."""
-    out = tmp_path_factory.mktemp("other") / "out"
-    assert synth(out, settings=Settings(seed=9, batch_size=8, samples_per_shard=20)) == 0
     return out
 
 

@@ -13,9 +13,8 @@ from ppcore.errors import UserError
 from ppcore.shards import ShardSet, layout, read_index
 from ppcore.storage import MAX_JSON_BYTES, Store
 from ppgen.engines import run
-from ppgen.plan import Settings
 from ppgen.shards import make_index, read_commit
-from ppgen.upkeep import merge_directories, requeue_shards, verify_directory
+from ppgen.upkeep import gather, requeue_shards, verify_directory
 
 
 @pytest.fixture(autouse=True)
@@ -120,15 +119,10 @@ def test_pages_are_where_pages_are(paged: Path, url: str) -> None:
         read_index(Store(paged))
 
 
-def test_merged_directories_are_paged(paged: Path, tmp_path: Path) -> None:
-    assert synth(tmp_path / "two", settings=Settings(seed=9, batch_size=8, samples_per_shard=20)) == 0
-    merge_directories([str(paged), str(tmp_path / "two")], str(tmp_path / "both"))
-    assert sorted(p.name for p in (tmp_path / "both/index").iterdir()) == [
-        "000000.json",
-        "000001.json",
-        "000002.json",
-    ]
-    assert len(ShardSet.open(str(tmp_path / "both")).shards) == 8
+def test_gathered_directories_are_paged(paged: Path, tmp_path: Path) -> None:
+    gather([Store(paged)], Store(tmp_path / "all"))
+    assert sorted(p.name for p in (tmp_path / "all/index").iterdir()) == ["000000.json", "000001.json"]
+    assert fingerprints(tmp_path / "all") == fingerprints(paged)
 
 
 def test_a_page_of_fifty_thousand_shards_is_small(paged: Path, monkeypatch: pytest.MonkeyPatch) -> None:

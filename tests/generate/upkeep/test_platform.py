@@ -15,7 +15,7 @@ from faint import call
 from rig import flip, recommit, stored, synth, synth_job, worker_of
 
 from ppcore.storage import Store
-from ppgen.plan import Settings
+from ppgen.options import ShardOptions
 from ppgen.shards.commit import read_commit
 from ppgen.shards.worker import Worker
 from ppgen.upkeep.regenerate import regenerate_samples
@@ -90,7 +90,7 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("as_before")
 def test_a_reproducible_plan_says_so_and_its_workers_see_to_it(tmp_path: Path) -> None:
-    small = Settings(seed=3, batch_size=8, samples_per_shard=20)
+    small = ShardOptions(seed=3, batch_size=8, samples_per_shard=20)
     plain, strict = (
         synth_job(tmp_path / "o", settings=s) for s in (small, replace(small, reproducible=True))
     )

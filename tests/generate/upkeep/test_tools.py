@@ -28,7 +28,8 @@ def test_repair_queues_bad_shards_and_the_same_command_makes_them(copy: Path, so
     out = capsys.readouterr().out
     assert "2 of 4 shards are bad: [1, 2]" in out
     assert (
-        "2 of 4 shards are queued again, 1 files outside the plan are gone; repeat the ppgen command" in out
+        "2 of 4 shards are queued again, 1 files outside the plan were deleted; repeat the ppgen command"
+        in out
     )
     assert sorted(p.name for p in (copy / "commits").iterdir()) == ["000000.json", "000003.json"]
     with pytest.raises(UserError, match="is not finished"):
@@ -136,9 +137,7 @@ def test_the_card_names_what_made_the_samples(sound: Path) -> None:
     _, plan = stored(sound)
     sampling = {"solver": "dpmpp", "steps": 20, "guidance": 1.5, "guidance_interval": [0.1, 2.0]}
     source = {**plan.source, "revision": "abc123", "licence": "CC-BY-NC-4.0", "sampling": sampling}
-    card = write_card(
-        dataclasses.replace(plan, source=source), [{"torch": "2.11", "diffusers": "0.42"}], 0, 0
-    )
+    card = write_card(dataclasses.replace(plan, source=source), [{"torch": "2.11", "diffusers": "0.42"}])
     for line in (
         'license_name: "CC-BY-NC-4.0"',
         "| Licence of the generator | CC-BY-NC-4.0 |",

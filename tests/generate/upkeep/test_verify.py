@@ -65,10 +65,6 @@ def swapped_shards(out: Path) -> None:
     recommit(out, 2)
 
 
-def missing_commit(out: Path) -> None:
-    (out / "commits/000001.json").unlink()
-
-
 def missing_tar(out: Path) -> None:
     (out / "shards/000001.tar").unlink()
 
@@ -92,7 +88,6 @@ def duplicated_row(out: Path) -> None:
         (lying_column("seed", 77), "lies in column 'seed'"),
         (lying_column("confidence", 0.5), "confidences"),
         (swapped_shards, "other samples than planned"),
-        (missing_commit, "not committed"),
         (missing_tar, "lacks shards/000001.tar"),
         (duplicated_row, "21 rows"),
     ],
@@ -104,6 +99,13 @@ def test_every_damage_is_found_in_its_shard(copy: Path, tamper: Callable[[Path],
     assert 1 in report.shards
     assert message in "; ".join(report.shards[1])
     assert set(report.shards) <= {1, 2}
+
+
+def test_a_shard_without_record_is_not_made_yet(copy: Path) -> None:
+    (copy / "commits/000001.json").unlink()
+    problems = verify_directory(*stored(copy))
+    assert (problems.missing, problems.ok) == ([1], False)
+    assert not problems.shards
 
 
 def test_a_lying_manifest_index_or_stray_file_is_found(copy: Path) -> None:
@@ -129,9 +131,9 @@ def test_images_can_be_sampled_again(sound: Path, copy: Path) -> None:
 
 def test_a_consistent_forgery_fails_only_regeneration(copy: Path, tmp_path: Path) -> None:
     """Images of another seed under this plan, every checksum redone: only sampling again can tell."""
-    from ppgen.plan.request import Settings
+    from ppgen.options import ShardOptions
 
-    synth(tmp_path / "other", settings=Settings(seed=4, batch_size=8, samples_per_shard=20))
+    synth(tmp_path / "other", settings=ShardOptions(seed=4, batch_size=8, samples_per_shard=20))
     forged = tmp_path / "forged"
     forge(copy, tmp_path / "other", forged)
     store, _ = stored(forged)
