@@ -1,7 +1,8 @@
 """Does the rule for precision choose the faster one? `python benchmarks/training/choice.py`.
 
-Three runs of every network take their steps in turns: `--amp no`, `--amp bf16` and `--amp auto`, which follows the rule. A rate is that of
-the fastest of some rounds of steps. Bar: auto reaches 95 % of the better rate.
+Runs of every network with `--amp no` and `--amp bf16` take their steps in turns, and so does `--amp auto` if it is neither of the two (with
+CUDA graphs). A rate is that of the fastest of some rounds of steps, by the time of the processor where one thread computes, so that other
+programs do not count. Bar: auto reaches 95 % of the better rate.
 """
 
 from __future__ import annotations
@@ -63,25 +64,29 @@ class Run:
 
     def steps(self, count: int) -> float:
         """Seconds per step."""
-        begun = time.perf_counter()
+        alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+        clock = time.process_time if alone else time.perf_counter
+        begun = clock()
         for _ in range(count):
             unlabeled = next(self.unlabeled) if self.unlabeled else None
             self.runner.run(iter([(next(self.labeled), unlabeled)]))
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        return (time.perf_counter() - begun) / count
+        return (clock() - begun) / count
 
 
 def compare(case: Case, rounds: int) -> dict[str, Run]:
-    """The three runs of a case, timed in turns."""
+    """The runs of a case, timed in turns; `auto` may be one of the other two."""
     torch.set_num_threads(1 if case.side <= SMALL_SIDE else os.cpu_count() or 1)  # as pptrain run does
     group = ProcessGroup()
     keep_freed_memory()  # as pptrain run does
     runs = {amp: Run(case, amp, group) for amp in ("no", "bf16", "auto")}
+    same = [run for run in (runs["no"], runs["bf16"]) if run.precision == runs["auto"].precision]
+    runs["auto"] = same[0] if same else runs["auto"]
     runs["no"].steps(1)
     count = max(1, round(LEAST_S / runs["no"].steps(1)))
     for number in range(rounds + 1):
-        for run in runs.values():
+        for run in {id(run): run for run in runs.values()}.values():
             seconds = run.steps(count)
             if number:
                 run.best = min(run.best, seconds)

@@ -27,8 +27,8 @@ from ppcore.targets import load_target
 from ppcore.trust import Trust
 from pptrain.cli import main
 from pptrain.config import load_config, save_config
-from pptrain.config.runs import newest
 from pptrain.engine import train
+from pptrain.engine.directories import newest
 from pptrain.evaluation import evaluate, export_model, write_csv
 from pptrain.evaluation.export import export_classifier, onnx_logits, prepared_images
 from pptrain.evaluation.figures import summarize

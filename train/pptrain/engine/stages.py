@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ppcore.console import printable
 from ppcore.errors import UserError
 from ppcore.trust import Trust
-from pptrain.config import MethodNeeds, TrainConfig, default_out, default_stages, load_config
+from pptrain.config import TrainConfig, identity, load_config, method_name
+from pptrain.engine.directories import RUNS, FoundPseudo, find_pseudo, newest, same_source_classes
 from pptrain.engine.inputs import open_inputs
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.ray_train import train_on_ray
@@ -17,9 +22,16 @@ from pptrain.engine.resolve import resolve_config
 from pptrain.engine.result import Result
 from pptrain.engine.run import train
 from pptrain.methods import METHODS, SemiSupervised
+from pptrain.methods.supervised import Supervised
 
 # Settings that name what a run learns from, beside the target.
 _SOURCES = ("data.shards", "data.unlabeled", "model.init", "model.teacher")
+# Settings that make sense for one of two stages only.
+_OF_ONE_STAGE = ("out", "data.unlabeled", "data.labels_per_class")
+# Settings that pre-training takes from a command that names a target: those of the network and of the machine.
+_OF_EVERY_STAGE = ("seed", "model.arch", "data.resolution", "data.channels", "data.workers", "loop.")
+
+Settings = dict[str, Any]
 
 
 def run_stages(
@@ -46,7 +58,7 @@ def run_stages(
     """
     alone = not any(name in overrides for name in _SOURCES)
     if file is None and not overrides.get("data.shards") and (alone or not overrides.get("data.target")):
-        stages, notes = default_stages(overrides, preset, _method_needs(overrides))
+        stages, notes = default_stages(overrides, preset)
         for note in notes:
             print(printable(note))
         if len(stages) > 1:
@@ -66,14 +78,6 @@ def run_stages(
         else:
             _report(train(stage, trust=trust))
     _say_next(stages[-1])
-
-
-def _method_needs(overrides: dict[str, Any]) -> MethodNeeds:
-    """What the method in `overrides` learns from. An unknown method needs nothing here; :func:`make_method` refuses it."""
-    name = str(overrides.get("method.name", ""))
-    method = METHODS.get(name or "condition")
-    semi_supervised = method is not None and issubclass(method, SemiSupervised)
-    return MethodNeeds(name, semi_supervised, method is not None and method.needs_conditions)
 
 
 def _check_ahead(stage: TrainConfig, trust: Trust) -> None:
@@ -105,3 +109,143 @@ def _say_next(config: TrainConfig) -> None:
         print(f"next: pptrain export {config.out} --target {config.data.target}", file=sys.stderr)
     else:
         print(f"next: pptrain run --target TARGET --init {config.out}", file=sys.stderr)
+
+
+# ---- the stages of a command that does not name all its data
+
+
+def default_out(config: TrainConfig) -> TrainConfig:
+    """`config` with a run directory under runs/: its name has the data, the method and a hash of the settings that change the result."""
+    digest = hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:8]
+    source = config.data.target or config.data.shards[0]
+    name = Path(source.rstrip("/")).name.split(".")[0].replace("=", "-")
+    kind = method_name(config) if config.data.target else "pretrain"
+    return replace(config, out=f"{RUNS}/train-{name}-{kind}-{digest}")
+
+
+def default_stages(overrides: Settings, preset: str | None) -> tuple[list[TrainConfig], list[str]]:
+    """Pre-training on the newest synth directory, then fine-tuning on the target with the pseudo directory made for it.
+
+    The target is the one in `overrides`, else that of the newest pseudo directory.
+
+    Returns:
+        One or both stages, and lines for the user that say what was chosen and how to choose otherwise.
+
+    Raises:
+        UserError: nothing to train on, or a setting that makes sense for one stage only while no target is given.
+    """
+    method = str(overrides.get("method.name", ""))
+    if overrides.get("data.target"):
+        return _stages_of_target(overrides, preset, method)
+    synth, pseudo = newest("synth"), next(iter(find_pseudo()), None)
+    if synth is None and pseudo is None:
+        raise UserError(
+            f"nothing to train on: no --target, no --shards, and no finished {RUNS}/synth-* or {RUNS}/pseudo-* directory; "
+            f"run ppgen synth and ppgen pseudo first"
+        )
+    for name in _OF_ONE_STAGE if pseudo is not None else (*_OF_ONE_STAGE, "method.name"):
+        if name in overrides:
+            raise UserError(
+                f"{name} was given without a target, but it applies to one of two stages only; give --target or --shards"
+            )
+    shared = {name: value for name, value in overrides.items() if not name.startswith("method.")}
+    stages = [] if synth is None else [_pre_training(synth, shared, preset)]
+    found = [str(synth)] if synth is not None else []
+    if pseudo is not None:
+        pseudo.require_open_target()
+        found.append(f"{pseudo.path}, made for {pseudo.target}")
+        settings = {
+            "data.target": pseudo.target,
+            "data.labels_per_class": pseudo.labels_per_class or 0,
+            **(_unlabeled_set(pseudo.path, synth, method) if _takes_unlabeled(method) else {}),
+        }
+        stages.append(_fine_tuning({**settings, **overrides}, preset, stages))
+    return stages, [f"found {', '.join(found)}: the newest under {RUNS}/ (another target: --target)"]
+
+
+def _stages_of_target(
+    overrides: Settings, preset: str | None, method: str
+) -> tuple[list[TrainConfig], list[str]]:
+    """The stages of a command that names its target, and lines for the user on what was found for it."""
+    target = overrides["data.target"]
+    synth, pseudo = newest("synth"), find_pseudo()
+    stages, notes = [], []
+    if synth is not None:
+        shared = {name: value for name, value in overrides.items() if name.startswith(_OF_EVERY_STAGE)}
+        stages.append(_pre_training(synth, shared, preset))
+        notes.append(
+            f"pre-training on {synth}, the newest under {RUNS}/ (other weights: --init RUN, none: --init none)"
+        )
+    unlabeled: Settings = {}
+    if _takes_unlabeled(method):
+        labels = overrides.get("data.labels_per_class")
+        unlabeled, lines = _unlabeled(target, labels, synth, pseudo, method)
+        notes += lines
+    if not notes:
+        notes.append(
+            f"no other images found under {RUNS}/: training from scratch. ppgen synth makes images for pre-training, "
+            f"ppgen pseudo --target {target} makes unlabelled images like the target's"
+        )
+    return [*stages, _fine_tuning({**unlabeled, **overrides}, preset, stages)], notes
+
+
+def _unlabeled(
+    target: str, labels: int | None, synth: Path | None, pseudo: Sequence[FoundPseudo], method: str
+) -> tuple[Settings, list[str]]:
+    """(settings of the unlabelled set, lines for the user).
+
+    Of the pseudo directories made for the target, one with `labels` labels per class is preferred, then the newest.
+    """
+    mine = [found for found in pseudo if found.is_for(target)]
+    others = [f"{found.path} ({found.target})" for found in pseudo if found not in mine]
+    lines = [f"not used, made for other targets: {', '.join(others)}"] if others else []
+    if mine:
+        chosen = next((found for found in mine if labels and found.labels_per_class == labels), mine[0])
+        settings = _unlabeled_set(chosen.path, synth, method)
+        beside = f" and, half of every batch, {synth}" if len(settings["data.unlabeled"]) > 1 else ""
+        lines.insert(
+            0, f"unlabelled images: {chosen.path}, made for this target{beside} (others: --unlabeled DIR)"
+        )
+        few = chosen.labels_per_class
+        if few and labels is None:
+            lines.append(
+                f"{chosen.path} was made from {few} labelled images per class, but training uses all labelled images "
+                f"(--labels-per-class {few} uses the same ones)"
+            )
+        return settings, lines
+    command = f"ppgen pseudo --target {target}"
+    if METHODS[method or "condition"].needs_conditions and synth is not None:
+        lines.insert(0, f"unlabelled images: {synth}, with their classes; {command} makes better ones")
+        return {"data.unlabeled": [str(synth)]}, lines
+    if method:
+        raise UserError(
+            f"method {method} needs unlabelled images, and no {RUNS}/pseudo-* directory was made for {target}; run {command}, or "
+            f"give --unlabeled DIR"
+        )
+    return {}, lines
+
+
+def _unlabeled_set(pseudo: Path, synth: Path | None, method: str) -> Settings:
+    """Settings of the unlabelled set: the pseudo directory, and for the default method also the synth directory.
+
+    The images of pre-training, half of every batch, keep the network from forgetting source classes (docs/results.md has the gain).
+    """
+    if method or synth is None or not same_source_classes(pseudo, synth):
+        return {"data.unlabeled": [str(pseudo)]}
+    return {"data.unlabeled": [str(pseudo), str(synth)], "data.weights": [0.5, 0.5]}
+
+
+def _takes_unlabeled(method: str) -> bool:
+    """Whether `method`, by default condition prediction, takes unlabelled images; an unknown one is refused by `make_method`."""
+    return issubclass(METHODS.get(method or "condition", Supervised), SemiSupervised)
+
+
+def _pre_training(synth: Path, settings: Settings, preset: str | None) -> TrainConfig:
+    return default_out(load_config(None, {**settings, "data.shards": [str(synth)]}, preset=preset))
+
+
+def _fine_tuning(settings: Settings, preset: str | None, before: list[TrainConfig]) -> TrainConfig:
+    """The last stage, which starts from the weights of the stage in `before`, if there is one."""
+    start = {"model.init": before[0].out} if before else {}
+    config = load_config(None, {**settings, **start}, preset=preset)
+    return config if config.out else default_out(config)

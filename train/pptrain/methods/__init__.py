@@ -9,10 +9,16 @@ from pptrain.config import parse, suggest
 from pptrain.methods.base import Batch, Context, Method, SemiSupervised, SourceSide, UnlabeledView
 from pptrain.methods.condition import Condition
 from pptrain.methods.consistency import FeatureConsistency, MeanTeacher, PiModel, Vat
-from pptrain.methods.distill import LogitMatching, SoftTarget
-from pptrain.methods.entropy import EntMin, PseudoLabel, SoftPseudoLabel
-from pptrain.methods.supervised import Supervised
-from pptrain.methods.thresholds import FixMatch, FlexMatch, FreeMatch, SoftMatch
+from pptrain.methods.pseudo_labels import (
+    EntMin,
+    FixMatch,
+    FlexMatch,
+    FreeMatch,
+    PseudoLabel,
+    SoftMatch,
+    SoftPseudoLabel,
+)
+from pptrain.methods.supervised import LogitMatching, SoftTarget, Supervised
 from pptrain.methods.uda import Uda
 
 METHODS: dict[str, type[Method]] = {

@@ -1,11 +1,16 @@
 """The network being trained: its wrapper, its averaged weights, where it starts, its device and its optimiser."""
 
 from pptrain.models.device import choose_device, has_bf16
-from pptrain.models.ema import Ema, average_into
 from pptrain.models.graphs import Graphs
-from pptrain.models.network import Network, Teacher, choose_layout, has_grouped_convolutions
-from pptrain.models.norms import synchronise_batch_norm, untracked
-from pptrain.models.optimiser import learning_rate, make_optimizer, set_rate
+from pptrain.models.network import (
+    Network,
+    Teacher,
+    choose_layout,
+    has_grouped_convolutions,
+    synchronise_batch_norm,
+    untracked,
+)
+from pptrain.models.optimiser import Ema, average_into, learning_rate, make_optimizer, set_rate
 from pptrain.models.start import SMALL_SIDE, make_network, make_source_head, make_spec
 
 __all__ = [

@@ -11,18 +11,9 @@ import pytest
 from toyshards import write
 
 from ppcore.errors import UserError
-from pptrain.config import (
-    MethodNeeds,
-    default_stages,
-    fine_tuning_rule,
-    load_config,
-    pre_training_rule,
-)
-from pptrain.config.runs import find_pseudo
-
-PLAIN = MethodNeeds("supervised", unlabeled=False, conditions=False)
-UDA = MethodNeeds("uda", unlabeled=True, conditions=False)
-DEFAULT = MethodNeeds("", unlabeled=True, conditions=True)
+from pptrain.config import fine_tuning_rule, load_config, pre_training_rule
+from pptrain.engine.directories import find_pseudo
+from pptrain.engine.stages import default_stages
 
 
 def test_length_grows_with_the_root_of_the_labelled_images_inside_bounds() -> None:
@@ -77,7 +68,7 @@ def test_a_target_gets_the_directory_made_for_it_and_not_the_newest() -> None:
     mine = pseudo("mine", "flowers", age=50, spec="mine/flowers")
     pseudo("theirs", "flowers", age=10, spec="theirs/flowers")
     pseudo("digits", "digits", age=0, spec="digits")
-    (pre, tune), notes = default_stages({"data.target": "./mine/flowers/"}, None, DEFAULT)
+    (pre, tune), notes = default_stages({"data.target": "./mine/flowers/"}, None)
     assert pre.data.shards == ["runs/synth-toy"]
     assert tune.model.init == pre.out
     assert tune.data.unlabeled == [str(mine), "runs/synth-toy"]
@@ -95,18 +86,18 @@ def test_images_of_pre_training_are_mixed_in_where_they_show_the_same_classes() 
     source = {"source": {"name": "other", "class_names": ["x", "y"]}}
     write(Path("runs/synth-toy"), [4], plan=source)
     mine = pseudo("mine", "flowers", age=50, spec="mine/flowers")
-    (_, tune), _ = default_stages({"data.target": "mine/flowers"}, None, DEFAULT)
+    (_, tune), _ = default_stages({"data.target": "mine/flowers"}, None)
     assert (tune.data.unlabeled, tune.data.weights) == ([str(mine)], [])
     os.remove("runs/synth-toy/plan.json")
     with pytest.raises(UserError, match=r"runs/synth-toy/plan\.json is damaged"):
-        default_stages({"data.target": "mine/flowers"}, None, DEFAULT)
+        default_stages({"data.target": "mine/flowers"}, None)
     shutil.rmtree("runs/synth-toy")
     write(Path("runs/synth-toy"), [4])
     named = {"data.target": "mine/flowers", "method.name": "uda"}
-    (_, tune), _ = default_stages(named, None, UDA)
+    (_, tune), _ = default_stages(named, None)
     assert tune.data.unlabeled == [str(mine)]
     digits = pseudo("digits", "digits", age=0, spec="digits")
-    (_, tune), _ = default_stages({}, None, DEFAULT)
+    (_, tune), _ = default_stages({}, None)
     assert tune.data.unlabeled == [str(digits), "runs/synth-toy"]
 
 
@@ -114,11 +105,11 @@ def test_among_its_directories_the_one_of_as_many_labels_wins() -> None:
     two = pseudo("two", "digits", age=50, spec="digits", labels=2)
     five = pseudo("five", "digits", age=10, spec="digits", labels=5)
     asked: dict[str, Any] = {"data.target": "digits"}
-    (tune,), notes = default_stages(asked, None, DEFAULT)
+    (tune,), notes = default_stages(asked, None)
     assert tune.data.unlabeled == [str(five)]
     assert tune.data.labels_per_class == 0
     assert "--labels-per-class 5 uses the same ones" in notes[-1]
-    (tune,), _ = default_stages({**asked, "data.labels_per_class": 2}, None, DEFAULT)
+    (tune,), _ = default_stages({**asked, "data.labels_per_class": 2}, None)
     assert tune.data.unlabeled == [str(two)]
 
 
@@ -147,17 +138,17 @@ def test_without_a_directory_of_its_own_source_images_serve_condition_prediction
     write(Path("runs/synth-toy"), [4])
     pseudo("digits", "digits", age=0, spec="digits")
     asked = {"data.target": "mine/flowers"}
-    (_, tune), notes = default_stages(asked, None, DEFAULT)
+    (_, tune), notes = default_stages(asked, None)
     assert tune.data.unlabeled == ["runs/synth-toy"]
     assert "ppgen pseudo --target mine/flowers makes better ones" in "\n".join(notes)
     with pytest.raises(UserError, match="method uda needs unlabelled images"):
-        default_stages({**asked, "method.name": "uda"}, None, UDA)
-    (_, tune), _ = default_stages({**asked, "method.name": "supervised"}, None, PLAIN)
+        default_stages({**asked, "method.name": "uda"}, None)
+    (_, tune), _ = default_stages({**asked, "method.name": "supervised"}, None)
     assert tune.data.unlabeled == []
 
 
 def test_with_nothing_found_it_starts_from_scratch_and_says_what_would_help() -> None:
-    (tune,), notes = default_stages({"data.target": "mine/flowers", "out": "here"}, None, DEFAULT)
+    (tune,), notes = default_stages({"data.target": "mine/flowers", "out": "here"}, None)
     assert (tune.model.init, tune.data.unlabeled, tune.out) == ("", [], "here")
     assert len(notes) == 1
     assert "training from scratch. ppgen synth" in notes[0]
@@ -167,9 +158,9 @@ def test_with_nothing_found_it_starts_from_scratch_and_says_what_would_help() ->
 def test_pre_training_takes_the_network_and_the_machine_from_a_targets_command() -> None:
     write(Path("runs/synth-toy"), [4])
     asked = {"data.target": "digits", "model.arch": "mobile", "seed": 3, "loop.device": "cpu"}
-    (first, _), _ = default_stages(asked, None, DEFAULT)
+    (first, _), _ = default_stages(asked, None)
     more = {"optim.steps": 7, "optim.lr": 0.1, "views.flip": True, "data.labels_per_class": 2, "out": "mine"}
-    (second, tune), _ = default_stages({**asked, **more, "method.options.lambda_u": 0.1}, None, DEFAULT)
+    (second, tune), _ = default_stages({**asked, **more, "method.options.lambda_u": 0.1}, None)
     assert first == second  # the finished one is found again
     assert (first.model.arch, first.seed, first.loop.device) == ("mobile", 3, "cpu")
     assert (tune.optim.steps, tune.out, tune.method.options) == (7, "mine", {"lambda_u": 0.1})
