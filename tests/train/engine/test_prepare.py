@@ -86,6 +86,6 @@ def test_weights_that_do_not_fit(supervised: Settings, tmp_path: Path) -> None:
     bad({**supervised, "model.init": str(model)}, "1 keys missing such as stem.0.weight", out)
     save_classifier(model, build("small", 3, 1), ClassifierSpec("small", ("x", "y", "z"), 1, 16))
     settings = {**supervised, "method.name": "soft-target", "model.teacher": str(model)}
-    bad(settings, "knows 3 other classes than the 4", out)
+    bad(settings, "has 3 other classes than the 4", out)
     bad({**supervised, "model.init": str(model), "model.arch": "resnet18"}, "is a small, not a resnet18", out)
     bad({**supervised, "model.init": str(model), "data.channels": 3}, "takes 1 channels, not 3", out)

@@ -65,5 +65,5 @@ def test_finished_run_is_reported_and_other_settings_are_refused(
         run(supervised, out=str(tmp_path / "r"))
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="no run of pptrain"):
+    with pytest.raises(UserError, match="does not hold a run of pptrain"):
         run(supervised, out=str(tmp_path / "foreign"))

@@ -200,7 +200,7 @@ def test_hard_labels_from_scratch(
     settings = {**condition, "data.unlabeled": [str(synth)]}
     result = train(load_config(overrides=settings))
     assert result.accuracy is not None
-    assert f"source head: 0 of {len(CLASSES)} classes from the initial network" in capsys.readouterr().out
+    assert f"source head: 0 of {len(CLASSES)} classes start from the initial model" in capsys.readouterr().out
 
 
 def test_the_head_of_pre_training_is_taken_over(
@@ -214,7 +214,7 @@ def test_the_head_of_pre_training_is_taken_over(
     pre = go({**tiny, "data.shards": [str(synth)], "out": str(tmp_path / "pre")})
     train(load_config(overrides={**condition, "model.init": str(pre.out)}))
     assert (
-        f"source head: {len(CLASSES)} of {len(CLASSES)} classes from the initial network"
+        f"source head: {len(CLASSES)} of {len(CLASSES)} classes start from the initial model"
         in capsys.readouterr().out
     )
 

@@ -1,4 +1,4 @@
-"""One training run from configuration to result."""
+"""Training runs from configuration to result."""
 
 from pptrain.engine.ray_train import train_on_ray
 from pptrain.engine.result import Result, read_result

@@ -1,4 +1,4 @@
-"""What a run is made from: its sources checked against the method, and opened; nothing is chosen and nothing written yet."""
+"""The data and models that a configuration names, checked against the method and opened. Nothing is written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pptrain.config import TrainConfig, method_name
 from pptrain.data import ConditionTable, ShardPool, open_conditions, open_shard_pool
 from pptrain.methods import Method, SemiSupervised, make_method
 
-REAL = "target:"  # before the name of a target whose training images serve as unlabelled ones
+REAL = "target:"  # prefix of a target whose training images serve as unlabelled images
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,13 @@ class Inputs:
     """Everything a configuration names, opened.
 
     Attributes:
-        initial: whose weights are the start.
-        teacher: for distillation; it knows the run's classes.
-        shards: to pre-train on; there is either these or `target`.
-        target: the labelled task.
-        pseudo: unlabelled samples conditioned on a target, or of source classes.
-        conditions: of the pseudo samples, for methods that predict them.
-        real: the target whose training images are the unlabelled ones; may be `target` itself.
+        initial: model whose weights training starts from.
+        teacher: model to distil from; it has the classes that it teaches.
+        shards: synth directories to pre-train on; None if there is a `target`.
+        target: the labelled task; None if there are `shards`.
+        pseudo: shards of unlabelled samples.
+        conditions: conditions of the samples in `pseudo`, for methods that predict them.
+        real: target whose training images are the unlabelled images; may be `target` itself.
     """
 
     initial: Classifier | None
@@ -43,10 +43,10 @@ class Inputs:
 
 
 def open_inputs(config: TrainConfig, trust: Trust) -> Inputs:
-    """Check which sources are named, then open them.
+    """Check that the settings of `config` fit each other, then open the data and models that they name.
 
     Raises:
-        UserError: a source that is missing, superfluous, cannot be opened, or of other classes.
+        UserError: an input is missing, not used by the method, cannot be opened, or has other classes.
     """
     method = make_method(method_name(config), config.method.options)
     _check_training_data(config)
@@ -65,7 +65,7 @@ def open_inputs(config: TrainConfig, trust: Trust) -> Inputs:
     taught = conditions.class_names if conditions is not None else _class_names(shards, target)
     return Inputs(
         initial=load_classifier(model.init, trust=trust) if model.init else None,
-        teacher=_open_teacher(config, taught, trust, sourced=conditions is not None)
+        teacher=_open_teacher(config, taught, trust, of_source=conditions is not None)
         if model.teacher
         else None,
         shards=shards,
@@ -110,7 +110,7 @@ def _check_method_data(config: TrainConfig, method: Method) -> None:
         raise UserError(f"method {name} needs labelled target images; give --target")
     if method.needs_conditions and any(entry.startswith(REAL) for entry in data.unlabeled):
         raise UserError(
-            f"method {name} predicts what samples were conditioned on, which real images were not; give --unlabeled a directory of "
+            f"method {name} predicts conditions of generated samples, and real images were not; give --unlabeled a directory of "
             f"ppgen pseudo or ppgen synth, or add --method uda"
         )
     if method.needs_teacher and not config.model.teacher:
@@ -120,17 +120,17 @@ def _check_method_data(config: TrainConfig, method: Method) -> None:
 
 
 def _open_teacher(
-    config: TrainConfig, class_names: tuple[str, ...], trust: Trust, *, sourced: bool
+    config: TrainConfig, class_names: tuple[str, ...], trust: Trust, *, of_source: bool
 ) -> Classifier:
-    """The teacher, which must know the source's classes when `sourced`, else the target's."""
+    """The teacher, which must have the classes of the source if `of_source`, else those of the target."""
     teacher = load_classifier(config.model.teacher, trust=trust)
     if teacher.spec.class_names != class_names:
-        wanted, mend = "source", "give the source classifier"
-        if not sourced:
+        owner, advice = "source", "give the source classifier"
+        if not of_source:
             again = f"pptrain run --target {config.data.target} --init {config.model.teacher}"
-            wanted, mend = "target", f"fine-tune it first: {again}"
+            owner, advice = "target", f"fine-tune it first: {again}"
         raise UserError(
-            f"teacher {config.model.teacher} knows {teacher.spec.num_classes} other classes than the {len(class_names)} of the "
-            f"{wanted}; {mend}"
+            f"teacher {config.model.teacher} has {teacher.spec.num_classes} other classes than the {len(class_names)} of the "
+            f"{owner}; {advice}"
         )
     return teacher

@@ -1,4 +1,4 @@
-"""The training loop: steps, and between them rows of metrics, validation and resume points."""
+"""The training loop: steps, and between them rows of metrics, evaluations and checkpoints."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ def fit(
     metrics: MetricsWriter | None,
     quiet: bool = False,
 ) -> None:
-    """Train from `state` to the last step, or to an early stop.
+    """Train from `state` to the last step, or until validation stops it early.
 
     Args:
-        run: run directory, where resume points go.
-        metrics: where rows go; None on all processes but the first.
+        state: changed in place.
+        run: run directory; checkpoints are written to it.
+        metrics: receives rows of numbers; only the first process has one.
+        quiet: show no progress bar.
 
     Raises:
-        UserError: the loss stopped being a number.
+        UserError: the loss became NaN or infinite.
     """
     config = prepared.config
     loop, steps = config.loop, config.optim.steps
@@ -65,7 +67,7 @@ def fit(
                 row |= evaluation.run()
                 stopped = bool(loop.patience) and state.stale >= loop.patience
             if row:
-                pace = _Pace()  # looking at validation images is no part of a step's time
+                pace = _Pace()  # evaluation does not count as time of steps
             if row and metrics is not None:
                 metrics.write(_position(prepared, state) | row)
             if progress is not None:
@@ -80,18 +82,18 @@ def fit(
 
 
 class _Pace:
-    """How fast the steps since the last row of metrics went."""
+    """The speed of the steps since the last row of metrics."""
 
     def __init__(self) -> None:
         self.started, self.steps, self.waited = time.monotonic(), 0, 0.0
 
     def count(self, waited: float) -> None:
-        """Take in a step and the seconds that it waited for data."""
+        """Count a step that waited `waited` seconds for data."""
         self.steps += 1
         self.waited += waited
 
     def rates(self, config: TrainConfig, now: float) -> dict[str, float]:
-        """Labelled images a second, and the share of the time spent waiting for data."""
+        """Labelled images per second, and the share of the time spent waiting for data."""
         seconds = max(now - self.started, 1e-9)
         return {
             "images_per_s": config.optim.batch_size * self.steps / seconds,
@@ -100,7 +102,7 @@ class _Pace:
 
 
 class _Evaluation:
-    """Judges the averaged weights on the validation and the monitored images, and keeps the best of them."""
+    """Evaluates the averaged weights on validation and monitored images, and keeps the best weights by validation."""
 
     def __init__(self, prepared: PreparedRun, state: TrainState) -> None:
         self.spec, self.state = prepared.spec, state
@@ -112,7 +114,7 @@ class _Evaluation:
         return self.val is not None or self.monitor is not None
 
     def run(self) -> dict[str, float]:
-        """Columns of metrics.csv."""
+        """Evaluate; returns columns of metrics.csv."""
         classifier = self.state.classifier(self.spec)
         row: dict[str, float] = {}
         if self.val is not None:
@@ -125,7 +127,7 @@ class _Evaluation:
 
 
 def _position(prepared: PreparedRun, state: TrainState) -> dict[str, float]:
-    """Where in the run a row of metrics belongs."""
+    """The columns of metrics.csv that say when a row was written."""
     optim = prepared.config.optim
     return {
         "step": state.step,
@@ -141,7 +143,7 @@ def _save_due(config: TrainConfig, state: TrainState, group: ProcessGroup, secon
 
 
 def _require_finite(prepared: PreparedRun, averages: LossAverages, run: Path) -> None:
-    """Stop with the step, the images and the way out when a loss was not a number. Raises UserError."""
+    """Raise UserError with the step, its first images and what to do if a loss was NaN or infinite."""
     step = averages.first_bad_step()
     if step is None:
         return
@@ -151,7 +153,7 @@ def _require_finite(prepared: PreparedRun, averages: LossAverages, run: Path) ->
             index = next(feed.batches(step * prepared.config.optim.accumulate)).ids[:4].tolist()
             keys += [feed.key(i) for i in index]
     last = checkpoint_path(run)
-    kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was written yet"
+    kept = f"The last good checkpoint is {last}" if last.exists() else "No checkpoint was written yet"
     raise UserError(
-        f"the loss is not a number at step {step} (batch starts with {', '.join(keys)}); lower optim.lr or set optim.clip, {kept}"
+        f"the loss is not a number at step {step} (its batch starts with {', '.join(keys)}); lower optim.lr or set optim.clip. {kept}"
     )

@@ -1,4 +1,4 @@
-"""What a run came to: result.json, written last, which makes a run directory a finished one."""
+"""The result of a run: result.json. It is written last, so a run directory with a result.json is a finished run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FILE = "result.json"
 
 @dataclass(frozen=True)
 class _Figures:
-    """What every result.json has; the rest of it is for people."""
+    """The fields of result.json that the program reads."""
 
     accuracy: float | None
     val_accuracy: float | None
@@ -27,15 +27,15 @@ class _Figures:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        out: run directory; `model` below it is the classifier.
-        accuracy: on the test images, None for pre-training on shards.
-        val_accuracy: best on the validation images, None without them.
-        steps, seconds: of training.
-        details: all of result.json.
-        fresh: whether this call trained, and did not find the run finished.
+        out: run directory; its subdirectory `model` is the classifier.
+        accuracy: on the test images; None for pre-training on shards.
+        val_accuracy: the best on the validation images; None without any.
+        steps, seconds: length of the training.
+        details: the content of result.json.
+        fresh: True if this call trained, False if the run was finished before.
     """
 
     out: Path
@@ -52,12 +52,12 @@ class Result:
 
 
 def make_result(run: Path, details: dict[str, Any], *, fresh: bool = True) -> Result:
-    """The result that `details`, the content of result.json, describe. Raises ValueError where they do not."""
+    """The result in `details`, the content of result.json. Raises ValueError if a field is missing or has the wrong type."""
     return Result(out=run, details=details, fresh=fresh, **vars(convert(_Figures, details)))
 
 
 def write_result(result: Result) -> None:
-    """Make the run a finished one."""
+    """Write result.json, which marks the run as finished."""
     text = json.dumps(result.details, indent=1) + "\n"
     Store(result.out).write_atomic(_FILE, text.encode())
 
@@ -76,24 +76,24 @@ def read_result(run: Path) -> Result:
         return make_result(run, read_json(run / _FILE, dict[str, Any]), fresh=False)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{run / _FILE} is damaged ({error}); delete it, and the run starts again from its last resume point"
+            f"{run / _FILE} is damaged ({error}); delete it, and the run resumes from its last checkpoint"
         ) from error
 
 
 def find_result(run: Path, config: TrainConfig) -> Result | None:
-    """The result of a finished run of the same configuration; None when there is something left to do.
+    """The result of `run` if it is finished; None if it is new or was interrupted.
 
     Raises:
-        UserError: the directory belongs to another configuration or to something else.
+        UserError: the directory belongs to a run with other settings, or something else.
     """
     if not run.exists() or not any(run.iterdir()):
         return None
     if not (run / CONFIG_FILE).is_file():
-        raise UserError(f"{run} is not empty and no run of pptrain; choose another --out")
+        raise UserError(f"{run} is not empty and does not hold a run of pptrain; choose another --out")
     changed = differences(load_config(str(run / CONFIG_FILE)), config)
     if changed:
         raise UserError(
-            f"{run} belongs to a run with other settings ({'; '.join(changed[:5])}); choose another --out, repeat them, or "
-            f"continue it as it was with --config {run / CONFIG_FILE}"
+            f"{run} belongs to a run with other settings ({'; '.join(changed[:5])}); choose another --out, give the old settings, or "
+            f"resume that run with --config {run / CONFIG_FILE}"
         )
     return read_result(run) if has_result(run) else None

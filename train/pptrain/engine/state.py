@@ -1,4 +1,4 @@
-"""Everything the next step depends on, and the resume point it is kept in: one file that appears whole or not at all."""
+"""Everything that the next step depends on, and the checkpoint that stores it: one file, written atomically."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class TrainState:
 
     Attributes:
         network: on its device, in the memory layout of the run.
-        ema: the averaged weights, which are the ones evaluated and saved.
-        step: finished optimiser steps.
-        seconds: of training, over all interruptions.
-        best: by validation: `rank` [accuracy, -loss], `step` and `weights`; empty before the first.
-        stale: validations since the best.
+        ema: the averaged weights, which are evaluated and saved.
+        step: number of finished optimiser steps.
+        seconds: time of training, without interruptions.
+        best: the best validation so far: `rank` [accuracy, -loss], `step` and `weights`; empty before the first validation.
+        stale: validations since the best one.
     """
 
     network: Network
@@ -49,7 +49,7 @@ class TrainState:
         return Classifier(net, spec).to(next(net.parameters()).device).eval()
 
     def keep_if_best(self, accuracy: float, loss: float) -> None:
-        """Remember the averaged weights when no validation was better: of higher accuracy, or of equal one and lower loss."""
+        """Keep the averaged weights if this validation is the best so far: by higher accuracy, then by lower loss."""
         rank = [accuracy, -loss]
         if self.best and rank <= self.best["rank"]:
             self.stale += 1
@@ -59,14 +59,14 @@ class TrainState:
         self.stale = 0
 
     def take_best(self) -> int:
-        """Put the best weights by validation into the average; returns the step they are from."""
+        """Replace the averaged weights by the best ones by validation; returns the step that they are from."""
         if not self.best:
             return self.step
         self.ema.model.load_state_dict(self.best["weights"])
         return int(self.best["step"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors, numbers, strings, lists and dicts of them."""
+        """What a checkpoint stores: tensors, numbers, strings, lists and dicts of them. All processes hold the same values."""
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -81,7 +81,7 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` returned."""
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self.network.load_state_dict(state["model"])
         if self.ema.decay:
@@ -118,39 +118,37 @@ def make_state(prepared: PreparedRun, device: torch.device) -> TrainState:
 
 
 def checkpoint_path(run: Path) -> Path:
-    """Where a run's resume point is."""
+    """The checkpoint file of a run."""
     return run / _FOLDER / _LAST
 
 
 def save_checkpoint(run: Path, state: TrainState) -> None:
-    """Write `state` as the run's resume point."""
+    """Write `state` as the checkpoint of the run, in place of the one before."""
     buffer = io.BytesIO()
     torch.save(state.state_dict(), buffer)
     Store(run / _FOLDER).write_atomic(_LAST, buffer.getvalue())
 
 
 def load_checkpoint(run: Path, state: TrainState) -> bool:
-    """Continue from the run's resume point; False when there is none.
+    """Restore `state` from the checkpoint of the run; returns False if there is none.
 
     Raises:
-        UserError: damaged.
+        UserError: the checkpoint is damaged.
     """
     path = checkpoint_path(run)
     if not path.exists():
         return False
     try:
         state.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (
-        Exception
-    ) as error:  # torch raises many types for a damaged file, and one of strangers may lack anything
+    except Exception as error:  # torch raises many types for a damaged file
         raise UserError(
-            f"the resume point {path} cannot be read ({str(error).splitlines()[0]}); delete it to start again"
+            f"the checkpoint {path} cannot be read ({str(error).splitlines()[0]}); delete it to start the run again"
         ) from error
     return True
 
 
 def drop_checkpoint(run: Path) -> None:
-    """Remove the resume point of a finished run."""
+    """Remove the checkpoint of a finished run."""
     Store(run).delete(f"{_FOLDER}/{_LAST}")
     folder = run / _FOLDER
     if folder.is_dir() and not any(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""Every training method by name: one class a method, with losses that are pure functions."""
+"""Every training method by name: one class per method; the losses are pure functions."""
 
 from __future__ import annotations
 

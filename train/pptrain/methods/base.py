@@ -1,6 +1,7 @@
-"""What a training method is: `setup` once, then `step` turns a batch into losses and `after_step` follows the optimiser.
+"""The interface of training methods.
 
-To add one: a dataclass in a file of this room whose fields are its options, and a line in `METHODS`.
+The trainer calls `setup` once, `step` for every batch, and `after_step` after every optimiser step. To add a method, write a dataclass
+in a file of this folder, whose fields are the options of the method, and add it to `METHODS`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Losses = dict[str, Tensor]
 
 
 class UnlabeledView(StrEnum):
-    """The views of the unlabelled images that a method can ask for; the value names the view's random stream."""
+    """The views of the unlabelled images that a method can ask for; the value is the name of the random stream of the view."""
 
     WEAK = "u_weak"
     OTHER = "u_other"  # a second weak view
@@ -39,14 +40,14 @@ WEAK, OTHER, STRONG = UnlabeledView
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step sees, on the model's device.
+    """A batch of this process, on the device of the model.
 
     Attributes:
         x: labelled images, float32 (B, C, R, R) in [0, 1].
         y: their labels, int64 (B,).
-        unlabeled: views of one batch of unlabelled images, float32 (N, C, R, R) in [0, 1] each: those of `Method.views`.
-        index: the unlabelled images' positions in their set, int64 (N,).
-        labeled_index: the labelled images' positions in theirs, int64 (B,).
+        unlabeled: the views in `Method.views` of N unlabelled images, each float32 (N, C, R, R) in [0, 1].
+        index: positions of the unlabelled images in their set, int64 (N,).
+        labeled_index: positions of the labelled images in their set, int64 (B,).
     """
 
     x: Tensor
@@ -58,12 +59,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class SourceSide:
-    """What a method that predicts conditions knows of the source.
+    """What a method that predicts conditions needs to know about the source.
 
     Attributes:
-        head: (D -> K_s), at its start.
-        conditions: of the unlabelled samples, on the model's device.
-        labeled: float32 (n, K_s), soft labels of the labelled images; None when some conditioned no sample.
+        head: linear layer from D features to the K_s source classes, with its initial weights.
+        conditions: conditions of the unlabelled samples.
+        labeled: soft labels of the n labelled images, float32 (n, K_s); None if some of them conditioned no sample.
     """
 
     head: nn.Linear
@@ -71,22 +72,22 @@ class SourceSide:
     labeled: Tensor | None
 
     def to(self, device: torch.device) -> SourceSide:
-        """The same on a device."""
+        """The same object with its tensors on `device`."""
         labeled = None if self.labeled is None else self.labeled.to(device)
         return SourceSide(self.head.to(device), self.conditions.to(device), labeled)
 
 
 @dataclass
 class Context:
-    """What a method may know of the run it is in.
+    """What a method may know about its run.
 
     Attributes:
-        num_classes: K of the task.
-        model: the model as it is before the first step, on its device.
+        num_classes: number of classes K of the target.
+        model: the model before the first step, on its device.
         batch_norm: `joint` or `split`, as in :class:`pptrain.config.settings.MethodConfig`.
-        unlabeled_samples: size of the unlabelled set; a batch's `index` lies below it.
-        teacher: images in [0, 1] -> logits (B, K), for distillation.
-        source: for methods with `needs_conditions`.
+        unlabeled_samples: size of the unlabelled set; `Batch.index` is below it.
+        teacher: images in [0, 1] -> logits (B, K); only for methods with `needs_teacher`.
+        source: only for methods with `needs_conditions`.
     """
 
     num_classes: int
@@ -102,9 +103,9 @@ class Method(ABC):
     """One way to turn a batch into a loss. The dataclass fields of a subclass are its options and their reference defaults.
 
     Class attributes:
-        views: what the batch holds of the unlabelled images; empty for methods without any.
-        needs_teacher: whether `Context.teacher` must be there.
-        needs_conditions: whether `Context.source` must be there; the unlabelled images are then shards of either kind.
+        views: views of the unlabelled images in a batch; empty for methods that use none.
+        needs_teacher: whether the method needs `Context.teacher`.
+        needs_conditions: whether the method needs `Context.source`; its unlabelled images are pseudo or synth directories.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -114,43 +115,43 @@ class Method(ABC):
     needs_conditions: ClassVar[bool] = False
 
     def setup(self, context: Context) -> None:
-        """Called once before the first step; state tensors are registered here."""
+        """Called once before the first step. A method registers its state tensors here."""
         self.context = context
         self.state: dict[str, Tensor] = {}
 
     @abstractmethod
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
-        """Loss of one batch: {"loss": the sum to descend, and its named parts}, all () float32.
+        """The loss of one batch and its named parts: {"loss": the sum to minimise, ...}, all () float32.
 
         Args:
             model: images in [0, 1] -> logits, in train mode.
-            progress: share of the training that is over, in [0, 1).
+            progress: share of the steps that are done, in [0, 1).
         """
 
     def after_step(self, model: nn.Module) -> None:  # noqa: B027 - most methods need none
         """Called after every optimiser step."""
 
     def register(self, name: str, value: Tensor) -> None:
-        """Add a state tensor, on the model's device; checkpoints keep it."""
+        """Add the state tensor `state[name]` on the device of the model; checkpoints store it."""
         device = next(self.context.model.parameters()).device
         self.state[name] = value.to(device)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps."""
+        """What a checkpoint stores."""
         return dict(self.state)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take back what :meth:`state_dict` gave; called after :meth:`setup`."""
+        """Restore what :meth:`state_dict` returned; called after :meth:`setup`."""
         for name, value in state.items():
             self.register(name, value)
 
 
 @dataclass
 class SemiSupervised(Method):
-    """CE on labelled images plus lambda_u times a term on unlabelled ones.
+    """Cross-entropy on labelled images plus lambda_u times a term on unlabelled images.
 
     Options:
-        mu: unlabelled images a labelled one.
+        mu: unlabelled images per labelled image.
         lambda_u: weight of the unlabelled term.
     """
 
@@ -166,12 +167,12 @@ class SemiSupervised(Method):
         views: tuple[UnlabeledView, ...] | None = None,
         call: Callable[[Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, dict[UnlabeledView, Tensor]]:
-        """Logits (B, K) of `x` and (N, K) of every view (or those of `views`), with batch norm as the run asks.
+        """Logits (B, K) of `x`, and (N, K) of every view; batch norm is `joint` or `split` as the run asks.
 
         Args:
-            fixed: views that no gradient goes through; they are detached, and computed without a graph where they are not
-                part of the joint batch.
-            call: what to apply to the images, where it is more than `model`.
+            fixed: views without gradient. Their logits are detached; with `split` they are computed without a graph.
+            views: the views to compute; by default all in `self.views`.
+            call: function of images to compute instead of `model`.
         """
         call = call or model
         x, u = batch.x, batch.unlabeled
@@ -192,6 +193,6 @@ class SemiSupervised(Method):
         return z_x, logits
 
     def combine(self, labeled: Tensor, unlabeled: Tensor, share: float = 1.0, **parts: Tensor) -> Losses:
-        """The losses of a step: `labeled` + `share` * lambda_u * `unlabeled` to descend, the two, and `parts` to look at."""
+        """The losses of a step: `labeled` + `share` * lambda_u * `unlabeled` to minimise, its two terms, and `parts` for the log."""
         loss = labeled + self.lambda_u * share * unlabeled
         return {"loss": loss, "loss_labeled": labeled, "loss_unlabeled": unlabeled, **parts}

@@ -1,7 +1,7 @@
-"""Condition prediction: P-SSL that asks nothing false of a pseudo sample.
+"""Condition prediction: predicts the soft label that each pseudo sample was generated from.
 
-A pseudo sample is an image of the SOURCE: pushed into a target class, as consistency methods do, it teaches a falsehood where source
-and target share no label. What is true of it by construction is the soft label that conditioned it.
+A pseudo sample is an image of the SOURCE. Consistency methods assign it to a target class, which is wrong if source and target share no
+label. The soft label that conditioned it is right by construction.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from pptrain.models import Network
 
 @dataclass
 class Condition(SemiSupervised):
-    """Predicts the condition of pseudo samples beside the labels of target images.
+    """Predicts labels of target images and, with a second head, the conditions of pseudo samples.
 
-    L = CE(f_t(x), y) + lambda_u * CE(f_s(x_pseudo), c): f_s is a second head over the K_s source classes on the same features, c the
-    soft label that conditioned x_pseudo (its class for hard conditions). f_s starts from the head of pseudo pre-training where
-    there is one and is dropped from the saved classifier.
+    L = CE(f_t(x), y) + lambda_u * CE(f_s(x_pseudo), c). f_s is a second head over the K_s source classes on the same features; c is the
+    soft label that conditioned x_pseudo, or its class for synth samples. f_s starts from the head of pseudo pre-training if the
+    initial model has one, and is not part of the saved classifier.
 
     Options:
-        lambda_u: weight of the source task; 0 is plain fine-tuning, to the bit.
+        lambda_u: weight of the source task; with 0 (and no other weight) training is plain fine-tuning, bit for bit.
         view: view of the pseudo samples.
-        target: `condition`, or `classifier`: what --teacher, the source classifier, says of the weak view.
-        temperature: above 1 flattens the condition, below sharpens it.
-        plus: weight of gentle UDA (no threshold, temperature 1) on the same samples besides.
-        labelled_soft: weight of the same source task on labelled target images, with their own soft labels.
+        target: what f_s predicts: `condition`, or `classifier`: the output of --teacher (the source classifier) for the weak view.
+        temperature: above 1 flattens the condition, below 1 sharpens it.
+        plus: weight of an additional UDA term (no threshold, temperature 1) on the same samples.
+        labelled_soft: weight of the source task on labelled target images, whose soft labels f_s predicts.
     """
 
     mu: Amount = 2.0
@@ -62,7 +62,7 @@ class Condition(SemiSupervised):
 
     @property
     def _idle(self) -> bool:
-        """Whether no pseudo sample has any weight: then none may touch batch norm either."""
+        """Whether pseudo samples have no weight; then they do not go through the network, to keep them out of batch norm, too."""
         return self.lambda_u == self.plus == self.labelled_soft == 0
 
     def setup(self, context: Context) -> None:
@@ -100,7 +100,7 @@ class Condition(SemiSupervised):
         return combined | parts | {"loss": combined["loss"] + extra}
 
     def _wanted(self, batch: Batch) -> Tensor:
-        """What the source head is to say of the pseudo samples, float32 (N, K_s)."""
+        """The targets of the source head for the pseudo samples, float32 (N, K_s)."""
         source = self.context.source
         assert source is not None
         if self.target == "condition":

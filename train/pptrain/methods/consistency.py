@@ -1,4 +1,4 @@
-"""Consistency regularisation: two random views, a mean teacher, adversarial directions, features."""
+"""Consistency regularisation: between random views, with a mean teacher, in adversarial directions, of features."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class PiModel(SemiSupervised):
 
 @dataclass
 class MeanTeacher(SemiSupervised):
-    """Mean Teacher (Tarvainen & Valpola 2017): the teacher is the average of the student's weights and sees another view.
+    """Mean Teacher (Tarvainen & Valpola 2017): the teacher has averaged weights of the student and gets another view.
 
     Options:
-        teacher_decay: of the teacher's weights, warmed up as 1 - 1 / (step + 1).
+        teacher_decay: decay of the average; in early steps it is 1 - 1 / (step + 1), if that is smaller.
         ramp: share of the training over which lambda_u rises linearly.
     """
 
@@ -85,8 +85,8 @@ class Vat(SemiSupervised):
     """Virtual adversarial training (Miyato et al. 2018) with entropy minimisation.
 
     Options:
-        eps: Euclidean norm of the perturbation, for images in [-1, 1] (half of it is added to images in [0, 1]).
-        xi: norm of the probe of the power iteration, in the same unit; below 0.1 it drowns in float32.
+        eps: Euclidean norm of the perturbation for images in [-1, 1]; images in [0, 1] get half of it.
+        xi: norm of the probe of the power iteration, in the same unit; below 0.1 its effect is lost in float32 rounding.
         entropy: weight of the entropy term.
     """
 
@@ -121,13 +121,13 @@ class Vat(SemiSupervised):
 
 @dataclass
 class FeatureConsistency(SemiSupervised):
-    """Synthetic images regularise the features only: weak and strong views should have the same features (after MGR,
-    arXiv 2307.13899, whose meta-learned latents are not part of this)."""
+    """Weak and strong views should have the same features, so synthetic images regularise the features only (after MGR,
+    arXiv 2307.13899, without its meta-learned latents)."""
 
     views: ClassVar = (WEAK, STRONG)
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
-        network = cast(Network, model)  # or its compiled form, which passes attributes on
+        network = cast(Network, model)
         z = model(batch.x)
         with untracked(model):
             with torch.no_grad():

@@ -1,7 +1,7 @@
-"""Losses as pure functions of logits; everything is computed in float32, whatever precision the network ran in.
+"""Losses as pure functions of logits, computed in float32 whatever the precision of the network.
 
-Names: `z` logits, `p` probabilities, `w`/`s` the weak/strong view of one unlabelled image, N images, K classes. Every
-unlabelled loss is a mean over the WHOLE batch, is 0 for an empty batch, and stays finite for logits of +-1e4.
+Names: `z` logits, `p` probabilities, `w`/`s` weak/strong view of an unlabelled image, N images, K classes. Every unlabelled loss is a
+mean over the WHOLE batch, is 0 for an empty batch, and stays finite for logits of +-1e4.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def confidence(z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def divergence(target_log: Tensor, z: Tensor) -> Tensor:
-    """KL(target || softmax(z)) of every row: (N,). `target_log` are log-probabilities (N, K), never given a gradient."""
+    """KL(target || softmax(z)) of every row: (N,). `target_log` (N, K) are log-probabilities; they get no gradient."""
     target_log = target_log.detach()
     return (target_log.exp() * (target_log - F.log_softmax(z.float(), 1))).sum(1)
 
 
 def ramp(progress: float, length: float) -> float:
-    """Linear from 0 to 1 over the first `length` of training; `length` 0 is 1 from the start."""
+    """Rises linearly from 0 to 1 over the share `length` of training; with `length` 0 it is 1 from the start."""
     return 1.0 if length <= 0 else min(max(progress / length, 0.0), 1.0)
 
 
@@ -82,7 +82,7 @@ def pseudo_label(z_w: Tensor, threshold: float) -> Tensor:
 
 
 def soft_pseudo_label(z_s: Tensor, z_w: Tensor) -> Tensor:
-    """CE(z_s, p(z_w)) with the target held fixed, no threshold."""
+    """CE(z_s, p(z_w)), without threshold; the target p(z_w) gets no gradient."""
     target = z_w.detach().float().softmax(1)
     return batch_mean(-(target * F.log_softmax(z_s.float(), 1)).sum(1))
 
@@ -109,7 +109,7 @@ def uda(z_s: Tensor, z_w: Tensor, *, threshold: float, temperature: float) -> tu
 def fixmatch(z_s: Tensor, z_w: Tensor, threshold: float | Tensor) -> tuple[Tensor, Tensor]:
     """FixMatch (Sohn et al. 2020, equation 4): CE(z_s, argmax z_w) * 1{max p >= threshold}: (loss, share kept).
 
-    `threshold` may be a tensor (K,) of one threshold a class (FreeMatch, FlexMatch).
+    `threshold` may be a tensor (K,) with one threshold per class (FreeMatch, FlexMatch).
     """
     best, label = confidence(z_w)
     limit = threshold[label] if isinstance(threshold, Tensor) else threshold
@@ -121,7 +121,7 @@ def fixmatch(z_s: Tensor, z_w: Tensor, threshold: float | Tensor) -> tuple[Tenso
 def flexmatch_thresholds(learned: Tensor, unused: Tensor, threshold: float) -> Tensor:
     """tau_c = tau * beta_c / (2 - beta_c) (Zhang et al. 2021, equations 6, 7 and 11): (K,).
 
-    `learned` (K,) counts the unlabelled images confidently predicted as each class, `unused` () those not yet so.
+    `learned` (K,) counts the unlabelled images confidently predicted as each class, `unused` () those without such a prediction.
     """
     beta = learned.float() / torch.maximum(learned.max(), unused).clamp_min(1).float()
     return threshold * beta / (2.0 - beta)
@@ -152,7 +152,7 @@ def softmatch_weights(best: Tensor, mean: Tensor, variance: Tensor, n_sigma: flo
 
 
 def softmatch(z_s: Tensor, z_w: Tensor, weights: Tensor) -> Tensor:
-    """CE(z_s, argmax z_w) weighted by `weights` (N,), mean over the whole batch; the label ignores the alignment."""
+    """CE(z_s, argmax z_w) weighted by `weights` (N,), mean over the whole batch. The label is chosen before alignment."""
     _, label = confidence(z_w)
     return batch_mean(weights.detach() * F.cross_entropy(z_s.float(), label, reduction="none"))
 
@@ -164,7 +164,7 @@ def uniform_alignment(p: Tensor, class_mean: Tensor) -> Tensor:
 
 
 def feature_consistency(f_s: Tensor, f_w: Tensor) -> Tensor:
-    """Mean squared distance of L2-normalised features (N, D) of two views, the weak one held fixed.
+    """Mean squared distance of the L2-normalised features (N, D) of two views; the weak one gets no gradient.
 
     The feature-level pseudo-consistency idea of MGR (Yamaguchi et al. 2023, arXiv 2307.13899): synthetic images shape the
     features and never the classifier's decision.
@@ -177,7 +177,7 @@ def feature_consistency(f_s: Tensor, f_w: Tensor) -> Tensor:
 
 
 def sharpen(p: Tensor, temperature: float) -> Tensor:
-    """p^(1/T), renormalised: (N, K) probabilities -> (N, K); below 1 sharpens, 1 leaves them as they are."""
+    """p^(1/T), renormalised: (N, K) probabilities -> (N, K); T below 1 sharpens, T = 1 changes nothing."""
     if temperature == 1.0:
         return p
     powered = p.float().clamp_min(1e-12) ** (1.0 / temperature)
@@ -196,11 +196,11 @@ def logit_matching(z: Tensor, z_teacher: Tensor) -> Tensor:
 
 
 def _histogram(labels: Tensor, weights: Tensor, num_classes: int) -> Tensor:
-    """(K,) sums of `weights` by label; `bincount` would wait for the device."""
+    """(K,) sums of `weights` by label; `bincount` would wait for the GPU."""
     return torch.zeros(num_classes, device=labels.device).index_add_(0, labels, weights)
 
 
 def _ratio(values: Tensor, counts: Tensor) -> Tensor:
-    """values / counts with 0 where the count is 0, normalised to sum 1."""
+    """values / counts, 0 where the count is 0, normalised to sum 1."""
     scaled = torch.where(counts > 0, values / counts.clamp_min(1e-12), torch.zeros_like(values))
     return scaled / scaled.sum().clamp_min(1e-12)

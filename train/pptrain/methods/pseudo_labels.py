@@ -53,7 +53,7 @@ class PseudoLabel(SemiSupervised):
 
 @dataclass
 class SoftPseudoLabel(SemiSupervised):
-    """The weak view's probabilities teach the strong view, without threshold or sharpening."""
+    """The strong view learns the probabilities of the weak view, without threshold or sharpening."""
 
     views: ClassVar = (WEAK, STRONG)
 
@@ -82,14 +82,14 @@ class FixMatch(SemiSupervised):
         return self.combine(losses.cross_entropy(z, batch.y), unlabeled, kept=kept)
 
     def limit(self, z_w: Tensor, batch: Batch) -> float | Tensor:
-        """The threshold of this step: one number, or one a class (K,)."""
+        """The threshold of this step: one number, or one per class (K,)."""
         return self.threshold
 
 
 @dataclass
 class FlexMatch(FixMatch):
-    """FlexMatch (Zhang et al. 2021): classes that are learnt less get a lower threshold. It remembers the last confident
-    prediction for every unlabelled image, by its position in the set."""
+    """FlexMatch (Zhang et al. 2021): classes that are learnt less get a lower threshold. It stores the last confident
+    prediction of every unlabelled image, by its position in the set."""
 
     def setup(self, context: Context) -> None:
         super().setup(context)
@@ -110,7 +110,7 @@ class FreeMatch(SemiSupervised):
     """FreeMatch (Wang et al. 2023): thresholds from running means of the confidence.
 
     Options:
-        momentum: of the running means.
+        momentum: share of a running mean that is kept per step.
         lambda_e: weight of the class-fairness term.
     """
 
@@ -141,7 +141,7 @@ class FreeMatch(SemiSupervised):
         return {**parts, "loss": parts["loss"] + self.lambda_e * fairness}
 
     def _observe(self, z_w: Tensor) -> None:
-        """Update the running means with this batch, before it is judged by them."""
+        """Update the running means with the batch of all processes, before the thresholds are computed from them."""
         if z_w.shape[0] == 0:
             return
         p = gather_rows(z_w).float().softmax(1)
@@ -154,11 +154,11 @@ class FreeMatch(SemiSupervised):
 
 @dataclass
 class SoftMatch(SemiSupervised):
-    """SoftMatch (Chen et al. 2023): a truncated Gaussian of the confidence weighs every pseudo-label.
+    """SoftMatch (Chen et al. 2023): every pseudo-label has a weight, a truncated Gaussian of its confidence.
 
     Options:
-        n_sigma: how many standard deviations below the mean the weight falls off over.
-        momentum: of the running mean and variance.
+        n_sigma: width of the Gaussian: the weight is exp(-n_sigma^2 / 2) one standard deviation below the mean.
+        momentum: share of the running mean and variance that is kept per step.
     """
 
     n_sigma: Amount = 2.0

@@ -20,7 +20,7 @@ class Supervised(Method):
     Options:
         label_smoothing: share of the target spread over all classes (Szegedy et al. 2016).
         mixup, cutmix: alpha of the Beta distribution (Zhang et al. 2018; Yun et al. 2019); 0 is off. With both, each step
-            takes one of them by chance.
+            uses one of them at random.
     """
 
     label_smoothing: Amount = 0.0
@@ -39,7 +39,7 @@ class Supervised(Method):
 
 @dataclass
 class Distillation(Method):
-    """A student and a teacher look at the same view."""
+    """The student and the teacher get the same view."""
 
     needs_teacher: ClassVar[bool] = True
 
@@ -53,7 +53,7 @@ class SoftTarget(Distillation):
     """Soft targets (Hinton et al. 2015): alpha * CE + (1 - alpha) * T^2 * KL(teacher(T) || student(T)).
 
     Options:
-        alpha, temperature: 0.1 and 4 are the habit on small images, 0.5 and 1 on ImageNet.
+        alpha, temperature: 0.1 and 4 are common for small images, 0.5 and 1 for ImageNet.
     """
 
     alpha: Amount = 0.1
@@ -72,7 +72,7 @@ class LogitMatching(Distillation):
     """Logit matching (Ba & Caruana 2014): CE + lambda * MSE of the logits.
 
     Options:
-        weight: lambda, for a mean over the batch and the classes.
+        weight: lambda; the MSE is a mean over the batch and the classes.
     """
 
     weight: Amount = 1.0

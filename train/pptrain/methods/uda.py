@@ -17,9 +17,9 @@ class Uda(SemiSupervised):
     """UDA (Xie et al. 2020).
 
     Options:
-        threshold: unlabelled images count when max p(weak) is above it; 0 keeps all.
-        temperature: sharpens the weak target only.
-        tsa: training signal annealing of the labelled loss: `none`, `linear`, `log` or `exp`.
+        threshold: an unlabelled image counts if the largest probability of its weak view is above it; 0 keeps all.
+        temperature: divides the logits of the weak view, which are the target; below 1 sharpens.
+        tsa: schedule of training signal annealing of the labelled loss: `none`, `linear`, `log` or `exp`.
     """
 
     threshold: Amount = 0.8

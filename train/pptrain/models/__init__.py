@@ -1,4 +1,4 @@
-"""The network being trained: its wrapper, its averaged weights, where it starts, its device and its optimiser."""
+"""The network being trained: its wrapper, initial and averaged weights, CUDA graphs, device and optimiser."""
 
 from pptrain.models.device import choose_device, has_bf16
 from pptrain.models.graphs import Graphs

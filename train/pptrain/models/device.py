@@ -1,4 +1,4 @@
-"""The device a network runs on, and what it can do."""
+"""The device that a network runs on."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from ppcore.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called `auto`, `cpu`, `cuda` or `cuda:N`; auto is CUDA where there is one.
+    """The device called `auto`, `cpu`, `cuda` or `cuda:N`; auto is CUDA if there is a GPU.
 
     Raises:
-        UserError: another name, or CUDA asked for and not there.
+        UserError: an unknown name, or CUDA without a GPU.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device {name} was asked for but no CUDA device is there; use --device cpu")
+        raise UserError(f"device {name} needs a CUDA GPU, and PyTorch finds none; use --device cpu")
     try:
         return torch.device(name)
     except RuntimeError as error:
@@ -24,7 +24,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16 by itself; emulated, it is slower than float32."""
+    """Whether the device has instructions that multiply bfloat16; where it is emulated, bfloat16 is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     able = torch.cpu.get_capabilities()

@@ -1,4 +1,4 @@
-"""CUDA graphs of the network: a small one is computed in less time than Python takes to ask for its kernels one by one."""
+"""CUDA graphs of the network. A GPU computes a small network faster than Python can launch its kernels one by one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 
 class Graphs:
-    """Forward and backward pass of a network recorded once for every shape of input, and replayed.
+    """Records the forward and backward pass of a network once for every shape of input, and replays the recording.
 
-    A recording has one set of buffers, so only the first pass of a batch is replayed, and it must be through (forward and backward)
-    before the next begins; further passes of a batch run as they are. All that surrounds the first pass, such as the mode of batch
-    norm, is recorded with it and must be the same in every step.
+    A recording has one set of buffers. Therefore only the first pass of each batch is replayed, and its backward pass must end before
+    the next batch begins; further passes of a batch run without graphs. The mode of batch norm and the like are recorded with the
+    first pass, so they must be the same in every step.
     """
 
     def __init__(self) -> None:
@@ -23,11 +23,11 @@ class Graphs:
         self._is_first = False
 
     def next_batch(self) -> None:
-        """The next pass is the first of a batch."""
+        """Announce that the next pass is the first one of a batch."""
         self._is_first = True
 
     def take_first(self, module: nn.Module) -> bool:
-        """Whether a pass is to be replayed; True at most once a batch."""
+        """Whether this pass should be replayed; True at most once per batch."""
         first = self._is_first and module.training and torch.is_grad_enabled()
         if first:
             self._is_first = False
@@ -37,7 +37,7 @@ class Graphs:
         """`function(x)`, a tensor or tuple of tensors computed with the parameters of `owner`.
 
         Raises:
-            RuntimeError: the function does what cannot be recorded.
+            RuntimeError: CUDA graphs cannot record the function.
         """
         key = name, x.shape, x.dtype, x.stride()
         if key not in self._recorded:
@@ -46,12 +46,12 @@ class Graphs:
 
 
 def record(function: Callable[[Tensor], Any], owner: nn.Module, x: Tensor) -> Callable[[Tensor], Any]:
-    """`function` as a graph, on copies of `x`; buffers (running statistics) and random states are left as they were."""
+    """`function` as a CUDA graph for inputs like `x`; buffers (running statistics) and random states do not change."""
     buffers = [(buffer, buffer.clone()) for buffer in owner.buffers()]
     on = x.device.type
-    # A cache of cast weights would be recorded as the weights of today.
+    # Autocast caches cast weights; a recording would keep using the cached ones after the weights have changed.
     cast = partial(torch.autocast, on, torch.get_autocast_dtype(on), torch.is_autocast_enabled(on))
-    # The recording keeps the nodes that add up gradients, on the stream it was made on; autograd then waits for it, and would say so.
+    # The recording keeps the nodes that accumulate gradients on its own stream. Autograd waits for that stream, and would warn.
     torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     with torch.random.fork_rng([x.device]), cast(cache_enabled=False):
         graphed = torch.cuda.make_graphed_callables(
@@ -64,7 +64,7 @@ def record(function: Callable[[Tensor], Any], owner: nn.Module, x: Tensor) -> Ca
 
 
 class _Recordable(nn.Module):
-    """A function of a network as a module, so that the gradients of the network's parameters are recorded."""
+    """A function of a network as a module, so that the gradients of the parameters of the network are recorded."""
 
     def __init__(self, function: Callable[[Tensor], Any], owner: nn.Module) -> None:
         super().__init__()

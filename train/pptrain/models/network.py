@@ -1,4 +1,4 @@
-"""The network as methods see it: images in [0, 1] in, float32 logits out."""
+"""The network as methods see it (images in [0, 1] -> logits), the teacher, memory layout and batch norm."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pptrain.models.graphs import Graphs
 
 
 class Network(nn.Module):
-    """A classifier's network with its normalisation.
+    """The network of a classifier with its normalisation.
 
     Args:
         net: normalised images -> logits.
-        spec: mean and standard deviation come from here.
+        spec: provides the mean and the standard deviation.
 
     Attributes:
-        source_head: over the source classes, for methods that predict conditions.
-        graphs: of its passes on CUDA; None is without.
+        source_head: second head over the source classes, for methods that predict conditions.
+        graphs: CUDA graphs of its passes; None runs without them.
     """
 
     _mean: Tensor
@@ -50,7 +50,7 @@ class Network(nn.Module):
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """float (B, C, R, R) -> (features (B, D), the input of the last linear layer; logits (B, K)).
 
-        A compiled network would not see the hook: here it runs as it was written.
+        The network runs uncompiled here, because a compiled one would ignore the hook.
         """
         _, head = find_head(self.net)
         caught: list[Tensor] = []
@@ -106,13 +106,13 @@ def _overruns(module: nn.Module) -> bool:
 
 
 class Teacher(nn.Module):
-    """A trained classifier in eval mode that sees the student's own crop, with its own normalisation and size."""
+    """A trained classifier in eval mode. It gets the same views as the student, and has its own normalisation and size."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.classifier = classifier.eval().requires_grad_(False)
 
-    def train(self, mode: bool = True) -> Teacher:  # a teacher never leaves eval mode
+    def train(self, mode: bool = True) -> Teacher:  # always in eval mode
         return self
 
     @torch.no_grad()

@@ -12,7 +12,7 @@ from pptrain.config import OptimConfig
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW; biases and norm parameters are not decayed."""
+    """SGD with Nesterov momentum, or AdamW; biases and parameters of normalisation layers are not decayed."""
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     free = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [
@@ -49,10 +49,10 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 @torch.no_grad()
 def average_into(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """average <- decay * average + (1 - decay) * model for parameters; buffers (batch norm's statistics) are copied."""
+    """average <- decay * average + (1 - decay) * model for parameters; buffers (statistics of batch norm) are copied."""
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1.0 - decay)
     pairs = list(zip(average.buffers(), model.buffers(), strict=True))
-    for dtype in {buffer.dtype for _, buffer in pairs}:  # one kernel for each, not for every buffer
+    for dtype in {buffer.dtype for _, buffer in pairs}:  # one kernel per type, not one per buffer
         kept, now = zip(*(pair for pair in pairs if pair[1].dtype == dtype), strict=True)
         torch._foreach_copy_(kept, now)
 
@@ -61,8 +61,8 @@ class Ema:
     """A second copy of the model, averaged after every step.
 
     Args:
-        decay: of the average in the long run; at step t it is min(decay, (1 + t) / (10 + t)), so that the first weights are
-            soon forgotten. 0 keeps no average: `model` is then the trained model itself.
+        decay: decay of the average; at step t it is min(decay, (1 + t) / (10 + t)), so that the initial weights soon have no
+            influence. With 0 there is no average: `self.model` is the trained model itself.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -71,7 +71,7 @@ class Ema:
         self.model = copy.deepcopy(model).requires_grad_(False).eval() if decay > 0 else model
 
     def update(self, model: nn.Module) -> None:
-        """Take in the model after a step."""
+        """Add the weights of `model` after a step to the average."""
         self.steps += 1
         if self.decay > 0:
             average_into(self.model, model, min(self.decay, (1 + self.steps) / (10 + self.steps)))

@@ -1,4 +1,4 @@
-"""The network a run starts from: resume point -> given weights -> scratch, in this order (the resume point is the loop's)."""
+"""The network that a run starts from: with the weights of the initial model, or from scratch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CROP_SHARE = 224 / 256
 def make_spec(
     arch: str, class_names: tuple[str, ...], channels: int, resolution: int, source: Classifier | None
 ) -> ClassifierSpec:
-    """How the new classifier is fed: the source's normalisation where there is one."""
+    """The description of the new classifier; its normalisation is that of `source`, if there is one."""
     resize = resolution if resolution <= SMALL_SIDE else round(resolution / _CROP_SHARE)
     if source is not None:
         mean, std = source.spec.mean, source.spec.std
@@ -32,12 +32,17 @@ def make_spec(
 
 
 def make_network(spec: ClassifierSpec, source: Classifier | None, where: str) -> tuple[nn.Module, str]:
-    """(network, how it was started).
+    """(network, text for the user on where its weights come from).
 
-    The backbone is the source's; so is the head when it names the same classes. Call under a fixed torch seed.
+    The backbone has the weights of `source`, and so has the head if the classes are the same. All other weights are random: set the
+    torch seed before the call.
+
+    Args:
+        source: the initial model, or None to start from scratch.
+        where: name of the initial model, for messages.
 
     Raises:
-        UserError: the source's weights do not fit, or the architecture does not take images of this size.
+        UserError: the weights do not fit, or the architecture does not take images of this size.
     """
     net = build(spec.arch, spec.num_classes, spec.channels)
     started = "from scratch"
@@ -61,10 +66,10 @@ def _start_from(net: nn.Module, source: Classifier, class_names: tuple[str, ...]
 def make_source_head(
     net: nn.Module, class_names: tuple[str, ...], source: Classifier | None
 ) -> tuple[nn.Linear, str]:
-    """(a head over the source classes on `net`'s features, how it was started).
+    """(a head over the source classes on the features of `net`, text for the user on where its weights come from).
 
-    Rows of classes that the initial network's head names are taken over from it, pseudo pre-training's say; the others are random. Call
-    under a fixed torch seed.
+    Classes that the head of the initial model `source` has, such as after pseudo pre-training, get its weights; the others get random
+    ones: set the torch seed before the call.
     """
     head = nn.Linear(find_head(net)[1].in_features, len(class_names))
     known = {} if source is None else {name: k for k, name in enumerate(source.spec.class_names)}
@@ -78,12 +83,12 @@ def make_source_head(
                 head.bias[mine] = old.bias[rows]
     return (
         head,
-        f"source head: {len(mine)} of {len(class_names)} classes from the initial network, the others random",
+        f"source head: {len(mine)} of {len(class_names)} classes start from the initial model, the others from random weights",
     )
 
 
 def _try_forward(net: nn.Module, spec: ClassifierSpec) -> None:
-    """Run two blank images through the network, so that a misfit is one sentence now and not a traceback later."""
+    """Run two blank images through the network, to report a mismatch now in one sentence and not later as a traceback."""
     net.eval()
     images = torch.zeros(2, spec.channels, spec.resolution, spec.resolution)
     try:
