@@ -113,7 +113,7 @@ def test_unlabelled_images_without_a_method_mean_condition_prediction(
     go(data__target=str(target_folder), data__unlabeled=[str(synth)], optim__steps=2, out="r")
     assert resolved("r")["method"]["name"] == "condition"
     assert "method condition lambda_u=0.5 labelled_soft=0" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"real images were not; .* --method uda"):
+    with pytest.raises(UserError, match=r"real images have none; .* --method uda"):
         go(data__target=str(target_folder), data__unlabeled=["target:digits"], out="q")
 
 

@@ -220,7 +220,7 @@ def test_the_head_of_pre_training_is_taken_over(
 
 
 def test_real_images_have_no_condition(condition: Settings, target_folder: Path) -> None:
-    with pytest.raises(UserError, match="predicts what samples were conditioned on"):
+    with pytest.raises(UserError, match="predicts the conditions of generated samples"):
         go(condition, **{"data.unlabeled": [f"target:{target_folder}"]})
 
 

@@ -110,7 +110,7 @@ def _check_method_data(config: TrainConfig, method: Method) -> None:
         raise UserError(f"method {name} needs labelled target images; give --target")
     if method.needs_conditions and any(entry.startswith(REAL) for entry in data.unlabeled):
         raise UserError(
-            f"method {name} predicts conditions of generated samples, and real images were not; give --unlabeled a directory of "
+            f"method {name} predicts the conditions of generated samples, and real images have none; give --unlabeled a directory of "
             f"ppgen pseudo or ppgen synth, or add --method uda"
         )
     if method.needs_teacher and not config.model.teacher:
