@@ -99,7 +99,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
 
 
 def last_committed(machine: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """(name, content) of the newest file of figures, of the same machine type where there is one."""
+    """(name, content) of the newest committed file of figures, if possible from the same kind of machine; None without one."""
     listed = ["git", "ls-files", str(FIGURES)]
     names = subprocess.run(listed, cwd=HERE, capture_output=True, text=True, check=True).stdout.split()
     files = {name: json.loads((HERE / name).read_text()) for name in names if name.endswith(".json")}

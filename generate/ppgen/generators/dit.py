@@ -1,7 +1,7 @@
 """DiT (Peebles & Xie 2023): a latent diffusion transformer and its autoencoder, from any `DiTPipeline` directory or hub id.
 
-The weights of `DiTTransformer2DModel` are rearranged for sampling. The result equals the stock forward up to rounding. Three
-computations that the stock code repeats in every block, step and sample are done less often here. The time embeddings and the
+The weights of `DiTTransformer2DModel` are rearranged for sampling. The result equals the stock forward up to rounding. The stock
+code repeats three computations in every block, step and sample; this code does them less often. The time embeddings and the
 adaptive-norm parameters of the null label depend on the step alone, so they are computed once for all batches. The adaptive-norm
 parameters of the samples are one batched product over all blocks. Query, key and value are one product.
 """

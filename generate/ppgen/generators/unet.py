@@ -22,8 +22,8 @@ from ppgen.sources import Generator, Source, read_options
 class UNetNetwork:
     """A `UNet2DModel` as a :class:`ppgen.generators.parts.diffusion.Network`. Changes `unet`; do not use it afterwards.
 
-    The class table is applied here, to soft labels. In the module the identity replaces it, so that embedded conditions pass
-    where the module expects label ids.
+    The class table is taken out of the module and applied to soft labels in :meth:`embed`. In the module the identity replaces it, so
+    the module accepts embedded conditions in place of label ids.
 
     Args:
         null: row of the null label in the class table; None without one.
@@ -113,7 +113,7 @@ def _count_classes(unet: Any, expected: int, where: str) -> tuple[int, int | Non
     A table that is one row longer than the classes has the null label of classifier-free guidance as its last row.
 
     Args:
-        expected: K; 0 where nobody says it, which means one class for each row.
+        expected: K, or 0 for one class for each row.
 
     Raises:
         UserError: no class table, or one with fewer rows than classes or more than one extra row.

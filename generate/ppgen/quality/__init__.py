@@ -1,15 +1,12 @@
 """How good a directory's images are: `assess` measures, `write_report` writes quality.json and report.html."""
 
 from ppgen.quality.assessment import ReportRequest, assess
-from ppgen.quality.figures import digest_prefixes, repeated
 from ppgen.quality.page import QUALITY, summary_rows, write_report
 
 __all__ = [
     "QUALITY",
     "ReportRequest",
     "assess",
-    "digest_prefixes",
-    "repeated",
     "summary_rows",
     "write_report",
 ]

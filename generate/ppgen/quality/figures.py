@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from ppcore.shards import MANIFEST, ShardSet
 from ppcore.storage import read_table
@@ -36,7 +37,7 @@ def manifest_figures(shards: ShardSet) -> dict[str, Any]:
         spread = table.column("entropy").to_numpy()
         figures["condition_entropy"] = histogram(spread, 0.0, float(np.log(shards.num_classes)))
         figures["effective_classes"] = float(np.exp(spread).mean())
-    figures["exact_duplicates"] = repeated(digest_prefixes(table.column("sha256").to_pylist()))
+    figures["exact_duplicates"] = len(table) - pc.count_distinct(table.column("sha256")).as_py()
     return figures
 
 
@@ -94,16 +95,6 @@ def groups(hashes: np.ndarray) -> list[list[int]]:
         by_hash[value].append(position)
     several = [group for group in by_hash.values() if len(group) > 1]
     return sorted(several, key=lambda group: (-len(group), group))
-
-
-def digest_prefixes(digests: list[str]) -> np.ndarray:
-    """The first 64 bits of hexadecimal sha256 digests: uint64 (N,), 8 MB for a million."""
-    return np.array([int(digest[:16], 16) for digest in digests], dtype=np.uint64)
-
-
-def repeated(values: np.ndarray) -> int:
-    """Number of entries that equal an earlier one."""
-    return int(len(values) - len(np.unique(values)))
 
 
 def look_alikes(hashes: np.ndarray) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from scipy.linalg import sqrtm
 
 from ppgen.quality.distances import class_spread, compare_sets, frechet, kid, mean_distance, prdc, radii
 from ppgen.quality.features import SampleSet, dhash
-from ppgen.quality.figures import BINS, digest_prefixes, groups, histogram, measure_agreement, near, repeated
+from ppgen.quality.figures import BINS, groups, histogram, measure_agreement, near
 
 
 def standard(count: int, dimensions: int, seed: int = 0) -> np.ndarray:
@@ -152,11 +152,6 @@ def test_near_hashes_and_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     assert near(hashes).tolist() == [True, True, True, True, True, False]
     assert near(hashes, bits=0).tolist() == [False, False, False, True, True, False]
     assert groups(np.array([5, 7, 5, 9, 7, 5], dtype=np.uint64)) == [[0, 2, 5], [1, 4]]
-
-
-def test_repeated_files() -> None:
-    digests = ["ab" * 32, "cd" * 32, "ab" * 32, "ab" * 32]
-    assert repeated(digest_prefixes(digests)) == 2
 
 
 # ---- agreement, spread, comparison
