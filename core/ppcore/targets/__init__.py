@@ -1,4 +1,4 @@
-"""The target, a small labelled task: read from wherever its images are."""
+"""The target, a small labelled task: reads its images from folders, archives, tables or the hub."""
 
 from ppcore.targets.files import read_files
 from ppcore.targets.load import load_target, may_be_named, target_name

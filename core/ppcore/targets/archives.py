@@ -25,7 +25,7 @@ _LABEL_COLUMNS = ("label", "fine_label", "labels", "cls")
 
 @dataclass(frozen=True)
 class _Feature:
-    """A column as the library `datasets` describes it."""
+    """Description of a column by the library `datasets`."""
 
     kind: Annotated[str, Field(alias="_type")]
     names: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class _Feature:
 
 @dataclass(frozen=True)
 class _Info:
-    # A nested column is described by something else than a feature.
+    # The description of a nested column has another form.
     features: dict[str, Annotated[_Feature | Any, Field(union_mode="left_to_right")]] = field(
         default_factory=dict
     )
@@ -45,7 +45,7 @@ class _Metadata:
 
 
 def read_parquet(files: Sequence[str]) -> tuple[ImageSet, tuple[str, ...]]:
-    """All images of the files, held encoded in memory; the class names are the first file's."""
+    """All images of the parquet files, kept encoded in memory; the class names are those of the first file."""
     ids: list[str] = []
     blobs: list[bytes] = []
     labels: list[np.ndarray] = []
@@ -69,7 +69,7 @@ def read_parquet(files: Sequence[str]) -> tuple[ImageSet, tuple[str, ...]]:
 
 
 def _columns(schema: pa.Schema, file: str) -> tuple[str, str, tuple[str, ...]]:
-    """(image column, label column, class names or ()): as the metadata says, else by their usual names."""
+    """(image column, label column, class names or ()): from the metadata, else by usual column names."""
     text = (schema.metadata or {}).get(b"huggingface", b"{}")
     features = {n: f for n, f in decode(_Metadata, text).info.features.items() if isinstance(f, _Feature)}
     images = [n for n, f in features.items() if f.kind == "Image"]
@@ -77,14 +77,12 @@ def _columns(schema: pa.Schema, file: str) -> tuple[str, str, tuple[str, ...]]:
     labels = [n for n, f in features.items() if f.kind == "ClassLabel"]
     labels += [n for n in _LABEL_COLUMNS if n in schema.names]
     if not images or not labels:
-        raise UserError(
-            f"{file} has columns {schema.names}, expected an image and a label column; it is no image data set"
-        )
+        raise UserError(f"{file} has columns {schema.names}, expected an image and a label column")
     return images[0], labels[0], features[labels[0]].names if labels[0] in features else ()
 
 
 def read_tars(files: Sequence[str]) -> tuple[ImageSet, tuple[str, ...]]:
-    """All images of the tars, held encoded in memory; tars name no classes."""
+    """All images of the tars, kept encoded in memory; tars have no class names."""
     ids: list[str] = []
     blobs: list[bytes] = []
     labels: list[int] = []

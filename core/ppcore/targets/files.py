@@ -1,4 +1,4 @@
-"""A target in files: which reader their layout needs, and which files are training and which test."""
+"""Reads a target from files: chooses the reader, and the files of the training and test split."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ppcore.targets.tables import TABLES, find_tables, read_tables
 from ppcore.targets.target import FileReader, Splits
 
 READERS: dict[str, FileReader] = {".parquet": read_parquet, ".tar": read_tars}
-"""By suffix; any other file is read as parquet, or as CSV. What is no such file is an image folder."""
+"""Suffix -> reader; see also :data:`ppcore.targets.tables.TABLES`."""
 
 _HUB = "hf://datasets/"
 
 
 def read_files(spec: str, patterns: Sequence[str] = ("*.parquet",)) -> Splits:
-    """Folder, file, hub data set or `train=GLOB,test=GLOB` (see :func:`ppcore.targets.load.load_target`).
+    """Read a folder, a file, a hub data set or `train=GLOB,test=GLOB` (see :func:`ppcore.targets.load.load_target`).
 
     Args:
-        patterns: files of a hub data set to download.
+        patterns: the files of a hub data set to download.
     """
     if spec.startswith("train="):
         return _read_patterns(spec)
@@ -34,13 +34,13 @@ def read_files(spec: str, patterns: Sequence[str] = ("*.parquet",)) -> Splits:
     if not path.is_dir():
         raise UserError(
             f"unknown target {spec!r}: it is neither a known name (ppgen targets lists them) nor an existing folder or file; "
-            f"give an image folder, a parquet file or a folder of them"
+            f"give an image folder, a parquet file or a folder of parquet files"
         )
     return _read_directory(path)
 
 
 def _read_directory(root: Path) -> Splits:
-    """A layout of a well-known data set, else parquet files or tars, else class folders, else CSV files."""
+    """Read a folder: a layout of a well-known data set, else parquet files or tars, else CSV files, else class folders."""
     known = read_layout(root)
     if known is not None:
         return known
@@ -56,16 +56,16 @@ def _read_directory(root: Path) -> Splits:
 
 def _read_sorted(files: list[str], spec: str) -> Splits:
     train, test, others = sort_files(files)
-    found = _read_splits(train, test, spec)
+    splits = _read_splits(train, test, spec)
     if not others:
-        return found
+        return splits
     names = ", ".join(sorted(Path(file).name for file in others)[:3])
-    note = f"{len(others)} files of other splits are used neither for training nor for test ({names})"
-    return found._replace(notes=(*found.notes, note))
+    note = f"{len(others)} files of other splits are not used ({names})"
+    return splits._replace(notes=(*splits.notes, note))
 
 
 def _read_patterns(spec: str) -> Splits:
-    """`train=GLOB` or `train=GLOB,test=GLOB`."""
+    """Read `train=GLOB` or `train=GLOB,test=GLOB`."""
     given = dict(part.partition("=")[::2] for part in spec.split(","))
     if set(given) - {"train", "test"}:
         raise UserError(f"target {spec!r} has unknown parts; write train=GLOB or train=GLOB,test=GLOB")
@@ -77,7 +77,9 @@ def _read_patterns(spec: str) -> Splits:
 
 def _read_splits(train_files: Sequence[str], test_files: Sequence[str], spec: str) -> Splits:
     if not train_files:
-        raise UserError(f"target {spec!r} has test files but no training files; name one of them train*")
+        raise UserError(
+            f"target {spec!r} has test files but no training files; call the training files train*"
+        )
     suffix = Path(train_files[0]).suffix.lower()
     if suffix in TABLES:
         return read_tables(train_files, test_files)
@@ -95,17 +97,17 @@ def _read_splits(train_files: Sequence[str], test_files: Sequence[str], spec: st
 
 
 def _download(spec: str, patterns: Sequence[str]) -> str:
-    """`hf://datasets/ORG/NAME@REVISION` -> local folder of its parquet files."""
-    from huggingface_hub import snapshot_download  # heavy: only for targets of the hub
+    """Download `hf://datasets/ORG/NAME@REVISION`. Returns the local folder."""
+    from huggingface_hub import snapshot_download  # slow to import
 
     name, _, revision = spec.removeprefix(_HUB).partition("@")
     try:
         return snapshot_download(
             name, repo_type="dataset", revision=revision or None, allow_patterns=list(patterns)
         )
-    except Exception as error:  # the hub library raises a dozen types, all of them "could not be had"
+    except Exception as error:  # the hub library raises many types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"the data set {name} could not be had from the hub ({reason}); put a local copy (class folders or parquet) in "
+            f"the data set {name} cannot be downloaded from the hub ({reason}); put a local copy (class folders or parquet) in "
             f"data/{name.rsplit('/', 1)[-1].removeprefix('stanford_')} or give its path as the target"
         ) from error

@@ -15,11 +15,11 @@ from ppcore.targets.pixels import encoded_set
 from ppcore.targets.splits import TEST_NAMES, TRAIN_NAMES
 from ppcore.targets.target import ImageSet, Splits
 
-_SHADOW = "._"  # macOS leaves such a file beside each on foreign disks; it is no image whatever its suffix
+_SHADOW = "._"  # macOS writes such files beside others on foreign disks; they are not images
 
 
 def read_folder(root: Path) -> Splits:
-    """Every image below `root`; a class is a folder. Raises UserError when there are none."""
+    """Every image below `root`; a class is a folder. Raises UserError if there are no images."""
     root = _unwrap(root)
     train_root, test_root = _split_folder(root, TRAIN_NAMES), _split_folder(root, TEST_NAMES)
     classes = _class_folders(train_root or root)
@@ -40,20 +40,20 @@ def read_folder(root: Path) -> Splits:
 
 
 def read_flat_classes(root: Path, leave_out: Sequence[str] = ()) -> Splits:
-    """`<class>/<image>` without a split, images directly in their class's folder alone."""
+    """Read `<class>/<image>` without a split; images in deeper folders are ignored."""
     classes = [name for name in _class_folders(root) if name not in leave_out]
     skipped: Counter[str] = Counter()
     return Splits(_images(root, root, classes, skipped, "*"), None, tuple(classes), _notes(skipped))
 
 
 def has_classes(root: Path) -> bool:
-    """Whether at least two folders in `root` hold images, or its training folder has class folders."""
+    """Whether at least two folders in `root` contain images, or its training folder has class folders."""
     root = _unwrap(root)
     return _split_folder(root, TRAIN_NAMES) is not None or len(_found_classes(root)) > 1
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file's name says that it is an image."""
+    """Whether a file is an image, by its name."""
     return (
         path.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS
         and not path.name.startswith(_SHADOW)
@@ -62,7 +62,7 @@ def is_image(path: Path) -> bool:
 
 
 def _unwrap(root: Path) -> Path:
-    """The folder that holds the splits: an archive often wraps it in one folder more."""
+    """The folder with the splits: `root`, or the only folder in it, as in many archives."""
     inner = [entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__"))]
     if len(inner) == 1 and _split_folder(inner[0], TRAIN_NAMES) is not None:
         return inner[0]
@@ -70,13 +70,13 @@ def _unwrap(root: Path) -> Path:
 
 
 def _split_folders(root: Path, names: Sequence[str]) -> list[Path]:
-    """Folders called so, in the order of `names`, whatever their letters' case."""
-    found = {entry.name.lower(): entry for entry in sorted(root.iterdir(), reverse=True) if entry.is_dir()}
-    return [found[name] for name in names if name in found]
+    """The folders with these names in any case, in the order of `names`."""
+    by_name = {entry.name.lower(): entry for entry in sorted(root.iterdir(), reverse=True) if entry.is_dir()}
+    return [by_name[name] for name in names if name in by_name]
 
 
 def _split_folder(root: Path, names: Sequence[str]) -> Path | None:
-    """The first of them with class folders in it; a class may be called `train`, too."""
+    """The first of these folders with class folders in it; a class may be called `train`, too."""
     return next((folder for folder in _split_folders(root, names) if _has_classes(folder)), None)
 
 
@@ -104,13 +104,13 @@ def _class_folders(root: Path) -> list[str]:
 def _images(
     base: Path, root: Path, classes: list[str], skipped: Counter[str], pattern: str = "**/*"
 ) -> ImageSet:
-    """The images of `root`, named relative to `base`; other files are counted in `skipped` by their suffix."""
+    """The images of `root` with names relative to `base`; counts other files in `skipped` by suffix."""
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted((root / name).glob(pattern))
-        members = [file for file in found if is_image(file)]
-        skipped.update(f.suffix.lower() or f.name for f in found if not is_image(f) and f.is_file())
+        entries = sorted((root / name).glob(pattern))
+        members = [file for file in entries if is_image(file)]
+        skipped.update(f.suffix.lower() or f.name for f in entries if not is_image(f) and f.is_file())
         files.extend(members)
         labels.extend([label] * len(members))
     return encoded_set(
@@ -122,19 +122,21 @@ def _notes(skipped: Counter[str], unused: Sequence[Path] = ()) -> tuple[str, ...
     notes = []
     if skipped:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common(5))
-        notes.append(f"{skipped.total()} files that are no images by their names were skipped ({kinds})")
+        notes.append(
+            f"{skipped.total()} files were skipped because their names are not those of images ({kinds})"
+        )
     for folder in unused:
         count = sum(is_image(f) for f in folder.rglob("*"))
-        notes.append(f"the {count} images of {folder.name} are used neither for training nor for test")
+        notes.append(f"the {count} images of {folder.name} are not used")
     return tuple(notes)
 
 
 @dataclass(frozen=True)
 class Tree:
-    """`<folder>/<class>/<image>`, see :class:`ppcore.targets.target.Layout`; nobody made a split.
+    """The layout `<folder>/<class>/<image>` without a split (see :class:`ppcore.targets.target.Layout`).
 
     Attributes:
-        leave_out: folders that are no classes.
+        leave_out: folders that are not classes.
     """
 
     folder: str

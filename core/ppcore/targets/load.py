@@ -1,4 +1,4 @@
-"""A target by name or by where its files are."""
+"""Opens a target by name or by the place of its files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAMING = re.compile(r"(?!train=|test=)([A-Za-z0-9][\w.-]*)=(.+)")
 
 
 def may_be_named(spec: str) -> bool:
-    """Whether a directory that someone else made may name this target: one known by name, or a data set of the hub at a commit."""
+    """Whether a plan may name this target by itself: a known name, or a data set of the hub at a commit. Other targets must be typed."""
     return spec in NAMED or _PINNED.fullmatch(spec) is not None
 
 
@@ -25,16 +25,16 @@ def load_target(spec: str) -> Target:
     """Open a target.
 
     Args:
-        spec: a name that `ppgen targets` lists (a local copy at $PPTRANSFER_DATA/NAME or data/NAME, else downloaded where that is
-            possible); `NAME=DIR`, such a target in a directory, or data of your own under a name of your own; an image folder
+        spec: a name that `ppgen targets` lists (a local copy in $PPTRANSFER_DATA/NAME or data/NAME, else downloaded if possible);
+            `NAME=DIR`, a known target in a directory, or your own data with a name of your choice; an image folder
             (`class/*.png` or `train/class/*` and `test/class/*`); Hugging Face image parquet (a folder of `train*.parquet` and
             `test*.parquet`, one file, or `hf://datasets/ORG/NAME@REVISION`); WebDataset tars (a folder of `train*.tar` and
-            `test*.tar`); CSV files and their images; or `train=GLOB,test=GLOB` naming files outright.
+            `test*.tar`); CSV files and their images; or file patterns `train=GLOB,test=GLOB`.
 
-    A target without a test split gives up a fixed fifth of every class, chosen by a hash of the image's name.
+    If there is no test split, a fixed fifth of every class is held out, chosen by a hash of the image's name.
 
     Raises:
-        UserError: no such target, empty, or with a class structure that cannot be read; a known one that is not complete.
+        UserError: there is no such target, it has no images or no classes, or a known target is not complete.
     """
     name, place = _parse(spec)
     if name in NAMED and place != spec:
@@ -42,19 +42,19 @@ def load_target(spec: str) -> Target:
     else:
         train, test, classes, notes = read_files(place or spec)
     if not len(train):
-        raise UserError(f"target {name!r} has no training images; point at a folder or file that holds some")
+        raise UserError(f"target {name!r} has no training images; give a folder or file with images")
     if test is None:
         train, test = hold_out(train)
     return Target(name, classes, train, test, notes)
 
 
 def target_name(spec: str) -> str:
-    """A name fit for a directory: as given, else the last part of the path, with a hash where that part alone says too little."""
+    """The name of a target, for directory names: as given, else the last part of the path; for file patterns a hash."""
     return _parse(spec)[0]
 
 
 def _parse(spec: str) -> tuple[str, str | None]:
-    """(the target's name, where it is said to be)."""
+    """(name of the target, its place or None for a known name)."""
     if spec in NAMED:
         return spec, None
     naming = _NAMING.fullmatch(spec)

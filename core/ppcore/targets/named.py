@@ -1,4 +1,4 @@
-"""Where the images of a named target are: here already, downloadable, or behind a page that wants a person."""
+"""Finds the images of a named target: a local copy, a download, or instructions to get them by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ppcore.targets.splits import hold_out
 from ppcore.targets.target import Splits
 
 _DATA = "data"
-_OFFLINE = "HF_HUB_OFFLINE"  # who sets it wants no network at all
+_OFFLINE = "HF_HUB_OFFLINE"  # if set, nothing is downloaded
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class TargetState:
     """A named target as `ppgen targets` lists it.
 
     Attributes:
+        local: whether its images are on this machine.
         where: in a few words.
-        steps: what a person has to do first; empty where nothing.
+        steps: what the user must do first; may be empty.
     """
 
     target: NamedTarget
@@ -37,10 +38,10 @@ class TargetState:
 
 
 def target_state(target: NamedTarget) -> TargetState:
-    """Where a target would come from now. Looks at directories and the hub's cache, never at the network."""
+    """Where a target would come from now. Checks directories and the hub's cache, not the network."""
     copy = _local_copy(target)
     if target.read is not None:
-        return TargetState(target, True, "here: comes with scikit-learn")
+        return TargetState(target, True, "local: part of scikit-learn")
     if copy is not None:
         return TargetState(target, True, f"local: {copy}")
     if target.hub and _is_cached(target):
@@ -54,43 +55,43 @@ def target_state(target: NamedTarget) -> TargetState:
 
 
 def read_named(target: NamedTarget, directory: str | None = None) -> Splits:
-    """A target known by name, complete.
+    """Read a target that is known by name.
 
     Args:
-        directory: where it is; by default `$PPTRANSFER_DATA/NAME` or `data/NAME`, else it is downloaded.
+        directory: its place; by default `$PPTRANSFER_DATA/NAME` or `data/NAME`, else it is downloaded.
 
     Raises:
-        UserError: it can be had only by hand, could not be downloaded, or is not complete.
+        UserError: it must be downloaded by hand, the download failed, or it is not complete.
     """
     copy = Path(directory) if directory is not None else _local_copy(target)
     if copy is not None:
-        found = read_files(str(copy))
+        splits = read_files(str(copy))
     elif target.read is not None:
-        found = target.read()
+        splits = target.read()
     elif target.hub:
-        found = read_files(target.hub, target.hub_files)
+        splits = read_files(target.hub, target.hub_files)
     else:
         copy = _fetch(target)
-        found = read_files(str(copy))
-    return check_splits(target, found, str(copy or target.hub))
+        splits = read_files(str(copy))
+    return check_splits(target, splits, str(copy or target.hub))
 
 
-def check_splits(target: NamedTarget, found: Splits, place: str) -> Splits:
-    """`found` with a test split and the sizes that the table states.
+def check_splits(target: NamedTarget, splits: Splits, place: str) -> Splits:
+    """`splits` with a test split, after a check of its sizes.
 
     Raises:
-        UserError: it has other classes, or another number of images.
+        UserError: it has another number of classes or images than the table says.
     """
-    train, test = found.train, found.test
+    train, test = splits.train, splits.test
     if test is None:
         train, test = hold_out(train, target.per_class)
-    has = (len(found.classes), len(train), len(test))
+    has = (len(splits.classes), len(train), len(test))
     if has != (target.classes, target.train, target.test):
         raise UserError(
             f"{place} has {has[0]} classes, {has[1]} training and {has[2]} test images, {target.name} has {target.classes}, {target.train} "
-            f"and {target.test}; complete it, or give it a name of its own: --target my-{target.name}={place}"
+            f"and {target.test}; complete it, or give it another name: --target my-{target.name}={place}"
         )
-    return found._replace(train=train, test=test)
+    return splits._replace(train=train, test=test)
 
 
 def _local_copy(target: NamedTarget) -> Path | None:
@@ -103,7 +104,7 @@ def _home(target: NamedTarget) -> Path:
 
 
 def _is_cached(target: NamedTarget) -> bool:
-    from huggingface_hub import snapshot_download  # heavy: only for targets of the hub
+    from huggingface_hub import snapshot_download  # slow to import
 
     name, _, revision = target.hub.removeprefix("hf://datasets/").partition("@")
     try:
@@ -114,25 +115,27 @@ def _is_cached(target: NamedTarget) -> bool:
             allow_patterns=list(target.hub_files),
             local_files_only=True,
         )
-    except Exception:  # the hub library raises a dozen types, all of them "it is not here"
+    except Exception:  # the hub library raises many types
         return False
     return True
 
 
 def _fetch(target: NamedTarget) -> Path:
-    """Download and unpack with torchvision, whole or not at all. Raises UserError."""
+    """Download and unpack a data set with torchvision, completely or not at all. Raises UserError."""
     home = _home(target)
     if not target.torchvision or os.environ.get(_OFFLINE, "").lower() in ("1", "on", "yes", "true"):
         what = target.steps or "the data set"
         raise UserError(
-            f"the target {target.name} is not here; get {what} from {target.page}, unpack it into {home}, or give --target "
+            f"the target {target.name} is not on this machine; get {what} from {target.page}, unpack it into {home}, or give --target "
             f"{target.name}=DIR"
         )
-    import torchvision.datasets  # heavy: only to download
+    import torchvision.datasets  # slow to import
 
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(home.parent / f".{target.name}.lock"):  # ranks of one run ask at the same time
+        with FileLock(
+            home.parent / f".{target.name}.lock"
+        ):  # several processes of a run may download at once
             if not home.is_dir():
                 print(f"downloading {target.title}, {target.gigabytes:g} GB, to {home}", file=sys.stderr)
                 download = getattr(torchvision.datasets, target.torchvision)

@@ -12,17 +12,17 @@ from PIL import Image
 from ppcore.targets.pixels import array_set
 from ppcore.targets.target import Splits
 
-_TEST_IMAGES = 900
+_DIGITS_TEST = 900
 
 
 def read_digits() -> Splits:
     """1,797 handwritten digits (Alpaydin & Kaynak 1998, UCI, 8x8, 16 grey levels), enlarged to 32x32.
 
-    One pixel of padding, then bicubic; 900 images held out for test by a fixed permutation.
+    They are padded by one pixel and resized (bicubic). A fixed permutation chooses 900 test images.
     """
     images, labels = _digits()
     order = np.random.default_rng(0).permutation(len(labels))
-    test, train = np.sort(order[:_TEST_IMAGES]), np.sort(order[_TEST_IMAGES:])
+    test, train = np.sort(order[:_DIGITS_TEST]), np.sort(order[_DIGITS_TEST:])
     whole = array_set([f"digits-{i:04d}" for i in range(len(labels))], labels, images)
     return Splits(whole.select(train), whole.select(test), tuple("0123456789"))
 
@@ -30,7 +30,7 @@ def read_digits() -> Splits:
 @lru_cache(maxsize=1)
 def _digits() -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 (N, 32, 32, 1) and labels int64 (N,)."""
-    from sklearn.datasets import load_digits  # heavy: half a second that other targets do not need
+    from sklearn.datasets import load_digits  # slow to import
 
     data = load_digits()
     small = np.pad(np.round(data.images * 255 / 16).astype(np.uint8), ((0, 0), (1, 1), (1, 1)))
@@ -43,19 +43,20 @@ _OXFORD = "https://www.robots.ox.ac.uk/~vgg/data"
 
 @dataclass(frozen=True)
 class NamedTarget:
-    """A data set with a name, its official sizes, and where it comes from.
+    """A data set that is known by name, its sizes, and where it comes from.
 
     Attributes:
-        classes, train, test: what a complete copy has, checked whenever it is loaded.
-        split: whose split that is.
-        licence: as its makers state it.
-        page: where a person reads about it, and gets it where no program can.
-        torchvision: class of `torchvision.datasets` that downloads it; empty where that is not, or no longer, possible.
-        hub: `hf://datasets/ORG/NAME@COMMIT`; `hub_files` are patterns of the files needed.
-        steps: what a person must fetch from `page` where neither can.
-        gigabytes: to download.
-        per_class: training images a class where nobody published a split.
-        read: for what a library brings along.
+        classes, train, test: numbers of classes and images of a complete copy, checked when it is loaded.
+        split: origin of the split.
+        licence: as its authors state it.
+        page: web page of the data set.
+        torchvision: class of `torchvision.datasets` that downloads it; empty if that is impossible.
+        hub: `hf://datasets/ORG/NAME@COMMIT`.
+        hub_files: patterns of the files to download from the hub.
+        steps: files that must be downloaded from `page` by hand.
+        gigabytes: size of the download.
+        per_class: training images a class if there is no published split.
+        read: reads a data set that is part of a library.
     """
 
     name: str
@@ -96,7 +97,7 @@ _TARGETS = (
         split="official",
         licence="none stated; images from the web, for research",
         page="https://ai.stanford.edu/~jkrause/cars/car_dataset.html",
-        # torchvision's own link is dead. The repository holds distorted copies of the test images, too.
+        # torchvision's link is dead. The repository also contains distorted copies of the test images.
         hub="hf://datasets/tanganke/stanford_cars@269de5dca6d88c0f1426f8ad0dc070c0b030bb3d",
         hub_files=("*train*.parquet", "*test*.parquet"),
         gigabytes=2.0,
@@ -261,4 +262,4 @@ _TARGETS = (
 )
 
 NAMED: dict[str, NamedTarget] = {target.name: target for target in _TARGETS}
-"""By name, in the order in which they are listed."""
+"""Name -> target, in the order of `ppgen targets`."""

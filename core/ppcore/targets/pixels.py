@@ -15,7 +15,7 @@ from ppcore.targets.target import Encoded, ImageSet
 if TYPE_CHECKING:
     import torch
 
-_SMALL_SIDE = 2  # smaller than this is no picture
+_SMALL_SIDE = 2  # smallest side of an image in pixels
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
@@ -32,7 +32,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
 def encoded_set(
     ids: Sequence[str], labels: Sequence[int] | np.ndarray, sources: Sequence[Encoded]
 ) -> ImageSet:
-    """Images that are files, or encoded in memory. A damaged one is named by its file, else by its id."""
+    """Images in files or encoded in memory. Errors name the file of an image, else its id."""
 
     def load(position: int) -> np.ndarray:
         source = sources[position]
@@ -49,7 +49,7 @@ def encoded_set(
 
 
 def array_set(ids: Sequence[str], labels: np.ndarray, images: np.ndarray) -> ImageSet:
-    """Images that are decoded already: uint8 (N, H, W, C)."""
+    """Decoded images: uint8 (N, H, W, C)."""
     return ImageSet(
         list(ids), labels.astype(np.int64), lambda p: images[p], lambda p: bytes(images[p].tobytes())
     )
@@ -61,7 +61,7 @@ def stack(images: ImageSet, resolution: int, channels: int) -> torch.Tensor:
     Raises:
         UserError: a damaged image.
     """
-    import torch  # heavy: two seconds that commands which only look at targets do not need
+    import torch  # slow to import, not needed for commands that only list or check targets
 
     batch = torch.empty(len(images), channels, resolution, resolution, dtype=torch.uint8)
     for position in range(len(images)):
@@ -71,7 +71,7 @@ def stack(images: ImageSet, resolution: int, channels: int) -> torch.Tensor:
 
 def fit(image: np.ndarray, resolution: int, channels: int) -> torch.Tensor:
     """uint8 (H, W, C) -> uint8 (C', R, R): converted to `channels`, shorter side to R (bicubic, antialiased), centre crop."""
-    import torch  # heavy: see stack
+    import torch  # slow to import
 
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     picture = picture.convert("L" if channels == 1 else "RGB")

@@ -21,25 +21,25 @@ class _Copy(NamedTuple):
 
 
 def find_problems(target: Target) -> list[str]:
-    """What a user should know of a target's images, one sentence each: what was left out, test images among the training images, one
-    image under two classes. Only images whose files are of one length are read.
+    """Warnings about a target's images, one sentence each: files that are not used, test images that are also training images, images
+    with two classes. Only images whose files have the same length are read and compared.
     """
     groups = _equal_images(target)
     overlap = [group for group in groups if len({copy.test for copy in group}) == 2]
     noise = [group for group in groups if len({copy.label for copy in group}) > 1]
-    found = [*target.notes]
+    problems = [*target.notes]
     if overlap:
         count = sum(copy.test for group in overlap for copy in group)
-        found.append(
-            f"{count} of {len(target.test)} test images are training images, too ({_names(overlap[0])}); accuracy on them is memory"
+        problems.append(
+            f"{count} of {len(target.test)} test images are training images, too ({_names(overlap[0])}); the accuracy on them means nothing"
         )
     if noise:
         count = sum(len(group) for group in noise)
         classes = ", ".join(sorted({target.classes[copy.label] for copy in noise[0]}))
-        found.append(
-            f"{len(noise)} images stand under two classes or more, {count} times in all ({_names(noise[0])}: {classes}); one label is wrong"
+        problems.append(
+            f"{len(noise)} images are in two or more classes, {count} files in all ({_names(noise[0])}: {classes}); one label is wrong"
         )
-    return [f"target {target.name}: {problem}" for problem in found]
+    return [f"target {target.name}: {problem}" for problem in problems]
 
 
 def _names(group: list[_Copy]) -> str:
@@ -71,7 +71,7 @@ def _copies(images: ImageSet, *, test: bool) -> list[tuple[_Copy, Encoded]]:
 
 
 def _length(encoded: Encoded) -> int:
-    """In bytes; 0 for a file that cannot be read, which its reader will complain of."""
+    """Bytes of an image; 0 for a file that cannot be read, which raises an error later."""
     if isinstance(encoded, bytes):
         return len(encoded)
     try:
@@ -85,17 +85,17 @@ def _digest(encoded: Encoded) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
-_SHOWN = 10  # unreadable images named outright
+_SHOWN = 10  # unreadable images that are listed
 
 
 @dataclass
 class Inspection:
-    """What :func:`inspect_target` found.
+    """The result of :func:`inspect_target`.
 
     Attributes:
-        smallest, largest: shorter and longer side in pixels, over all images that can be read.
-        grey: images with one channel.
-        unreadable: one sentence for each of the others.
+        smallest, largest: the shortest and the longest side of all readable images, in pixels.
+        grey: number of images with one channel.
+        unreadable: one sentence for each image that cannot be read.
         problems: see :func:`ppcore.targets.problems.find_problems`.
     """
 
@@ -107,13 +107,13 @@ class Inspection:
     problems: list[str] = field(default_factory=list)
 
     def describe(self) -> str:
-        """Lines for a person."""
+        """The result as text."""
         target = self.target
         counts = np.bincount(target.train.labels, minlength=len(target.classes))
         lines = [
             f"{target.name}: {len(target.classes)} classes, {len(target.train)} training images "
             f"({counts.min()} to {counts.max()} a class), {len(target.test)} test images",
-            f"sides from {self.smallest} to {self.largest} pixels, {self.grey} images grey",
+            f"sides from {self.smallest} to {self.largest} pixels, {self.grey} grey images",
             *(f"warning: {problem}" for problem in self.problems),
         ]
         if self.unreadable:
@@ -124,14 +124,14 @@ class Inspection:
 
 def inspect_target(target: Target) -> Inspection:
     """Decode every image of a target, once."""
-    found = Inspection(target, problems=find_problems(target))
+    inspection = Inspection(target, problems=find_problems(target))
     sides: list[int] = []
     for images in (target.train, target.test):
-        for height, width, channels in _shapes(images, found.unreadable):
+        for height, width, channels in _shapes(images, inspection.unreadable):
             sides += [height, width]
-            found.grey += channels == 1
-    found.smallest, found.largest = min(sides, default=0), max(sides, default=0)
-    return found
+            inspection.grey += channels == 1
+    inspection.smallest, inspection.largest = min(sides, default=0), max(sides, default=0)
+    return inspection
 
 
 def _shapes(images: ImageSet, unreadable: list[str]) -> list[tuple[int, ...]]:

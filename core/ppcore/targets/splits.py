@@ -14,14 +14,14 @@ from ppcore.targets.target import ImageSet
 
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("test", "testing", "val", "validation", "valid")
-_TEST_SHARE = 5  # a target without a test split gives up every fifth image of a class
+_TEST_SHARE = 5  # without a test split every fifth image of a class is held out
 
 
 def few_shot(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndarray:
     """Positions of `per_class` images of every class: int64, ascending.
 
-    Nested (2 labels a class are among 5 labels a class of the same seed) and a function of `labels` and `seed` alone, so
-    that ppgen and pptrain choose the same images. None keeps every image.
+    The choice depends only on `labels` and `seed`, so that ppgen and pptrain choose the same images. It is nested: with the same seed,
+    the images for 2 labels a class are among those for 5. None keeps every image.
 
     Raises:
         UserError: a class has fewer images than asked for.
@@ -43,10 +43,10 @@ def few_shot(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndarray
 
 
 def hold_out(images: ImageSet, keep: int | None = None) -> tuple[ImageSet, ImageSet]:
-    """(train, test), in the order of a hash of the names, so that new images change little.
+    """(train, test), split by a hash of the names, so that new images change the split little.
 
     Args:
-        keep: images of every class for training; None keeps all but a fixed fifth.
+        keep: training images of every class; None keeps all but a fifth.
     """
     ranks = np.array([hashlib.sha256(name.encode()).hexdigest() for name in images.ids])
     held: list[int] = []
@@ -60,10 +60,10 @@ def hold_out(images: ImageSet, keep: int | None = None) -> tuple[ImageSet, Image
 
 
 def sort_files(files: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """(training files, test files, files of other splits), told by their names or their folders'.
+    """(training files, test files, files of other splits), by the names of files and folders.
 
-    Of several splits that could be the test, `test` comes before `val`. Files of no known split are training files only where none says
-    that it is one: data sets come with corrupted or extra copies of their test images.
+    `test` comes before `val` as the test split. Files without a split in their name are training files only if no file is called
+    `train*`, because some data sets contain extra or corrupted copies of their test images.
     """
     kinds = {file: _kind(file) for file in files}
     test = next((name for name in TEST_NAMES if name in kinds.values()), None)
@@ -74,7 +74,7 @@ def sort_files(files: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
 
 
 def _kind(file: str) -> str | None:
-    """`train`, one of TEST_NAMES, or None: as the file's name begins, else as its folder is called."""
+    """`train`, one of TEST_NAMES, or None: the beginning of the file's name, else the name of its folder."""
     kinds = (TRAIN_NAMES[0], *sorted(TEST_NAMES, key=len, reverse=True))
     name, folder = Path(file).name.lower(), Path(file).parent.name.lower()
     by_name = next((kind for kind in kinds if name.startswith(kind)), None)

@@ -32,11 +32,11 @@ class _Row:
 
 
 def read_tables(train_files: Sequence[str], test_files: Sequence[str]) -> Splits:
-    """Images of CSV files with a header; the classes are the labels of the training images, numbers in their order, words in theirs.
+    """Images of CSV files with a header. The classes are the labels of the training images, sorted as numbers or as words.
 
     Raises:
-        UserError: no header with an image and a label column, a missing image, an image outside the file's directory, a test label that
-            no training image has.
+        UserError: no header with an image and a label column, a missing image, an image outside the file's directory, or a test label
+            that no training image has.
     """
     train = [row for file in train_files for row in _rows(Path(file))]
     test = [row for file in test_files for row in _rows(Path(file))]
@@ -71,7 +71,7 @@ def _images(rows: Sequence[_Row], index: dict[str, int]) -> ImageSet:
 
 
 def _split(rows: list[_Row]) -> tuple[list[_Row], list[_Row], list[_Row]]:
-    """(training, test, unused) by the split column, where there is one; `test` comes before `val`."""
+    """(training, test, unused) by the split column if there is one; `test` comes before `val`."""
     given = {row.split for row in rows}
     test = next((name for name in TEST_NAMES if name in given), None)
     if not given & set(TRAIN_NAMES) or test is None:
@@ -91,7 +91,7 @@ def _rows(file: Path) -> list[_Row]:
     if columns is None:
         raise UserError(
             f"{file} has no header with an image column ({', '.join(_IMAGE[:4])}, ...) and a label column ({', '.join(_LABEL[:4])}, ...); "
-            "name the columns so"
+            "use these names"
         )
     image, label, split = columns
     with file.open(newline="", encoding="utf-8-sig") as handle:
@@ -99,32 +99,32 @@ def _rows(file: Path) -> list[_Row]:
     rows = table[1:]
     if any(len(row) != len(table[0]) for row in rows):
         wrong = next(n for n, row in enumerate(rows, 2) if len(row) != len(table[0]))
-        raise UserError(f"{file}, row {wrong}, has other columns than the header; mend it")
+        raise UserError(f"{file}, row {wrong}, has another number of columns than the header; correct it")
     if not rows:
-        raise UserError(f"{file} lists no images; give a row an image below the header")
+        raise UserError(f"{file} lists no images; add a row for each image below the header")
     base, suffix = _place(file, rows[0][image])
-    found = []
+    listed = []
     for row in rows:
         path = base / f"{_inside(file, row[image])}{suffix}"
         if not path.is_file():
-            raise UserError(f"{file} lists {path}, which is not there; restore it or remove its row")
-        found.append(
+            raise UserError(f"{file} lists {path}, which does not exist; restore it or remove its row")
+        listed.append(
             _Row(path, row[image], row[label].strip(), None if split is None else row[split].strip().lower())
         )
-    return found
+    return listed
 
 
 def _columns(file: Path) -> tuple[int, int, int | None] | None:
-    """Positions of the image, label and split column; None where there is no such header."""
+    """Positions of the image, label and split column; None without such a header."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as handle:
             head = [name.strip().lower() for name in next(csv.reader(handle, delimiter=_delimiter(file)), [])]
     except (OSError, UnicodeDecodeError, csv.Error):
         return None
-    found = [
+    positions = [
         next((head.index(name) for name in names if name in head), None) for names in (_IMAGE, _LABEL, _SPLIT)
     ]
-    image, label, split = found
+    image, label, split = positions
     return None if image is None or label is None else (image, label, split)
 
 
@@ -133,7 +133,7 @@ def _delimiter(file: Path) -> str:
 
 
 def _place(file: Path, name: str) -> tuple[Path, str]:
-    """(folder, suffix to add) under which the first image is found: beside the CSV file, in `images/`, or in a folder named after it."""
+    """(folder, suffix to add) of the first image: beside the CSV file, in `images/`, or in a folder with the name of the CSV file."""
     _inside(file, name)
     folders = [file.parent, *(file.parent / folder for folder in (*_FOLDERS, file.stem))]
     for folder in folders:
@@ -141,7 +141,7 @@ def _place(file: Path, name: str) -> tuple[Path, str]:
             if (folder / f"{name}{suffix}").is_file():
                 return folder, suffix
     raise UserError(
-        f"{file} lists {name!r}, which is not beside it, nor in {', '.join(_FOLDERS[:2])} or {file.stem}; put the images there"
+        f"{file} lists {name!r}, which is neither beside it nor in {', '.join(_FOLDERS[:2])} or {file.stem}; put the images there"
     )
 
 
@@ -149,7 +149,7 @@ def _inside(file: Path, name: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
         raise UserError(
-            f"{file} lists {name!r}, outside its own directory; put the images beside it and name them from there"
+            f"{file} lists {name!r}, outside its directory; put the images beside it and use relative paths"
         )
     require_inside(file.parent, name)
     return name

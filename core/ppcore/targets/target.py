@@ -1,4 +1,4 @@
-"""What a target is, and what reads one: labelled images, their splits, and the protocol of a reader."""
+"""A target: labelled images and their splits; and the protocols of its readers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 Encoded = Path | bytes
-"""Where an image's bytes are: a file, or here."""
+"""An encoded image: its file, or its bytes."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ImageSet:
         ids: unique, stable names.
         labels: int64 (N,), positions in the target's `classes`.
         load: position -> uint8 (H, W, C) with C 1 or 3; raises UserError for a damaged image.
-        encoded: position -> its bytes as they are stored; None where nobody can tell.
+        encoded: position -> its file or its bytes as stored; None if unknown.
     """
 
     ids: list[str]
@@ -50,10 +50,10 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Target:
-    """The small labelled task: its class names, its training and its test images (disjoint).
+    """The small labelled task: class names, training images and test images (disjoint).
 
     Attributes:
-        notes: what was left out when it was read, one sentence each.
+        notes: one sentence for each kind of file that was not used.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Target:
 
 
 class Splits(NamedTuple):
-    """A target as it lies in its files: `test` is None where nobody held one out; `notes` as of :class:`Target`."""
+    """A target as its files define it: `test` is None if they have no test split; `notes` as in :class:`Target`."""
 
     train: ImageSet
     test: ImageSet | None
@@ -76,7 +76,7 @@ class FileReader(Protocol):
     """Reads one format of files; :data:`ppcore.targets.files.READERS` lists them by suffix."""
 
     def __call__(self, files: Sequence[str]) -> tuple[ImageSet, tuple[str, ...]]:
-        """The images of one split and the class names, () where the files name none. Raises UserError."""
+        """The images of one split and the class names, () if the files have no names. Raises UserError."""
         ...
 
 
@@ -84,5 +84,5 @@ class Layout(Protocol):
     """Reads one layout of a directory; :data:`ppcore.targets.layouts.LAYOUTS` lists them."""
 
     def __call__(self, root: Path) -> Splits | None:
-        """The target in `root`, None where it is laid out otherwise. Raises UserError where a part of the layout is missing."""
+        """The target in `root`; None if it has another layout. Raises UserError if a part of the layout is missing."""
         ...

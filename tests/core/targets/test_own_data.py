@@ -42,7 +42,7 @@ def test_test_comes_before_val_and_val_is_said_to_be_unused(tmp_path):
         write(tmp_path, f"{split}/ant/{split}.png", f"{split}/bee/{split}.png")
     target = load_target(str(tmp_path))
     assert target.test.ids == ["test/ant/test.png", "test/bee/test.png"]
-    assert target.notes == ("the 2 images of val are used neither for training nor for test",)
+    assert target.notes == ("the 2 images of val are not used",)
 
 
 def test_an_archive_that_wraps_its_splits_in_a_folder(tmp_path):
@@ -110,11 +110,11 @@ def test_class_folders_win_over_a_stray_csv(tmp_path):
     [
         (("picture,kind", "0.png,a"), "no header with an image column"),
         (("image,label",), "lists no images"),
-        (("image,label", "0.png,a", "gone.png,a"), r"gone\.png, which is not there"),
-        (("image,label", "gone.png,a"), "not beside it"),
-        (("image,label", "0.png,a", "1.png"), "row 3, has other columns"),
-        (("image,label", "0.png,a", "../out.png,a"), "outside its own directory"),
-        (("image,label", "/etc/passwd,a"), "outside its own directory"),
+        (("image,label", "0.png,a", "gone.png,a"), r"gone\.png, which does not exist"),
+        (("image,label", "gone.png,a"), "neither beside it"),
+        (("image,label", "0.png,a", "1.png"), "row 3, has another number of columns"),
+        (("image,label", "0.png,a", "../out.png,a"), "outside its directory"),
+        (("image,label", "/etc/passwd,a"), "outside its directory"),
         (
             ("image,label,split", "0.png,a,train", "1.png,b,test"),
             r"labels \['b'\], which no training image has",

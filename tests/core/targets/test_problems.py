@@ -45,7 +45,7 @@ def test_one_image_under_two_classes_is_counted(clean):
     write(clean, "train/bee/copy.png", 7)  # train/ant/0.png
     write(clean, "train/ant/copy.png", 7)
     (problem,) = find_problems(load_target(str(clean)))
-    assert "1 images stand under two classes or more, 3 times in all" in problem
+    assert "1 images are in two or more classes, 3 files in all" in problem
     assert "ant, bee" in problem
 
 

@@ -150,5 +150,5 @@ def test_distorted_copies_of_the_test_images_are_no_training_images(tmp_path):
     target = load_target(str(tmp_path))
     assert (len(target.train), len(target.test)) == (3, 1)
     assert target.notes == (
-        "2 files of other splits are used neither for training nor for test (contrast-0.parquet, validation-0.parquet)",
+        "2 files of other splits are not used (contrast-0.parquet, validation-0.parquet)",
     )

@@ -1,4 +1,4 @@
-"""Directories as the makers of well-known data sets lay them out: lists, MATLAB files, arrays. Told by what is in them, not by a name."""
+"""Layouts of well-known data sets: lists, MATLAB files, arrays. They are recognised by the files in a directory, not by its name."""
 
 from __future__ import annotations
 
@@ -56,23 +56,23 @@ LAYOUTS: dict[str, Layout] = {
     "Caltech-256": Tree("256_ObjectCategories", leave_out=("257.clutter",)),
     "EuroSAT": Tree("2750"),
 }
-"""By the data set whose archives come so; others may use the layouts, too."""
+"""Data set -> layout of its archives; other data sets may have the same layouts."""
 
-_DEPTH, _MOST_FOLDERS = 2, 12  # archives and torchvision wrap a layout in up to two folders
+_DEPTH, _MOST_FOLDERS = 2, 12  # archives and torchvision put a layout into up to two folders
 
 
 def read_layout(root: Path) -> Splits | None:
-    """The target in `root`, or a folder or two further in; None where no layout is known again."""
+    """The target in `root` or up to two folders deeper; None if no layout is recognised."""
     for folder in _near(root):
         for read in LAYOUTS.values():
-            found = read(folder)
-            if found is not None:
-                return found
+            splits = read(folder)
+            if splits is not None:
+                return splits
     return None
 
 
 def _near(root: Path) -> Iterator[Path]:
-    """`root`, the folders in it, the folders in those; a folder of many folders is one of classes, and left alone."""
+    """`root`, its folders and their folders. A folder with more than 12 folders is not entered: these are classes."""
     level = [root]
     for _ in range(_DEPTH + 1):
         yield from level

@@ -23,7 +23,7 @@ _ARRAYS = {
     ("numpy", "dtype"),
     ("_codecs", "encode"),
 }
-"""All that a pickled array needs; a pickle that names anything else is refused, for it would run it."""
+"""What a pickled array names. A pickle that names anything else is refused, because loading would run it."""
 
 
 def read_cifar(root: Path) -> Splits | None:
@@ -42,7 +42,7 @@ def read_cifar(root: Path) -> Splits | None:
 
 
 def read_mnist(root: Path) -> Splits | None:
-    """MNIST and its kin: `train-images-idx3-ubyte` and three more, gzipped or not."""
+    """MNIST and data sets in its format: `train-images-idx3-ubyte` and three more files, gzipped or not."""
     parts = []
     for split, name in (("train", "train"), ("test", "t10k")):
         images, labels = (_idx_file(root, f"{name}-{what}") for what in ("images-idx3", "labels-idx1"))
@@ -50,7 +50,7 @@ def read_mnist(root: Path) -> Splits | None:
             return None
         pixels, classes = _read_idx(images), _read_idx(labels)
         if pixels.ndim != 3 or classes.ndim != 1 or len(pixels) != len(classes):
-            raise UserError(f"{images} and {labels} do not belong together; download both again")
+            raise UserError(f"{images} and {labels} do not fit together; download both again")
         ids = [f"{split}-{i:05d}" for i in range(len(classes))]
         parts.append(array_set(ids, classes, pixels[:, :, :, None]))
     top = max(int(part.labels.max(initial=0)) for part in parts)
@@ -76,23 +76,23 @@ def _batches(files: list[Path]) -> ImageSet:
 
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """What a pickle may name."""
+        """Look up what a pickle names."""
         if (module, name) not in _ARRAYS:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which would be run")
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which would run")
         return super().find_class(module, name)
 
 
 def _unpickle(file: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as handle:
-            found = _ArraysOnly(handle, encoding="latin1").load()
-    except Exception as error:  # a damaged pickle raises whatever its bytes lead the reader to
+            batch = _ArraysOnly(handle, encoding="latin1").load()
+    except Exception as error:  # a damaged pickle may raise any type
         raise UserError(
             f"{file} cannot be read as a batch of CIFAR ({error}); unpack the data set again"
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(batch, dict):
         raise UserError(f"{file} cannot be read as a batch of CIFAR (no table); unpack the data set again")
-    return found
+    return batch
 
 
 def _idx_file(root: Path, name: str) -> Path | None:
@@ -101,14 +101,14 @@ def _idx_file(root: Path, name: str) -> Path | None:
 
 
 def _read_idx(file: Path) -> np.ndarray:
-    """uint8 array of any dimension: a magic number, the sizes (big endian), the values. No more is unpacked than the sizes say."""
+    """Read a uint8 array: a magic number, the sizes (big endian), the values. Only as many bytes as the sizes say are unpacked."""
     try:
         with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as handle:
             zeros, kind, dimensions = struct.unpack(">HBB", handle.read(4))
             shape = struct.unpack(f">{dimensions}I", handle.read(4 * dimensions))
             count = int(np.prod(shape, dtype=np.uint64))
             if zeros or kind != 8 or count > 1 << 31:
-                raise ValueError("no array of bytes")
+                raise ValueError("not an array of bytes")
             return np.frombuffer(handle.read(count), dtype=np.uint8).reshape(shape)
     except (OSError, ValueError, struct.error, zlib.error, EOFError) as error:
         raise UserError(f"{file} cannot be read as an idx file ({error}); download it again") from error

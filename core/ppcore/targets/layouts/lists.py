@@ -15,7 +15,7 @@ from ppcore.targets.target import ImageSet, Splits
 
 
 class Row(NamedTuple):
-    """An image's file, relative to the directory of all, and its label, an index or a class's name."""
+    """The file of an image, relative to the folder of the images, and its label (index of the class)."""
 
     file: str
     label: int
@@ -24,10 +24,10 @@ class Row(NamedTuple):
 def listed_splits(
     root: Path, folder: str, train: Iterable[Row], test: Iterable[Row], classes: Sequence[str]
 ) -> Splits:
-    """Images of `root/folder`, named as the lists name them.
+    """The images of `root/folder` with the names in the lists.
 
     Raises:
-        UserError: a listed file is missing, or outside the folder, or a label has no class.
+        UserError: a listed file is missing or outside the folder, or a label has no class.
     """
     missing: list[str] = []
     sets = [_images(root / folder, list(rows), classes, missing) for rows in (train, test)]
@@ -40,7 +40,7 @@ def listed_splits(
 
 
 def read_lines(file: Path) -> list[str]:
-    """The lines of a list that are not blank. Raises UserError where it is no text."""
+    """The lines of a list that are not blank. Raises UserError if the file is not text."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -49,13 +49,13 @@ def read_lines(file: Path) -> list[str]:
 
 
 def _images(folder: Path, rows: list[Row], classes: Sequence[str], missing: list[str]) -> ImageSet:
-    there = _files(folder, {str(PurePosixPath(row.file).parent) for row in rows})
+    existing = _files(folder, {str(PurePosixPath(row.file).parent) for row in rows})
     for row in rows:
         if not 0 <= row.label < len(classes):
             raise UserError(
-                f"{row.file} is listed with class {row.label + 1} of {len(classes)}; the lists do not belong together"
+                f"{row.file} is listed with class {row.label + 1} of {len(classes)}; the lists do not fit together"
             )
-        if row.file not in there:
+        if row.file not in existing:
             missing.append(row.file)
     return encoded_set(
         [row.file for row in rows], [row.label for row in rows], [folder / row.file for row in rows]
@@ -63,30 +63,30 @@ def _images(folder: Path, rows: list[Row], classes: Sequence[str], missing: list
 
 
 def _files(folder: Path, inner: set[str]) -> set[str]:
-    """Every file in these inner folders, by a listing of each: asking for every file would cost a round trip an image."""
-    found: set[str] = set()
+    """All files in these inner folders, by listing them: on a network file system a check of every file would be slow."""
+    files: set[str] = set()
     for name in inner:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise UserError(
-                f"a list names images in {name!r}, outside {folder}; put them inside and name them from there"
+                f"a list names images in {name!r}, outside {folder}; put them inside and use relative paths"
             )
         require_inside(folder, name)
         place = folder / name
         if place.is_dir():
-            found |= {str(PurePosixPath(name) / entry.name) for entry in place.iterdir()}
-    return found
+            files |= {str(PurePosixPath(name) / entry.name) for entry in place.iterdir()}
+    return files
 
 
 @dataclass(frozen=True)
 class TextLists:
-    """Lists of the training and of the test images; see :class:`ppcore.targets.target.Layout`.
+    """A layout with text files that list the training and the test images (see :class:`ppcore.targets.target.Layout`).
 
     Attributes:
         train, test: the lists, relative to the directory.
-        images: the folder that the lists' names are relative to.
-        line: regular expression with the groups `image` and `label`, the class's name.
-        suffix: of the files, where the lists leave it out.
-        classes: file of the class names in order; without one they are sorted, capitals like small letters.
+        images: the folder of the images; names in the lists are relative to it.
+        line: regular expression of a line, with the groups `image` and `label` (name of the class).
+        suffix: suffix of the files if the lists omit it.
+        classes: file with the class names in order; without it they are sorted, ignoring case.
     """
 
     train: tuple[str, ...]
@@ -97,14 +97,14 @@ class TextLists:
     classes: str | None = None
 
     def __call__(self, root: Path) -> Splits | None:
-        """The images that the lists name."""
+        """The target in `root`, or None if it has none of the lists."""
         needed = [root / name for name in (*self.train, *self.test)]
         if not any(file.is_file() for file in needed) or not (root / self.images).is_dir():
             return None
         absent = [str(file) for file in needed if not file.is_file()]
         if absent:
             raise UserError(
-                f"{absent[0]} is missing, a list of the split; unpack all archives of the data set into {root}"
+                f"{absent[0]} is missing; it lists images of a split. Unpack all archives of the data set into {root}"
             )
         train, test = self._pairs(root, self.train), self._pairs(root, self.test)
         names = (
@@ -124,7 +124,7 @@ class TextLists:
                 match = re.fullmatch(self.line, line)
                 if match is None:
                     raise UserError(
-                        f"{root / name} has the line {line!r}, which names no image and class; unpack it again"
+                        f"{root / name} has the line {line!r}, expected an image and a class; unpack it again"
                     )
                 pairs.append((match["image"] + self.suffix, match["label"]))
         return pairs
@@ -142,7 +142,7 @@ def read_cub(root: Path) -> Splits | None:
         dict(line.split(maxsplit=1) for line in read_lines(file)) for file in lists
     )
     if not files.keys() == labels.keys() == training.keys() or not set(labels.values()) <= classes.keys():
-        raise UserError(f"the lists in {root} number different images; unpack the data set again")
+        raise UserError(f"the lists in {root} have different image numbers; unpack the data set again")
     order = {number: position for position, number in enumerate(classes)}
     rows: dict[str, list[Row]] = {"0": [], "1": []}
     for number, file in files.items():

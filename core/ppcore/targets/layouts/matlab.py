@@ -14,7 +14,7 @@ from ppcore.targets.target import Splits
 
 
 def read_cars_devkit(root: Path) -> Splits | None:
-    """Stanford Cars as `cars_train/`, `cars_test/` and `devkit/`; the labels of the test images are a file of their own."""
+    """Stanford Cars as `cars_train/`, `cars_test/` and `devkit/`; the labels of the test images are in a separate file."""
     train, meta = root / "devkit/cars_train_annos.mat", root / "devkit/cars_meta.mat"
     if not train.is_file() or not meta.is_file():
         return None
@@ -32,7 +32,7 @@ def read_cars_devkit(root: Path) -> Splits | None:
 
 
 def read_cars(root: Path) -> Splits | None:
-    """Stanford Cars as `car_ims/` and one `cars_annos.mat`, which says of every image whether it is for test."""
+    """Stanford Cars as `car_ims/` and one `cars_annos.mat`, which marks the test images."""
     file = next((f for f in (root / "cars_annos.mat", root / "devkit/cars_annos.mat") if f.is_file()), None)
     if file is None or not (root / "car_ims").is_dir():
         return None
@@ -44,7 +44,7 @@ def read_cars(root: Path) -> Splits | None:
 
 
 def read_dogs(root: Path) -> Splits | None:
-    """Stanford Dogs as `Images/`, `train_list.mat` and `test_list.mat`; a class is named by its folder, after the WordNet id."""
+    """Stanford Dogs as `Images/`, `train_list.mat` and `test_list.mat`; a folder is called WNID-CLASS."""
     lists = [root / "train_list.mat", root / "test_list.mat"]
     if not all(file.is_file() for file in lists) or not (root / "Images").is_dir():
         return None
@@ -58,7 +58,7 @@ def read_dogs(root: Path) -> Splits | None:
 
 
 def read_flowers(root: Path) -> Splits | None:
-    """Flowers-102 as `jpg/`, `imagelabels.mat` and `setid.mat`; training is its training and its validation images, 20 a class."""
+    """Flowers-102 as `jpg/`, `imagelabels.mat` and `setid.mat`; training and validation images, 20 a class, are used for training."""
     labels_file, sets = root / "imagelabels.mat", root / "setid.mat"
     if not labels_file.is_file() or not sets.is_file() or not (root / "jpg").is_dir():
         return None
@@ -68,14 +68,14 @@ def read_flowers(root: Path) -> Splits | None:
         for names in (("trnid", "valid"), ("tstid",))
     ]
     if max(int(part.max(initial=0)) for part in parts) > len(labels):
-        raise UserError(f"{sets} names images that {labels_file} has no labels for; download both again")
+        raise UserError(f"{sets} lists images without labels in {labels_file}; download both again")
     rows = [[Row(f"image_{int(i):05d}.jpg", int(labels[int(i) - 1])) for i in part] for part in parts]
     return listed_splits(root, "jpg", rows[0], rows[1], _flower_names(int(labels.max(initial=0)) + 1))
 
 
 def _flower_names(count: int) -> list[str]:
-    """The names are on the data set's page alone, and in torchvision."""
-    from torchvision.datasets import Flowers102  # heavy: only for this data set
+    """The class names; the archives do not contain them, torchvision does."""
+    from torchvision.datasets import Flowers102  # slow to import
 
     return [*Flowers102.classes, *(f"flower {n}" for n in range(len(Flowers102.classes) + 1, count + 1))][
         :count
@@ -83,12 +83,12 @@ def _flower_names(count: int) -> list[str]:
 
 
 def _field(file: Path, name: str) -> Any:
-    """One variable of a MATLAB file. Raises UserError."""
-    from scipy.io import loadmat  # heavy: only for data sets with MATLAB files
+    """Read one variable of a MATLAB file. Raises UserError."""
+    from scipy.io import loadmat  # slow to import
 
     try:
         return loadmat(file, squeeze_me=True)[name]
-    except Exception as error:  # a damaged file raises whatever its bytes lead the reader to
+    except Exception as error:  # a damaged file may raise any type
         raise UserError(
             f"{file} cannot be read as a MATLAB file with {name!r} ({type(error).__name__}: {error}); download it again"
         ) from error
