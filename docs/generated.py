@@ -120,8 +120,8 @@ class _Sections:
         self._section = name
         yield
 
-    def write_dl(self, rows: list[tuple[str, str]]) -> None:
-        self.rows[self._section] = rows
+    def write_dl(self, rows: list[tuple[str, str]], *_: int) -> None:
+        self.rows[self._section] = [(name.strip(), text) for name, text in rows]
 
 
 def _text_and_default(text: str) -> tuple[str, str]:
