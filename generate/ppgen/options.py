@@ -1,4 +1,4 @@
-"""Every option of ppgen that more than one command has, declared once. The objects go from the command line to the plan and the engine.
+"""The options of ppgen's commands, each declared once. Plan and engines take these objects as they are.
 
 Nothing here loads torch: `ppgen --help` imports this module.
 """
@@ -25,10 +25,12 @@ Directory = Annotated[str, typer.Argument(help="Shard directory, path or URL.")]
 Price = Annotated[
     float | None, option(HOW_MUCH, "Price of one worker (one GPU) for an hour. [default: no cost is shown]")
 ]
-Device = Annotated[str, option(MACHINES, "auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, option(MACHINES, "Device: auto, cpu, cuda or cuda:N.")]
 MovedSource = Annotated[
     str | None,
-    option(WHAT, "Where the source is now, or the code that the plan names. [default: as the plan says]"),
+    option(
+        WHAT, "Where the source is now, or the code that the plan names. [default: the source in plan.json]"
+    ),
 ]
 PlannedClassifier = Annotated[
     str | None,
@@ -53,13 +55,15 @@ AllowLicence = Annotated[
     ),
 ]
 _Source = Annotated[str, option(WHAT, "Kit, model directory, hub id or module:callable (see ppgen sources).")]
-_Dtype = Annotated[str | None, option(MACHINES, "float32, bfloat16 or float16. [default: by device]")]
+_Dtype = Annotated[
+    str | None, option(MACHINES, "Number type: float32, bfloat16 or float16. [default: by device]")
+]
 
 ENGINES = ("inline", "ray")
 
 
 def require_counts(options: object, *names: str) -> None:
-    """Raise UserError where an option that counts something is given and is not above zero."""
+    """Raise UserError if one of these options is given and not above zero."""
     for name in names:
         number = getattr(options, name)
         if number is not None:
@@ -68,7 +72,7 @@ def require_counts(options: object, *names: str) -> None:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Who makes the shards: never part of the plan. Raises UserError for what cannot be."""
+    """On which workers shards are made. Changes no byte. Raises UserError for values that contradict each other."""
 
     workers: Annotated[
         int | None,
@@ -81,12 +85,12 @@ class EngineOptions:
         int | None,
         option(
             MACHINES,
-            "Ray: workers asked for before there is room, so that the cluster grows. [default: 1]",
+            "Ray: request at least so many workers, so that the cluster grows. [default: 1]",
         ),
     ] = None
     max_workers: Annotated[
         int | None,
-        option(MACHINES, "Ray: never more workers; asked for by doubling, as they come. [default: no limit]"),
+        option(MACHINES, "Ray: maximum number of workers. [default: no limit]"),
     ] = None
     threads: Annotated[
         int | None, option(MACHINES, "CPU threads of a worker. [default: 1 for small images, else all]")
@@ -99,7 +103,9 @@ class EngineOptions:
     ] = None
     gpus_per_worker: Annotated[
         float | None,
-        option(MACHINES, "Ray: GPUs for each worker, may be a fraction. [default: 1 if any]"),
+        option(
+            MACHINES, "Ray: GPUs reserved for each worker, may be a fraction. [default: 1 if there are GPUs]"
+        ),
     ] = None
     address: Annotated[
         str | None,
@@ -110,7 +116,7 @@ class EngineOptions:
         str | None,
         option(
             EXPERTS,
-            "Keep the run's numbers in this .prom file, for node-exporter's textfile collector. [default: none]",
+            "Write metrics to this .prom file, for node-exporter's textfile collector. [default: none]",
         ),
     ] = None
 
@@ -124,7 +130,7 @@ class EngineOptions:
         require_counts(self, "workers", "min_workers", "max_workers", "threads")
         if self.workers is not None and (self.min_workers or self.max_workers):
             raise UserError(
-                "--workers is exactly so many; give it alone, or --min-workers and --max-workers without it"
+                "--workers sets an exact number; give it alone, or give --min-workers and --max-workers instead"
             )
         if (self.min_workers or 1) > (self.max_workers or math.inf):
             raise UserError(
@@ -133,26 +139,26 @@ class EngineOptions:
 
 
 HERE = EngineOptions()
-"""Inline, with what suits the plan and the machine."""
+"""On this machine, with the default number of workers."""
 
 
 @dataclass(frozen=True)
 class ShardOptions:
-    """Where shards go and how they are cut: part of the plan, all but `out`."""
+    """Where shards are written and how samples are stored. All but `out` and `part` are in the plan. Raises UserError."""
 
     out: Annotated[str | None, option(WHERE_TO, "Shard directory, path or URL. [default: under runs/]")] = (
         None
     )
-    seed: Annotated[int, option(HOW_MUCH, "Seed of the run.")] = 0
+    seed: Annotated[int, option(HOW_MUCH, "Seed of the samples.")] = 0
     batch_size: Annotated[
         int | None,
         option(
             EXPERTS,
-            "Samples of a forward pass; part of the plan. [default: 100, on a GPU what its memory holds]",
+            "Samples in a forward pass; changes the last bits of pixels. [default: 100, on a GPU by its memory]",
         ),
     ] = None
     samples_per_shard: Annotated[
-        int | None, option(WHERE_TO, "Samples of a shard. [default: by size, at most 1024]")
+        int | None, option(WHERE_TO, "Samples in a shard. [default: by the total, at most 1024]")
     ] = None
     part: Annotated[
         str | None,
@@ -162,19 +168,24 @@ class ShardOptions:
         ),
     ] = None
     image_format: Annotated[
-        str, option(WHERE_TO, "auto, jpg, png or webp; auto is png up to 64 pixels, else jpg.", "--format")
+        str,
+        option(
+            WHERE_TO,
+            "Image format: auto, jpg, png or webp; auto is png up to 64 pixels, else jpg.",
+            "--format",
+        ),
     ] = "auto"
     reproducible: Annotated[
         bool,
         option(
             EXPERTS,
-            "Deterministic algorithms only: the same bytes every time on the same hardware; slower.",
+            "Use deterministic algorithms only: the same bytes in every run on the same hardware; slower.",
             "--reproducible",
         ),
     ] = False
-    score: Annotated[bool, option(EXPERTS, "Store the source classifier's confidence in every sample.")] = (
-        False
-    )
+    score: Annotated[
+        bool, option(EXPERTS, "Store the confidence of the source classifier for every sample.")
+    ] = False
 
     def __post_init__(self) -> None:
         require_counts(self, "batch_size", "samples_per_shard")
@@ -194,14 +205,14 @@ class ShardOptions:
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How the source is loaded and sampled."""
+    """How the source is opened and sampled."""
 
     classifier: ClassifierName = None
     class_map: Annotated[
         str | None,
         option(
             EXPERTS,
-            "JSON or CSV file, classifier class to generator class, where the two label spaces differ. "
+            "JSON or CSV file that maps classes of the classifier to classes of the generator. "
             "[default: classes are matched by name]",
         ),
     ] = None
@@ -215,7 +226,9 @@ class SourceOptions:
     revision: Annotated[str | None, option(EXPERTS, "Commit of a hub repository. [default: the newest]")] = (
         None
     )
-    trust_remote_code: Annotated[bool, option(EXPERTS, "Run code that ships with a model.")] = False
+    trust_remote_code: Annotated[
+        bool, option(EXPERTS, "Run Python code that is part of a hub repository.")
+    ] = False
     trust_code: TrustCode = False
     allow_licence: AllowLicence = None
 
@@ -264,7 +277,11 @@ class PseudoOptions:
     ] = None
     count: Annotated[int | None, option(HOW_MUCH, "Samples in all. [default: by --per-image]")] = None
     condition: Annotated[
-        str, option(EXPERTS, "soft (the soft label), draw (a class from it), uniform (control).")
+        str,
+        option(
+            EXPERTS,
+            "Condition: soft (the soft label), draw (a class drawn from it), uniform (any class, for comparison).",
+        ),
     ] = "soft"
     temperature: Annotated[float, option(EXPERTS, "Temperature of the source classifier's softmax.")] = 1.0
     top_k: Annotated[int | None, option(EXPERTS, "Keep the k largest probabilities. [default: keep all]")] = (
@@ -288,9 +305,9 @@ class PseudoOptions:
 
 @dataclass(frozen=True)
 class EstimateOptions:
-    """What `ppgen plan` asks beyond the command it estimates."""
+    """The options that `ppgen plan` adds to those of the command it estimates."""
 
-    calibrate: Annotated[bool, option(HOW_MUCH, "Measure the rate on a few batches.")] = True
+    calibrate: Annotated[bool, option(HOW_MUCH, "Sample a few batches to measure the rate.")] = True
     price_per_hour: Price = None
 
     def __post_init__(self) -> None:
@@ -298,14 +315,14 @@ class EstimateOptions:
 
 
 def require_price(price_per_hour: float | None) -> None:
-    """Raise UserError for a price that is none."""
+    """Raise UserError for a price that is negative or not finite."""
     if price_per_hour is not None and not 0 <= price_per_hour < float("inf"):
         raise UserError(f"--price-per-hour is {price_per_hour}; give a number from zero up")
 
 
 @dataclass(frozen=True)
 class PlannedOptions:
-    """What a plan may not name by itself (see :mod:`ppgen.sources.planned`)."""
+    """The options of commands that open the source of an existing plan (see :mod:`ppgen.sources.planned`)."""
 
     source: MovedSource = None
     classifier: PlannedClassifier = None

@@ -11,7 +11,7 @@ import typer
 
 from ppcore.console import print_table, printable, run_app
 from ppcore.errors import UserError, require_positive
-from ppcore.program import WHERE_TO, App, new_app, option
+from ppcore.program import EXPERTS, HOW_MUCH, WHAT, WHERE_TO, App, new_app, option
 from ppgen.cli.flatten import flatten
 from ppgen.options import (
     DEFAULT_SOURCE,
@@ -31,19 +31,19 @@ from ppgen.options import (
 )
 
 app = new_app("ppgen", "Sample a pre-trained conditional generator into shards.")
-planner = App("What a synth or pseudo command would make and cost. Writes nothing.")
+planner = App("Show what a synth or pseudo command would make and what it would cost. Writes nothing.")
 
 
 def generate(options: SynthOptions | PseudoOptions) -> int:
-    """Do what `ppgen synth` or `ppgen pseudo` does with these options.
+    """Make shards as `ppgen synth` and `ppgen pseudo` do.
 
     Returns:
-        The command's exit status: 0, or 1 when shards failed.
+        The exit status of the command: 0, or 1 if shards failed.
 
     Raises:
-        UserError: the request makes no sense, its source or target cannot be had, or the directory is not its own.
+        UserError: an option is wrong, the source or the target cannot be opened, or the directory holds something else.
     """
-    from ppgen.cli import generation  # loads torch: --help must answer at once
+    from ppgen.cli import generation  # loads torch
 
     return generation.generate(options)
 
@@ -53,8 +53,8 @@ def _say_next(command: str) -> None:
 
 
 def print_estimate(options: SynthOptions | PseudoOptions, estimate: EstimateOptions) -> None:
-    """Say what :func:`generate` would make and cost; writes nothing."""
-    from ppgen.cli import generation  # loads torch: --help must answer at once
+    """Print what :func:`generate` would make and what it would cost. Writes nothing."""
+    from ppgen.cli import generation  # loads torch
 
     print(generation.estimate(options, estimate).describe())
 
@@ -62,7 +62,7 @@ def print_estimate(options: SynthOptions | PseudoOptions, estimate: EstimateOpti
 @app.command()
 @flatten
 def synth(options: SynthOptions) -> None:
-    """Synthetic images of source classes: the data of pseudo pre-training."""
+    """Make synthetic images of source classes, the data of pseudo pre-training."""
     _exit(generate(options))
     if options.shards.part is not None:
         return
@@ -77,7 +77,7 @@ def synth(options: SynthOptions) -> None:
 @app.command()
 @flatten
 def pseudo(options: PseudoOptions) -> None:
-    """Images conditioned on soft labels of target images: the unlabelled data of P-SSL (10 for every image unless told otherwise)."""
+    """Make images conditioned on the soft labels of target images, the unlabelled data of P-SSL."""
     _exit(generate(options))
     if options.shards.part is not None:
         return
@@ -92,8 +92,8 @@ def pseudo(options: PseudoOptions) -> None:
 
 
 def _elsewhere(out: str | None, kind: str) -> str | None:
-    """The directory that was given, where pptrain does not find it by its name."""
-    from ppcore.shards import default_directory  # loads pyarrow: --help must answer at once
+    """The directory of `--out` if pptrain does not find it by its name, else None."""
+    from ppcore.shards import default_directory  # loads pyarrow
 
     return out if out and not fnmatchcase(out.rstrip("/"), default_directory(kind, "*")) else None
 
@@ -114,8 +114,8 @@ def plan_pseudo(options: PseudoOptions, estimate: EstimateOptions) -> None:
 
 @app.command()
 def sources(allow_licence: AllowLicence = None) -> None:
-    """List the known kits: size, licence, and what an image costs at the defaults."""
-    from ppgen.sources import source_rows  # loads torch: --help must answer at once
+    """List the kits: image size, licence, and the work for one image with the default settings."""
+    from ppgen.sources import source_rows  # loads torch
 
     head = (
         "name",
@@ -144,8 +144,8 @@ def sources(allow_licence: AllowLicence = None) -> None:
 @app.command()
 @flatten
 def extend(directory: Directory, options: ExtendOptions) -> None:
-    """Raise the totals of a directory; no committed sample is touched. Interrupted, the same command goes on."""
-    from ppgen.cli import maintenance  # loads torch: --help must answer at once
+    """Add samples to a directory. Existing samples do not change. The same command resumes."""
+    from ppgen.cli import maintenance  # loads torch
 
     _exit(maintenance.extend(directory, options))
 
@@ -153,15 +153,18 @@ def extend(directory: Directory, options: ExtendOptions) -> None:
 @app.command()
 def gather(
     directories: Annotated[
-        list[str], typer.Argument(help="Directories with parts of one plan, made with --part.")
+        list[str],
+        typer.Argument(
+            help="Directories with parts of one plan, made with --part. Shards are linked or copied."
+        ),
     ],
     out: Annotated[
         str | None,
         option(WHERE_TO, "Shard directory for all shards. [default: finish the one directory given]"),
     ] = None,
 ) -> None:
-    """Collect the parts of synth or pseudo (see --part) in one directory and finish it. Shards are hard links if possible. Resumes."""
-    from ppgen.cli import maintenance  # loads torch: --help must answer at once
+    """Collect the parts of a synth or pseudo run (see --part) in one directory and finish it. The same command resumes."""
+    from ppgen.cli import maintenance  # loads torch
 
     maintenance.gather(directories, out)
 
@@ -171,16 +174,18 @@ def gather(
 def verify(
     directory: Directory,
     *,
-    regenerate: Annotated[int, typer.Option(help="Sample so many random images again and compare them.")] = 0,
-    repair: Annotated[bool, typer.Option("--repair", help="Queue bad shards to be made again.")] = False,
-    seed: Annotated[int, typer.Option(help="Chooses the images to sample again.")] = 0,
+    regenerate: Annotated[int, option(HOW_MUCH, "Number of random images to sample again and compare.")] = 0,
+    repair: Annotated[
+        bool, option(WHAT, "Mark bad shards, so that the next run makes them again.", "--repair")
+    ] = False,
+    seed: Annotated[int, option(HOW_MUCH, "Seed that chooses the images to sample again.")] = 0,
     planned: PlannedOptions,
     device: Device = "auto",
 ) -> None:
-    """Check a shard directory: plan, tars, parquet files, checksums, labels. Exit status 1 when something is wrong."""
+    """Check a shard directory: plan, tars, parquet files, checksums, labels. The exit status is 1 if something is wrong."""
     if regenerate < 0:
         raise UserError(f"--regenerate is {regenerate}; give 0 or more")
-    from ppgen.cli import maintenance  # loads torch: --help must answer at once
+    from ppgen.cli import maintenance  # loads torch
 
     _exit(maintenance.verify(directory, planned, device, regenerate=regenerate, seed=seed, repair=repair))
 
@@ -190,12 +195,12 @@ def targets(
     specs: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Targets to look through, as --target takes them. [default: list those with a name]"
+            help="Targets to check, as for --target. [default: list the targets that have a name]"
         ),
     ] = None,
 ) -> None:
-    """List the targets known by name: size, licence, and whether they are here. With arguments, check every image of those targets."""
-    from ppgen.cli import maintenance  # loads torch: --help must answer at once
+    """List the targets that have a name: size, licence, and where they are. With arguments, check every image of these targets."""
+    from ppgen.cli import maintenance  # loads torch
 
     _exit(maintenance.inspect_targets(specs) if specs else maintenance.show_targets())
 
@@ -205,14 +210,14 @@ def status(
     directory: Directory,
     *,
     price_per_hour: Price = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+    as_json: Annotated[bool, option(EXPERTS, "Print one JSON object.", "--json")] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Again every few seconds, until no run is at work.")
+        bool, option(WHAT, "Print again every 5 seconds until no run is active.", "--watch")
     ] = False,
 ) -> None:
-    """How far a directory is: progress, rate, time and cost left, slow and failing workers. From the directory alone."""
+    """Show the progress of a directory: rate, time and cost left, slow and failing workers. Works while a run is active."""
     require_price(price_per_hour)
-    from ppgen.cli import maintenance  # loads torch: --help must answer at once
+    from ppgen.cli import maintenance  # loads torch
 
     maintenance.status(directory, price_per_hour, as_json=as_json, watch=watch)
 
@@ -223,27 +228,31 @@ def report(
     *,
     reference: Annotated[
         str | None,
-        typer.Option(
-            help="Shard directory or target to measure distances to, or none. [default: a pseudo set's target]"
+        option(
+            WHAT,
+            "Shard directory or target to measure distances to, or none. [default: a pseudo set's target]",
         ),
     ] = None,
     uniform: Annotated[
         str | None,
-        typer.Option(
-            help="Synth directory, or pseudo of uniform conditions, to compare with. [default: none]"
+        option(
+            WHAT,
+            "Synth directory, or pseudo directory of uniform conditions, to compare with. [default: none]",
         ),
     ] = None,
     classifier: ClassifierName = None,
     source: MovedSource = None,
     trust_code: TrustCode = False,
-    samples: Annotated[int, typer.Option(help="Most images to look at in each set.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Chooses them.")] = 0,
+    samples: Annotated[int, option(HOW_MUCH, "Maximum number of images to measure in each set.")] = 10_000,
+    seed: Annotated[int, option(HOW_MUCH, "Seed that chooses these images.")] = 0,
     device: Device = "auto",
-    out: Annotated[str | None, typer.Option(help="Where to write. [default: the directory itself]")] = None,
+    out: Annotated[
+        str | None, option(WHERE_TO, "Directory for the two files. [default: the shard directory]")
+    ] = None,
 ) -> None:
-    """Measure a directory's quality: quality.json and report.html. Needs no download."""
+    """Measure the quality of a directory's images and write quality.json and report.html. Downloads nothing."""
     require_positive("--samples", samples)
-    from ppgen.cli import maintenance  # loads torch: --help must answer at once
+    from ppgen.cli import maintenance  # loads torch
 
     request = maintenance.ReportRequest(
         directory,
@@ -259,13 +268,11 @@ def report(
 
 @app.command()
 def doctor(
-    out: Annotated[
-        str, typer.Option(help="Where shards would go, path or URL: a file is written there.")
-    ] = "runs",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+    out: Annotated[str, option(WHERE_TO, "Directory or URL to test by writing a small file.")] = "runs",
+    as_json: Annotated[bool, option(EXPERTS, "Print one JSON object.", "--json")] = False,
 ) -> None:
-    """What this machine lacks, what will not work for it, and what to do. Exit status 1 when an ordinary command will not."""
-    from ppgen import doctor as checks  # loads torch: --help must answer at once
+    """Check this machine: packages, GPUs, disk, hub. The exit status is 1 if ordinary commands will not work."""
+    from ppgen import doctor as checks  # loads torch
 
     findings = checks.examine(out)
     print(checks.as_json(findings) if as_json else checks.as_text(findings))
@@ -276,16 +283,17 @@ def doctor(
 def push(
     directory: Directory,
     url: Annotated[str, typer.Argument(help="hf://datasets/OWNER/NAME, s3://BUCKET/NAME or another store.")],
-    public: Annotated[bool, typer.Option("--public", help="A new hub repository is public.")] = False,
+    public: Annotated[bool, option(WHERE_TO, "Make a new hub repository public.", "--public")] = False,
     may_redistribute: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A licence you have read, which allows handing the samples on; repeatable. [default: none]"
+        option(
+            EXPERTS,
+            "Licence that you have read and that allows sharing the samples; repeatable. [default: none]",
         ),
     ] = None,
 ) -> None:
-    """Copy a finished directory to the hub or an object store, unless its generator's licence forbids that. Resumes."""
-    from ppgen.cli import maintenance  # loads torch: --help must answer at once
+    """Copy a finished directory to the hub or an object store, if the licence of its generator allows that. The same command resumes."""
+    from ppgen.cli import maintenance  # loads torch
 
     maintenance.push(directory, url, public=public, may_redistribute=may_redistribute or ())
 
@@ -295,10 +303,10 @@ def pull(
     url: Annotated[
         str, typer.Argument(help="hf://datasets/OWNER/NAME[@REVISION], s3://BUCKET/NAME or another store.")
     ],
-    out: Annotated[str, typer.Option(help="Shard directory to make.")],
+    out: Annotated[str, option(WHERE_TO, "New shard directory.")],
 ) -> None:
-    """Copy a directory from the hub or an object store, every byte compared with its commit records. Resumes."""
-    from ppgen.cli import maintenance  # loads torch: --help must answer at once
+    """Copy a finished directory from the hub or an object store and compare its checksums. The same command resumes."""
+    from ppgen.cli import maintenance  # loads torch
 
     maintenance.pull(url, out)
 

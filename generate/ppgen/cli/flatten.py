@@ -1,4 +1,4 @@
-"""Options declared once: commands take frozen dataclasses of options, typer sees every field as an option of its own."""
+"""Commands whose parameters are dataclasses of options: typer sees each field as one option."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Options = TypeVar("Options")
 
 
 def flatten(command: Callable[..., None]) -> Callable[..., None]:
-    """`command`, each of its parameters that is a dataclass replaced by that class's fields, in their order."""
+    """The command with each parameter that is a dataclass replaced by the fields of that dataclass."""
     hints = get_type_hints(command, include_extras=True)
     own = inspect.signature(command).parameters
 
@@ -41,7 +41,7 @@ def flatten(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def option_parameters(kind: type) -> Iterator[inspect.Parameter]:
-    """The fields of a dataclass of options; of a field that is one itself, its fields in its place."""
+    """The fields of a dataclass of options. A field that is a dataclass itself is replaced by its fields."""
     hints = get_type_hints(kind, include_extras=True)
     for field in fields(kind):
         if is_dataclass(hints[field.name]):
@@ -54,9 +54,9 @@ def option_parameters(kind: type) -> Iterator[inspect.Parameter]:
 
 
 def long_name(parameter: inspect.Parameter) -> str:
-    """What the command line calls an option, without its dashes and with `_` for `-`: `set` of `--set`, whatever its field is called."""
+    """Name of an option on the command line, without the dashes and with `_` for `-`: `format` for `--format`."""
     for info in get_args(parameter.annotation)[1:]:
-        # typer keeps the first name of an annotated option where its default would be
+        # typer stores the first name of an annotated option in the attribute `default`
         for declared in (getattr(info, "default", None), *(getattr(info, "param_decls", None) or ())):
             if isinstance(declared, str) and declared.startswith("--"):
                 return declared.removeprefix("--").replace("-", "_")
@@ -64,7 +64,7 @@ def long_name(parameter: inspect.Parameter) -> str:
 
 
 def assemble(kind: type[Options], values: Mapping[str, Any]) -> Options:
-    """The dataclass of options from flat values; those that are left out have their defaults."""
+    """The dataclass of options with these values; options that are not given keep their defaults."""
     hints = get_type_hints(kind)
     given = {}
     for field in fields(kind):  # type: ignore[arg-type]
@@ -76,10 +76,10 @@ def assemble(kind: type[Options], values: Mapping[str, Any]) -> Options:
 
 
 def read_options(command: str, values: Mapping[str, Any]) -> SynthOptions | PseudoOptions:
-    """The options of `ppgen synth` or `ppgen pseudo` from values by long name, `-` written `_`.
+    """The options of `ppgen synth` or `ppgen pseudo`, from a mapping of long names with `_` for `-` to values.
 
     Raises:
-        UserError: an option that the command does not have, one that it needs and is not given, or a value that cannot be.
+        UserError: the command has no such option, a required option is missing, or a value is not allowed.
     """
     kind: type[SynthOptions | PseudoOptions] = {"synth": SynthOptions, "pseudo": PseudoOptions}[command]
     known = {long_name(parameter): parameter for parameter in option_parameters(kind)}

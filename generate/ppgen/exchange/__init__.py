@@ -2,5 +2,3 @@
 
 from ppgen.exchange.hub import push_to_hub
 from ppgen.exchange.permission import require_redistribution
-
-__all__ = ["push_to_hub", "require_redistribution"]

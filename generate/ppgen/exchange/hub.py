@@ -1,4 +1,4 @@
-"""A directory as a dataset repository of the hub: a few dozen shards a commit, the card and the index last."""
+"""Pushing a directory to a dataset repository of the hub: 50 shards in a commit, card and index last."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _URL = re.compile(r"hf://(?:datasets/)?([\w.-]+/[\w.-]+)")
 def push_to_hub(
     source: Store, url: str, *, public: bool = False, on_shard: Callable[[int], None] | None = None
 ) -> int:
-    """Make the repository `hf://[datasets/]OWNER/NAME` hold a finished directory; the same call resumes.
+    """Upload a finished directory to the repository `hf://[datasets/]OWNER/NAME`. The same call resumes.
 
     Args:
-        public: of a new repository; private otherwise.
+        public: make a new repository public and not private.
         on_shard: called with the number of samples of every shard that was pushed.
 
     Returns:
@@ -44,7 +44,7 @@ def push_to_hub(
     Raises:
         UserError: no such URL, an unfinished or damaged directory, a repository with something else in it, or the hub refuses.
     """
-    from huggingface_hub import HfApi  # heavy: half a second, only to push to the hub
+    from huggingface_hub import HfApi  # takes half a second to import
 
     repository = _repository(url)
     ShardSet.open(source.root)
@@ -83,7 +83,7 @@ def push_to_hub(
 def _repository(url: str) -> str:
     found = _URL.fullmatch(url.rstrip("/"))
     if found is None:
-        raise UserError(f"{url} names no repository; write hf://datasets/OWNER/NAME")
+        raise UserError(f"{url} is not a repository; write hf://datasets/OWNER/NAME")
     return found[1]
 
 
@@ -93,7 +93,7 @@ def _parts(shards: Sequence[int]) -> Iterator[Sequence[int]]:
 
 
 def _commit(api: Any, repository: str, files: dict[str, bytes], message: str) -> None:
-    from huggingface_hub import CommitOperationAdd  # heavy: see above
+    from huggingface_hub import CommitOperationAdd
 
     operations = [CommitOperationAdd(name, data) for name, data in files.items()]
     api.create_commit(repository, operations, commit_message=message, repo_type="dataset")
@@ -101,14 +101,14 @@ def _commit(api: Any, repository: str, files: dict[str, bytes], message: str) ->
 
 @contextmanager
 def _asking(repository: str) -> Iterator[None]:
-    """The hub's refusals and silences as one sentence."""
-    from huggingface_hub.errors import HfHubHTTPError  # heavy: see above
+    """Turn errors of the hub into a UserError of one sentence."""
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         yield
     except (HfHubHTTPError, OSError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(
-            f"the hub does not take {repository} ({reason}); log in with a token that may write there (hf auth login, or HF_TOKEN), "
-            f"then repeat the command to go on"
+            f"the hub refuses {repository} ({reason}); log in with a token that may write there (hf auth login, or HF_TOKEN), "
+            f"then repeat the command to resume"
         ) from error

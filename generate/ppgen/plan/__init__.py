@@ -7,26 +7,3 @@ from ppgen.plan.differences import adopt_choices, plan_differences
 from ppgen.plan.document import decode_plan, encode_plan
 from ppgen.plan.estimate import Estimate, Rate, format_bytes, guess_bytes
 from ppgen.plan.plan import LOSSLESS_UP_TO, Plan, Rows, Segment, canonical_json
-
-__all__ = [
-    "LOSSLESS_UP_TO",
-    "PER_IMAGE",
-    "Conditions",
-    "Estimate",
-    "Plan",
-    "Rate",
-    "Rows",
-    "Segment",
-    "adopt_choices",
-    "build_pseudo_plan",
-    "build_synth_plan",
-    "canonical_json",
-    "condition_rows",
-    "decode_plan",
-    "encode_plan",
-    "format_bytes",
-    "guess_bytes",
-    "one_hot",
-    "parse_classes",
-    "plan_differences",
-]

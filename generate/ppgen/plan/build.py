@@ -1,4 +1,4 @@
-"""From a request and its opened source to the plan: classes, counts, sizes, conditions. Nothing is written."""
+"""Building a plan from the options and the open source. Nothing is written."""
 
 from __future__ import annotations
 
@@ -31,14 +31,12 @@ _ENCODINGS: dict[str, dict[str, Any]] = {
     "webp": {"format": "webp", "quality": 95},
 }
 _MAX_SHARD = 1000  # samples; 1,300 shards for ImageNet's 1.3 million
-_BINARY_SHARD = (
-    1024  # where the batch divides it and not 1,000: a short batch is padded and costs a whole one
-)
-_FEW_SHARDS = 16  # a small plan is still cut so that several workers share it
+_BINARY_SHARD = 1024  # used if the batch size divides it and not 1,000: a short batch is padded and takes as long as a full one
+_FEW_SHARDS = 16  # at least about so many, so that several workers can share a small plan
 
 
 def build_synth_plan(generator: Generator, spec: SourceSpec, options: SynthOptions) -> Plan:
-    """A plan of equally many samples of every class.
+    """A plan with the same number of samples of every class.
 
     Raises:
         UserError: unknown classes, unknown format, no classifier where samples are scored.
@@ -112,7 +110,7 @@ def build_pseudo_plan(
 def _common(
     generator: Generator, spec: SourceSpec, segment: Segment, options: ShardOptions, target: str | None = None
 ) -> dict[str, Any]:
-    """The plan's fields that both kinds fill alike."""
+    """The fields of the plan that both kinds have."""
     batch = options.batch_size or automatic_batch_size(generator)
     batches = max(1, round(segment.samples / _FEW_SHARDS / batch))
     per_shard = options.samples_per_shard or max(batch, min(_most_of_a_shard(batch), batches * batch))
@@ -132,13 +130,13 @@ def _common(
 
 
 def _load(generator: Generator, spec: SourceSpec, target: str | None) -> dict[str, Any]:
-    """How later commands load the source, a hub repository at the commit that was used."""
+    """How later commands load the source. A hub repository is recorded with the commit that was used."""
     told = spec.hint() if target is None else {**spec.hint(), "target": target}
     return {**told, "revision": generator.revision} if is_commit(generator.revision) else told
 
 
 def _most_of_a_shard(batch: int) -> int:
-    """Samples of a shard of a large plan."""
+    """Samples in a shard of a large plan."""
     return _BINARY_SHARD if _BINARY_SHARD % batch == 0 and _MAX_SHARD % batch else _MAX_SHARD
 
 

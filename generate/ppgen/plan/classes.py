@@ -1,4 +1,4 @@
-"""`--classes`: which classes of a source are sampled."""
+"""Reading `--classes`: which classes of a source are sampled."""
 
 from __future__ import annotations
 

@@ -63,14 +63,14 @@ class Conditions:
             table = read_table(data, None, row_bytes=8 * plan.num_classes)
         except ValueError as error:
             raise UserError(
-                f"conditions.parquet is no condition table ({error}); restore it or start a new directory"
+                f"conditions.parquet is not a condition table ({error}); restore it or start a new directory"
             ) from error
         soft = np.stack(table.column("soft").to_numpy()).astype(np.float32)
         return cls(table.column("target_id").to_pylist(), soft)
 
 
 def conditions_sha256(conditions: Conditions) -> str:
-    """What the plan records of its condition table."""
+    """The checksum of the condition table that the plan records."""
     return hashlib.sha256(conditions.to_parquet()).hexdigest()
 
 
@@ -88,7 +88,7 @@ def measure(
     Args:
         images: N target images.
         classify: uint8 (B, C, R, R) -> logits (B, K), the source classifier.
-        resolution, channels: what `classify` is fed with.
+        resolution, channels: of the images that `classify` takes.
 
     Raises:
         UserError: a damaged image, or one whose soft label is not defined.
@@ -111,7 +111,7 @@ def measure(
 def condition_rows(
     plan: Plan, rows: Rows, conditions: Conditions | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """What the generator is fed for a shard's rows.
+    """The conditions of a shard's rows.
 
     Returns:
         float32 (n, K) conditions, and the int64 (n,) source classes where every row is one-hot, else None.
@@ -141,12 +141,12 @@ def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def _draw(soft: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """One class a row, y ~ p, by inversion of the cumulative distribution: int64 (n,)."""
+    """One class for each row, y ~ p, by inversion of the cumulative distribution: int64 (n,)."""
     cumulative = np.cumsum(soft.astype(np.float64), axis=1)  # (n, K)
     below = cumulative <= uniform[:, None] * cumulative[:, -1:]
     return below.sum(axis=1).astype(np.int64)
 
 
 def _uniform_numbers(seed: int, index: np.ndarray) -> np.ndarray:
-    """One number in [0, 1) a sample index, a function of seed and index alone: float64 (n,)."""
+    """One number in [0, 1) for each sample index, which depends on seed and index only: float64 (n,)."""
     return np.array([(sample_seed(seed, int(i)) >> 10) / 2.0**53 for i in index])

@@ -1,4 +1,4 @@
-"""What differs between a directory's plan and a new request: the rule for resuming or refusing it."""
+"""Comparing the plan of a directory with a new request, to resume or refuse it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ppgen.plan.plan import Plan
 
 
 def plan_differences(stored: Plan, request: Plan) -> list[str]:
-    """What differs between a stored plan and a new request, as `field old -> new`; empty when they are the same.
+    """The differences between a stored plan and a new request, as `field old -> new`; empty if there are none.
 
     Where the source was loaded from may differ, because it changes no byte. Segments are compared by their sum, so that a directory
     that was extended to 2,600 a class is the same as one requested with 2,600 at once.
@@ -25,11 +25,11 @@ def plan_differences(stored: Plan, request: Plan) -> list[str]:
 
 
 def adopt_choices(stored: Plan, request: Plan, typed: Container[str]) -> Plan:
-    """The request with what the stored plan has where the user left the choice to us: another GPU, another version of ppgen or another
-    measurement would choose otherwise, and resuming must not depend on that.
+    """The request with the automatic choices of the stored plan. Another GPU or another version of ppgen may choose other values, and
+    this must not prevent resuming.
 
     Args:
-        typed: what the user chose, of `batch_size` and `samples_per_shard`.
+        typed: which of `batch_size` and `samples_per_shard` the user gave.
     """
     sizes = {n: getattr(stored, n) for n in ("batch_size", "samples_per_shard") if n not in typed}
     score = request.score
@@ -40,7 +40,7 @@ def adopt_choices(stored: Plan, request: Plan, typed: Container[str]) -> Plan:
 
 
 def _as_requested(plan: Plan) -> dict[str, Any]:
-    """The plan in the words of the request: planned totals and not segments."""
+    """The plan with total numbers in place of segments."""
     content = plan.content()
     del content["segments"]
     if plan.kind == "synth":

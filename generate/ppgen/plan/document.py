@@ -70,7 +70,7 @@ class _Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class _Document:
-    """What plan.json may hold. Fields beyond those of a type with `_AT_LEAST` are part of the plan, too."""
+    """The fields of plan.json. Types with `_AT_LEAST` may have more fields, which are part of the plan, too."""
 
     __pydantic_config__ = _EXACTLY
 
@@ -186,7 +186,7 @@ def _problems(plan: Plan) -> Iterator[str]:
 
 
 def _share_problems(plan: Plan, segment: Segment) -> Iterator[str]:
-    """The classes' samples must add up to the segment's."""
+    """Check that the samples of the classes add up to those of the segment."""
     if plan.kind == "pseudo":
         if segment.per_class is not None:
             yield "samples a class in a plan of conditions"

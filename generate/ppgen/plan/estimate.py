@@ -1,4 +1,4 @@
-"""What a plan will cost, in numbers and in words: bytes, forward passes, hours, money."""
+"""The cost of a plan: bytes, hours, money."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _ROUGH_ROW = 130  # parquet bytes of a sample; the sha256 in hexadecimal takes m
 
 @dataclass(frozen=True)
 class Rate:
-    """What a calibration found (:func:`ppgen.shards.calibrate.calibrate`).
+    """The rate that :func:`ppgen.shards.calibrate.calibrate` has measured.
 
     Attributes:
         images_per_s: of one worker, encoding and packing included.
         bytes_per_image: mean size of an encoded image.
         row_bytes: parquet bytes of a sample.
-        images: how many it took.
-        device: where it ran.
+        images: number of images that were made to measure it.
+        device: on which it was measured.
     """
 
     images_per_s: float
@@ -38,9 +38,9 @@ class Estimate:
 
     Attributes:
         out: directory it is for.
-        left: samples that are still to be made there.
-        workers: that share the work; they are taken not to slow each other down.
-        rate: None where nothing was calibrated.
+        left: samples that are not made yet.
+        workers: number of workers; the estimate assumes that they do not slow each other down.
+        rate: None if nothing was measured.
         price_per_hour: of one worker.
     """
 
@@ -52,7 +52,7 @@ class Estimate:
     price_per_hour: float | None = None
 
     def describe(self) -> str:
-        """The estimate in words, one fact a line."""
+        """The estimate as text, one fact on each line."""
         plan, rate = self.plan, self.rate
         size = f"{plan.resolution}x{plan.resolution}x{plan.channels}"
         total, image = estimate_bytes(plan, rate)
@@ -63,7 +63,7 @@ class Estimate:
             f"about {format_bytes(total)} in all, {format_bytes(image)} an image ({how})",
         ]
         if self.left < plan.samples:
-            lines.append(f"{plan.samples - self.left} images are there already, {self.left} are left to make")
+            lines.append(f"{plan.samples - self.left} images are made already, {self.left} are missing")
         if rate is not None:
             lines += self._describe_time(rate)
         lines.append("nothing was written; the same command without `plan` makes it")
@@ -95,7 +95,7 @@ def estimate_bytes(plan: Plan, rate: Rate | None) -> tuple[int, int]:
 def guess_bytes(
     kind: str, *, resolution: int, channels: int, num_classes: int, image_format: str = "auto"
 ) -> int:
-    """Bytes of a sample, all told, where there is no plan yet."""
+    """Rough number of bytes of a sample, with tar and parquet, without a plan."""
     if image_format == "auto":
         image_format = "png" if resolution <= LOSSLESS_UP_TO else "jpg"
     return int(

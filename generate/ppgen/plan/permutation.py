@@ -1,4 +1,4 @@
-"""A seeded bijection of range(n) that any worker evaluates where it needs it, in no memory."""
+"""A seeded permutation of range(n) that is computed element by element, without a table."""
 
 from __future__ import annotations
 

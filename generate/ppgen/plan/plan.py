@@ -1,4 +1,4 @@
-"""The plan: the frozen meaning of every sample index."""
+"""The plan: class, condition and seed of every sample index, fixed before the first sample is made."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Samples = Annotated[int, Field(ge=0, le=MAX_SAMPLES)]
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of consecutive sample indices planned at one time; an extension of the directory adds another.
+    """A range of sample indices that was planned at one time; `ppgen extend` adds another.
 
     Shards never span segments, so a later segment changes no byte of an earlier one.
 
@@ -73,7 +73,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides a byte of the output, and `load`; no engine, device or worker count.
+    """Everything that decides the bytes of the samples, and `load`. It contains no engine, device or number of workers.
 
     Attributes:
         kind: "synth" or "pseudo".
@@ -153,7 +153,7 @@ class Plan:
         raise IndexError(f"shard {shard} of a plan with {self.num_shards}")
 
     def batches(self, shard: int) -> Iterator[slice]:
-        """The slices of a shard's rows that share a forward pass; the last may be short."""
+        """The slices of a shard's rows that share a forward pass. The last one may be shorter."""
         _, _, count = self.locate(shard)
         for first in range(0, count, self.batch_size):
             yield slice(first, min(first + self.batch_size, count))
@@ -197,7 +197,7 @@ class Plan:
     # ---- identity
 
     def content(self) -> dict[str, Any]:
-        """What decides the bytes of the samples, in JSON types."""
+        """The fields that decide the bytes of the samples, as JSON types."""
         content = json.loads(json.dumps(asdict(self)))
         del content["load"]
         return content
@@ -223,7 +223,7 @@ class Plan:
 
 
 def canonical_json(value: Any) -> bytes:
-    """One byte string for equal values: sorted keys, no spaces, UTF-8, no NaN."""
+    """JSON that is the same for equal values: sorted keys, no spaces, UTF-8, no NaN."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()

@@ -1,4 +1,4 @@
-"""One shard from start to commit, and the directory it belongs to."""
+"""Making one shard, and the directory it belongs to."""
 
 from ppgen.shards.calibrate import calibrate
 from ppgen.shards.commit import ShardCommit, read_commit, stored_file, write_commit
@@ -16,37 +16,3 @@ from ppgen.shards.pack import Samples, describe_rows, entropy, pack, pack_tar, t
 from ppgen.shards.sampler import MAX_DRAWS, BadImagesError, with_attempts
 from ppgen.shards.state import Survey, pending_shards, read_plan, survey
 from ppgen.shards.worker import SMALL_SIDE, Job, Worker
-
-__all__ = [
-    "MAX_DRAWS",
-    "SMALL_SIDE",
-    "BadImagesError",
-    "Job",
-    "Samples",
-    "ShardCommit",
-    "Survey",
-    "Worker",
-    "calibrate",
-    "claimed",
-    "create_plan",
-    "describe_rows",
-    "entropy",
-    "exclusive",
-    "finalize",
-    "hold_part",
-    "make_index",
-    "pack",
-    "pack_tar",
-    "pending_shards",
-    "read_commit",
-    "read_plan",
-    "read_rows",
-    "reconcile_plan",
-    "require_empty",
-    "require_writable",
-    "stored_file",
-    "survey",
-    "to_parquet",
-    "with_attempts",
-    "write_commit",
-]

@@ -1,4 +1,4 @@
-"""How fast one worker makes a plan's samples, and how large they are: a few batches, made in memory."""
+"""Measuring how fast one worker is and how large its images are, by making a few batches in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BATCHES = 20  # at most
 
 
 def calibrate(job: Job, generator: Generator, conditions: Conditions | None) -> Rate:
-    """Make a few batches of the plan as a worker makes them, in memory.
+    """Make a few batches of a plan in memory, as a worker does, and measure them.
 
     Args:
         conditions: of a pseudo plan whose directory does not exist yet.
@@ -53,7 +53,7 @@ def calibrate(job: Job, generator: Generator, conditions: Conditions | None) -> 
 
 
 def _time_batches(worker: Worker) -> tuple[float, int]:
-    """(seconds, batches), each batch a shard, overlapped as the engines overlap them."""
+    """(seconds, batches). Each batch is a shard, and sampling overlaps encoding as in a run."""
     start, made = time.monotonic(), 0
     pending: Future[ShardCommit] | None = None
     while made < _BATCHES and (made == 0 or time.monotonic() - start < _SECONDS):

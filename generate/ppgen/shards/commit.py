@@ -1,4 +1,4 @@
-"""The commit record of a shard: written last, so that a shard exists whole or not at all."""
+"""The commit record of a shard. It is written last: a shard with a record is complete."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True)
 class StoredFile:
-    """What a file must be, byte for byte."""
+    """Size and checksum of a file."""
 
     bytes: Annotated[int, Field(ge=0, le=MAX_OBJECT_BYTES)]
     sha256: Sha256
 
 
 def stored_file(data: bytes) -> StoredFile:
-    """The description of a file of this content."""
+    """Size and checksum of a file with this content."""
     return StoredFile(len(data), hashlib.sha256(data).hexdigest())
 
 
 @dataclass(frozen=True)
 class Duration:
-    """Seconds a shard took: its sampling, and all of it."""
+    """Seconds that a shard took: for sampling, and in total."""
 
     sampling: Seconds
     total: Seconds
@@ -49,7 +49,7 @@ class Duration:
 
 @dataclass(frozen=True, kw_only=True)
 class ShardCommit:
-    """`commits/NNNNNN.json`: what was written, and a memo of where and with what.
+    """`commits/NNNNNN.json`: which files were written, and on which machine with which libraries.
 
     Attributes:
         shard: its number.
@@ -95,8 +95,7 @@ def read_commit(store: Store, shard: int) -> ShardCommit:
 
 
 def read_commits(store: Store, shards: Iterable[int]) -> Iterator[ShardCommit | Exception]:
-    """The commit records of shards in their order, several read at once where that is faster; or why there is none, as
-    :func:`read_commit` would raise it."""
+    """The commit records of shards, in order, or the errors that :func:`read_commit` raises. Object stores are read in parallel."""
 
     def read(shard: int) -> ShardCommit | Exception:
         try:
@@ -108,13 +107,13 @@ def read_commits(store: Store, shards: Iterable[int]) -> Iterator[ShardCommit | 
 
 
 def write_commit(store: Store, commit: ShardCommit) -> None:
-    """Make a shard exist, whose tar and parquet file are in place already."""
+    """Write a commit record. The tar and the parquet file must have been written before."""
     store.write_atomic(commit_path(commit.shard), commit.to_json())
 
 
-@functools.cache  # looking them up takes longer than packing a thousand small pictures
+@functools.cache  # looking them up takes longer than packing a thousand small images
 def library_versions() -> dict[str, str]:
-    """Versions of what decides the bytes."""
+    """Versions of the libraries that affect the bytes."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

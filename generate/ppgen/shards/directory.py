@@ -22,7 +22,7 @@ _PATIENCE_S = 5.0
 
 
 def reconcile_plan(store: Store, request: Plan) -> Plan:
-    """The plan to run in this directory: the request in a new one, the stored plan in one it equals. Writes nothing.
+    """The plan to run in this directory: the request if it is new, the stored plan if it equals the request. Writes nothing.
 
     Raises:
         UserError: the directory belongs to something else, holds another plan, or cannot be written.
@@ -208,7 +208,7 @@ def _writing(store: Store) -> Iterator[None]:
 
 
 def require_empty(store: Store) -> None:
-    """Raise UserError when the directory holds anything."""
+    """Raise UserError if the directory is not empty."""
     if store.is_local and Path(store.root).exists() and not Path(store.root).is_dir():
         raise UserError(f"{store} is a file; give a directory as --out")
     found = store.list()
@@ -219,7 +219,7 @@ def require_empty(store: Store) -> None:
 
 
 def require_writable(store: Store) -> None:
-    """Raise UserError when a local directory cannot be written or made."""
+    """Raise UserError if a local directory cannot be written or created."""
     if not store.is_local:
         return
     _require_own_folders(store)
@@ -231,7 +231,7 @@ def require_writable(store: Store) -> None:
 
 
 def _require_own_folders(store: Store) -> None:
-    """Files are deleted in these folders: leftovers of killed runs, strays. Behind a link they might be somebody else's."""
+    """Refuse folders that are links: ppgen deletes temporary files in them, and behind a link these may belong to somebody else."""
     for folder in (SHARDS, META, COMMITS, PAGES):
         if Path(store.path(folder)).is_symlink():
             raise UserError(

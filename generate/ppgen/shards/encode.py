@@ -1,4 +1,4 @@
-"""uint8 images -> JPEG, PNG or WebP files, the same bytes every time."""
+"""Encoding uint8 images as JPEG, PNG or WebP. Equal images give equal bytes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def _png(image: np.ndarray, level: int) -> bytes:
     channels, height, width = image.shape
     if max(height, width) > LOSSLESS_UP_TO:
         return _pillow(image, "PNG", compress_level=level)
-    rows = np.zeros((height, 1 + width * channels), dtype=np.uint8)  # one filter byte a row, 0 = none
+    rows = np.zeros(
+        (height, 1 + width * channels), dtype=np.uint8
+    )  # each row begins with its filter, 0 = none
     rows[:, 1:] = _interleaved(image).reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, 0 if channels == 1 else 2, 0, 0, 0)
     body = zlib.compress(rows.tobytes(), level)

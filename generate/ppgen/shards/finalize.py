@@ -1,4 +1,4 @@
-"""What a finished directory gets on top of its shards: manifest, index and dataset card, each written atomically."""
+"""Finishing a directory: manifest, dataset card and index, each written atomically."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def finalize(store: Store, plan: Plan, known: Mapping[int, ShardCommit] | None =
 
 
 def _all_commits(store: Store, plan: Plan, known: Mapping[int, ShardCommit]) -> list[ShardCommit]:
-    """Raises what reading a record raises."""
+    """The commit records of all shards, in order. Raises the error of the first record that cannot be read."""
     missing = [shard for shard in range(plan.num_shards) if shard not in known]
     read = dict(zip(missing, read_commits(store, missing), strict=True))
     commits = []
@@ -49,8 +49,8 @@ def _all_commits(store: Store, plan: Plan, known: Mapping[int, ShardCommit]) -> 
 
 
 def make_index(plan: Plan, commits: list[ShardCommit]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The explicit shard list as files, index.json the last: it is in the form webdataset's index tools (wids) read, unless there are so
-    many shards that pages list them.
+    """The files of the index, index.json last. It has the form that webdataset's index tools (wids) read, unless there are so many
+    shards that they are listed in pages.
 
     Args:
         commits: of all shards, in order.
@@ -79,7 +79,7 @@ def make_index(plan: Plan, commits: list[ShardCommit]) -> Iterator[tuple[str, di
 
 
 def _entry(shard: int, commit: ShardCommit) -> dict[str, Any]:
-    """What the index says of a shard."""
+    """The entry of a shard in the index."""
     return {
         "index": shard,
         "url": tar_path(shard),
@@ -90,7 +90,7 @@ def _entry(shard: int, commit: ShardCommit) -> dict[str, Any]:
 
 
 def _write_manifest(store: Store, plan: Plan) -> None:
-    """All parquet rows in one file, a row group a shard."""
+    """Write all parquet rows to one file, with a row group for each shard."""
     staged = store.stage(MANIFEST)
     try:
         with pq.ParquetWriter(staged, ROW_SCHEMA, compression="zstd") as writer:

@@ -1,4 +1,4 @@
-"""One shard's bytes: the tar and the parquet rows that describe it, the same for the same samples."""
+"""The two files of a shard: the tar and the parquet rows that describe it. Equal samples give equal bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOP_CLASSES = 10  # entries of a soft condition kept in the parquet row; the tar
 
 
 class TarBuffer:
-    """A ustar archive in memory without clocks or owners, so that equal members give equal bytes."""
+    """A ustar archive in memory. It records no time and no owner, so that equal files give equal bytes."""
 
     def __init__(self) -> None:
         self._buffer = io.BytesIO()
@@ -42,11 +42,11 @@ class TarBuffer:
 
 @dataclass(frozen=True)
 class Samples:
-    """What a shard holds, position by position.
+    """The samples of a shard, position by position.
 
     Attributes:
         rows: the plan's rows.
-        condition: float32 (n, K), what the generator was fed.
+        condition: float32 (n, K), the conditions of the generator.
         label: int64 (n,) source class, None when conditions are soft.
         images: n encoded images.
         confidence: float32 (n,) or None.
@@ -72,7 +72,7 @@ def pack(plan: Plan, shard: int, samples: Samples) -> tuple[bytes, bytes]:
 
 
 def pack_tar(plan: Plan, samples: Samples) -> tuple[bytes, list[int]]:
-    """A shard's tar and where in it the images begin; members of a sample are adjacent, samples in order of their index."""
+    """A shard's tar and the offsets of its images. Samples are in the order of their index, the files of a sample follow each other."""
     tar = TarBuffer()
     keys = [sample_key(int(index)) for index in samples.rows.index]
     offsets = []

@@ -1,4 +1,4 @@
-"""The samples of one shard: planned rows -> conditions -> images -> encoded files, in batches of the plan's size."""
+"""Sampling one shard: planned rows -> conditions -> images -> encoded files, in batches of the plan's size."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def with_attempts(rows: Rows, attempt: np.ndarray) -> Rows:
 
 
 class Sampler:
-    """Samples the shards of one plan with a loaded generator; encoding runs in threads of its own.
+    """Samples the shards of one plan with a loaded generator; encoding runs in other threads.
 
     Args:
         conditions: the table of a pseudo plan.
@@ -76,7 +76,7 @@ class Sampler:
         self._encoders = ThreadPoolExecutor(min(_ENCODE_THREADS, os.cpu_count() or 1), "encode")
 
     def close(self) -> None:
-        """Finish what has begun and stop the threads."""
+        """Wait for the shards that were begun and stop the threads."""
         self._encoders.shutdown(wait=True)
 
     def sample(self, shard: int, on_batch: OnBatch | None = None) -> Callable[[], Samples]:
@@ -128,7 +128,7 @@ class Sampler:
         return collect
 
     def resample(self, shard: int, row: int, whole: bool) -> tuple[list[bytes], slice]:
-        """Encoded images of the whole batch that holds row `row` of a shard, and the rows they are.
+        """Sample again the batch that contains row `row` of a shard. Returns encoded images and their rows.
 
         Args:
             whole: sample the whole shard, because some of its images were drawn again in batches of their own.
@@ -201,7 +201,7 @@ class Sampler:
         padded = np.minimum(np.arange(size), count - 1)  # the last row fills a short batch
         labels = torch.from_numpy(np.ascontiguousarray(condition[padded]))
         seeds = torch.from_numpy(rows.seed[padded])
-        if self._on_gpu:  # from pinned memory the copies to the GPU do not wait for what it is doing
+        if self._on_gpu:  # copies from pinned memory do not wait for the kernels that are running
             labels, seeds = labels.pin_memory(), seeds.pin_memory()
         with torch.inference_mode():
             images, bad = sample_checked(self._generator, labels, seeds)
@@ -216,7 +216,7 @@ class Sampler:
         return _Drawn(images[:count], confidence, None if bad is None else bad[:count])
 
     def _score(self, classifier: Classifier, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The probability of their own conditions, float32 (n,) on the classifier's device."""
+        """The probability that the classifier gives to the condition of each image, float32 (n,) on the classifier's device."""
         device = next(classifier.buffers()).device
         with torch.autocast(device.type, torch.bfloat16, enabled=self._scored_in_half):
             logits = classifier(images.to(device, non_blocking=True))
@@ -230,8 +230,7 @@ class Sampler:
 
 
 class _HostCopy:
-    """Images on their way to the host, on a stream of their own: the sampler's next kernels and the copy run side by side, and nobody
-    waits until the encoder does."""
+    """A copy of images to the host on another CUDA stream. It runs beside the sampler's next kernels; only the encoder waits for it."""
 
     def __init__(self, images: torch.Tensor) -> None:
         self._event: torch.cuda.Event | None = None
@@ -242,7 +241,7 @@ class _HostCopy:
             side.wait_stream(torch.cuda.current_stream(images.device))
             with torch.cuda.stream(side):
                 self._host.copy_(images, non_blocking=True)
-            images.record_stream(side)  # its memory is not given to another tensor before the copy is done
+            images.record_stream(side)  # keeps the memory from being reused before the copy is done
             self._event = side.record_event()
 
     def wait(self) -> np.ndarray:

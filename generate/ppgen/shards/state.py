@@ -25,7 +25,7 @@ def read_plan(store: Store) -> Plan:
 
 @dataclass(frozen=True)
 class Survey:
-    """What of a plan is there.
+    """Which shards of a plan are committed.
 
     Attributes:
         commits: shard -> its record, of the shards that are committed as planned.
@@ -37,7 +37,7 @@ class Survey:
 
 
 def survey(store: Store, plan: Plan) -> Survey:
-    """Look at a directory: one listing of each of its folders, and every commit record."""
+    """List the folders of a directory once and read every commit record."""
     recorded, tars, metas = in_order(store.sizes, (COMMITS, SHARDS, META), store.width)
     there = [
         shard

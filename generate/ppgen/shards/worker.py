@@ -1,4 +1,4 @@
-"""The life of a shard: sampled and encoded, packed, written, and committed last."""
+"""A worker makes shards: sample, encode, pack, write, and last the commit record."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from ppgen.sources import (
     open_classifier,
 )
 
-SMALL_SIDE = 64  # up to this many pixels a side one CPU thread a process is fastest
+SMALL_SIDE = 64  # pixels a side; for images up to this size a process is fastest with one CPU thread
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to know, on any machine: picklable, no tensors.
+    """What workers on any machine need to make the shards of a plan. It can be pickled and contains no tensors.
 
     Attributes:
         plan: the frozen plan.
@@ -63,22 +63,22 @@ class Job:
         return [shard for shard in shards if shard % parts == number - 1]
 
     def worker_log(self) -> str:
-        """Where standard error of this process is kept; empty where no logs are."""
+        """File for standard error of this process; empty if no logs are kept."""
         return f"{LOGS}/worker-{self.run}-{platform.node()}-{os.getpid()}.log" if self.run else ""
 
 
 class Worker:
-    """Makes shards of one job, one generator loaded once. It retries nothing: what fails is raised, and engines decide.
+    """Makes shards of one job with one generator. It raises every error; the engine decides about retries.
 
     Args:
         job: what to make.
         generator: an already loaded one; None loads it.
 
     Attributes:
-        platform: what decides the last bits of what it makes.
+        platform: hardware and settings that decide the last bits of its images.
 
     Raises:
-        UserError: the source cannot be had here, or is not the one of the plan.
+        UserError: the source cannot be opened on this machine, or is not the one of the plan.
     """
 
     def __init__(self, job: Job, generator: Generator | None = None) -> None:
@@ -105,7 +105,7 @@ class Worker:
         self._finisher = ThreadPoolExecutor(1, "commit")
 
     def close(self) -> None:
-        """Finish what has begun and stop the threads."""
+        """Wait for the shards that were begun and stop the threads."""
         self._finisher.shutdown(wait=True)
         self._sampler.close()
 
@@ -136,7 +136,7 @@ class Worker:
         return self._sampler.resample(shard, row, whole)
 
     def _commit(self, shard: int, samples: Samples, start: float, sampling: float) -> ShardCommit:
-        """Pack and write a shard; a failed attempt leaves no record, and the next one replaces its files.
+        """Pack and write a shard. If this fails there is no commit record, and the next attempt replaces the files.
 
         Args:
             start: of the shard, by the monotonic clock.
@@ -165,10 +165,10 @@ class Worker:
 
 
 def _require_planned(generator: Generator, job: Job) -> None:
-    """Refuse a source other than the plan's."""
+    """Raise UserError if the source is not the one of the plan."""
     described = describe_source(generator, job.source)
     if job.plan.source.get("reproducible"):
-        described["reproducible"] = True  # a worker sees to that, not the generator
+        described["reproducible"] = True  # set by the worker, so the generator does not describe it
     _require_same("generator", described, job.plan.source)
 
 

@@ -4,14 +4,3 @@ from ppgen.upkeep.extend import grow_plan, replace_plan
 from ppgen.upkeep.gather import checked_shard, gather
 from ppgen.upkeep.regenerate import regenerate_samples
 from ppgen.upkeep.verify import Problems, requeue_shards, verify_directory
-
-__all__ = [
-    "Problems",
-    "checked_shard",
-    "gather",
-    "grow_plan",
-    "regenerate_samples",
-    "replace_plan",
-    "requeue_shards",
-    "verify_directory",
-]

@@ -1,4 +1,4 @@
-"""More samples for an existing directory: a new segment of its plan, no committed sample touched."""
+"""Adding samples to an existing directory: a new segment of its plan. Existing samples do not change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ppgen.shards import exclusive, read_plan
 
 
 def grow_plan(plan: Plan, per_class: int | None, per_image: int | None, count: int | None) -> Plan:
-    """The plan with the new totals; the same plan when it has them already.
+    """The plan with the new totals, or the same plan if it has them already.
 
     Args:
         per_class: synth: samples of every class.
@@ -25,12 +25,10 @@ def grow_plan(plan: Plan, per_class: int | None, per_image: int | None, count: i
     """
     if plan.kind == "synth":
         if per_class is None or per_image is not None or count is not None:
-            raise UserError("a synth directory grows by class; give --per-class and the new total")
+            raise UserError("this is a synth directory; give --per-class with the new total of every class")
         return _grow_synth(plan, per_class)
     if per_class is not None or (per_image is None) == (count is None):
-        raise UserError(
-            "a pseudo directory grows by target image or as a whole; give --per-image or --count and the new total"
-        )
+        raise UserError("this is a pseudo directory; give --per-image or --count with the new total")
     assert plan.target is not None
     total = count if count is not None else int(per_image or 0) * int(plan.target["images"])
     if total < plan.samples:
@@ -57,10 +55,10 @@ def _with(plan: Plan, segment: Segment) -> Plan:
 
 
 def replace_plan(store: Store, plan: Plan, grown: Plan) -> None:
-    """Put `grown` in the place of `plan`, at once and while no other ppgen holds the directory.
+    """Replace the stored plan by `grown`, atomically and with the directory locked.
 
     Raises:
-        UserError: it is held, cannot be written, has lost its conditions, or changed since `plan` was read.
+        UserError: another ppgen holds the directory, it cannot be written, has lost its conditions, or changed since `plan` was read.
     """
     if plan.kind == "pseudo" and not store.exists(CONDITIONS):
         raise UserError(
@@ -68,7 +66,7 @@ def replace_plan(store: Store, plan: Plan, grown: Plan) -> None:
         )
     with exclusive(store):
         if read_plan(store) != plan:
-            raise UserError(f"{store} was changed by another ppgen meanwhile; try again")
+            raise UserError(f"another ppgen has changed {store}; repeat the command")
         try:
             store.write_atomic(PLAN, encode_plan(grown))
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Proof that the images are the plan's: some are sampled again."""
+"""`ppgen verify --regenerate`: sample some images again and compare them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ppgen.upkeep.verify import Problems
 def regenerate_samples(worker: Worker, store: Store, count: int, seed: int) -> Problems:
     """Sample `count` random images again and compare their bytes with the tars.
 
-    A whole batch is sampled for each, because results depend on the batch in the last bits; on the hardware and the libraries, too, so
-    that shards which were made on others are left out, and counted in the report's `skipped`.
+    The whole batch of each image is sampled, because the last bits depend on the batch. They also depend on hardware and libraries:
+    shards that another platform made are not compared, and `skipped` counts them.
 
     Args:
         seed: chooses the samples.
@@ -43,7 +43,7 @@ def regenerate_samples(worker: Worker, store: Store, count: int, seed: int) -> P
 
 
 def _commit_of(store: Store, shard: int) -> ShardCommit | None:
-    """None where there is no sound record, which is for other checks to say."""
+    """The commit record, or None if it cannot be read; other checks report that."""
     try:
         return read_commit(store, shard)
     except (FileNotFoundError, ValueError):
@@ -53,7 +53,7 @@ def _commit_of(store: Store, shard: int) -> ShardCommit | None:
 def _compare(
     worker: Worker, store: Store, shard: int, wanted: set[int], whole: bool, problems: Problems
 ) -> None:
-    """Add to the report which of a shard's rows come out otherwise than stored."""
+    """Sample some rows of a shard again and report those that differ from the tar."""
     try:
         stored = list(iter_tar(io.BytesIO(store.read(tar_path(shard))), tar_path(shard)))
     except (FileNotFoundError, UserError) as error:

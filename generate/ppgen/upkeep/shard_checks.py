@@ -1,4 +1,4 @@
-"""Proof that one shard is what its plan says: every byte is derived again from plan, conditions and images."""
+"""Checking one shard: everything but the images is computed again from the plan and compared."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _PIL_FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 
 
 class ShardFiles(Store):
-    """A directory of which every file is read once, over the same connection: as long as one shard is looked at.
+    """A directory that reads each file once, while one shard is checked.
 
     Attributes:
-        table: the shard's rows, once they have been looked at and have the right columns.
+        table: the parquet rows of the shard, after they were read and had the right columns.
     """
 
     def __init__(self, store: Store) -> None:
@@ -38,7 +38,7 @@ class ShardFiles(Store):
 def check_shard(
     store: ShardFiles, plan: Plan, shard: int, commit: ShardCommit, conditions: Conditions | None
 ) -> list[str]:
-    """What is wrong with one shard; empty when nothing is."""
+    """The problems of one shard; empty if there are none."""
     problems = []
     if commit.fingerprint != plan.shard_fingerprint(shard):
         problems.append("was committed for another plan")
@@ -80,7 +80,7 @@ def check_shard(
     condition, label = condition_rows(plan, rows, conditions)
     attempt = table.column("attempt").to_numpy()
     if attempt.min() < 0 or attempt.max() >= MAX_DRAWS:
-        problems.append(f"{meta_path(shard)} lies in column 'attempt'")
+        problems.append(f"{meta_path(shard)} is wrong in column 'attempt'")
     rows = with_attempts(rows, attempt)
     ids = (
         None if conditions is None or rows.target is None else [conditions.target_ids[t] for t in rows.target]
@@ -113,10 +113,10 @@ def _check_images(plan: Plan, raw: list[RawSample]) -> list[str]:
 
 
 def _check_rows(plan: Plan, shard: int, samples: Samples, offsets: list[int], table: pa.Table) -> list[str]:
-    """Every parquet column but the confidence follows from plan and images; that one must be there exactly when planned."""
+    """Compare the parquet columns with those computed from plan and images. Confidences must be there if the plan has a score."""
     expected = describe_rows(shard, samples, offsets)
     problems = [
-        f"{meta_path(shard)} lies in column {name!r}"
+        f"{meta_path(shard)} is wrong in column {name!r}"
         for name in ROW_SCHEMA.names
         if name != "confidence" and not table.column(name).equals(expected.column(name))
     ]
@@ -134,7 +134,7 @@ def _check_rows(plan: Plan, shard: int, samples: Samples, offsets: list[int], ta
 
 
 def _label_problem(raw: list[RawSample], samples: Samples) -> str:
-    """The first sample whose label in the tar is not the planned one, as the end of a sentence."""
+    """Which sample has another label in the tar than planned, as the end of an error text."""
     for position, sample in enumerate(raw):
         if samples.rows.target is None:
             assert samples.label is not None

@@ -69,7 +69,7 @@ def test_a_dry_run_on_a_begun_directory_counts_what_is_left(tmp_path: Path, caps
     assert synth(copy) == 0
     (copy / "commits/000001.json").unlink()
     call("plan", "synth", *SYNTH, "--per-class", "25", "--out", str(copy), "--no-calibrate")
-    assert "55 images are there already, 20 are left to make" in capsys.readouterr().out
+    assert "55 images are made already, 20 are missing" in capsys.readouterr().out
     with pytest.raises(UserError, match="per_class 25 -> 26"):
         call("plan", "synth", *SYNTH, "--per-class", "26", "--out", str(copy), "--no-calibrate")
 

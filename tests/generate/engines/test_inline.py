@@ -124,7 +124,7 @@ def small_plan(spec: SourceSpec, generator: Generator) -> Plan:
     ("options", "message"),
     [
         ({"min_workers": 2}, "--min-workers is an option of Ray"),
-        ({"engine": "ray", "workers": 2, "max_workers": 3}, "--workers is exactly so many"),
+        ({"engine": "ray", "workers": 2, "max_workers": 3}, "--workers sets an exact number"),
         ({"engine": "ray", "min_workers": 4, "max_workers": 3}, "--min-workers 4 is above --max-workers 3"),
         ({"engine": "ray", "max_workers": 0}, "--max-workers is 0"),
     ],

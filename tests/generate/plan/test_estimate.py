@@ -24,7 +24,7 @@ def test_an_estimate_in_words() -> None:
     for line in (
         "synth: 3 of 10 classes of dummy, 75 images of 16x16x1 as png, seed 5",
         "4 shards of at most 20 images, batches of 8 -> out",
-        "39 images are there already, 36 are left to make",
+        "39 images are made already, 36 are missing",
         "5.0 images/s a worker on cuda:0, 10.0 with 2 workers",
         "about 3s with 2 workers: 0.00 GPU-hours, 0.20 at 100 an hour",
     ):
