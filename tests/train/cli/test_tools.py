@@ -143,7 +143,7 @@ def test_run_without_arguments_finds_what_ppgen_left(
     (tmp_path / "runs" / "synth-unfinished").mkdir()
     assert newest("synth") == Path("runs/synth-toy")
     assert command(monkeypatch, "run", "--out", "mine") == 2
-    assert "out was given without a target" in capsys.readouterr().err
+    assert "without a target" in capsys.readouterr().err
     short = ["--steps", "3", "--batch-size", "8", "--set", "loop.tensorboard=false", "--resolution", "16"]
     assert command(monkeypatch, "run", *short) == 0
     printed = capsys.readouterr().out
