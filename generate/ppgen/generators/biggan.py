@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -46,7 +45,7 @@ _DEEP_128 = (
 
 @dataclass(frozen=True)
 class BigGANConfig:
-    """The published config.json. The defaults are those of the 128x128 model.
+    """The fields of the published config.json that are used. The defaults are those of the 128x128 model.
 
     Attributes:
         layers: (upsample, input width, output width) of every block, widths in units of channel_width.
@@ -63,15 +62,6 @@ class BigGANConfig:
     attention_layer_position: int = 8
     eps: float = 1e-4
     n_stats: int = 51
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> BigGANConfig:
-        """From the content of config.json; unknown keys are ignored."""
-        known = {field.name for field in fields(cls)}
-        given = {key: value for key, value in values.items() if key in known}
-        if "layers" in given:
-            given["layers"] = tuple((bool(up), int(a), int(b)) for up, a, b in given["layers"])
-        return cls(**given)
 
     @property
     def condition_dim(self) -> int:
@@ -239,7 +229,7 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
             f"sampling option truncation={options.truncation} is outside (0, 1]; 1 gives the most varied images"
         )
     folder = Path(source.location)
-    config = BigGANConfig.from_dict(read_config(folder / "config.json", dict[str, Any]))
+    config = read_config(folder / "config.json", BigGANConfig)
     file = next((folder / name for name in _FILES if (folder / name).is_file()), folder / _FILES[-1])
     state = read_weights(file)
     if "embeddings.weight" not in state:
