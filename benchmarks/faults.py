@@ -1,11 +1,11 @@
-"""Injected faults: what a run of ppgen on a Ray cluster of several raylets loses when things break. The answer must be nothing.
+"""Injects faults into runs of ppgen on a Ray cluster of several raylets and checks that no run loses a sample.
 
     python benchmarks/faults.py               47 faults, about 20 minutes on two idle cores
     python benchmarks/faults.py --moments 1   one of each kind
 
-Every case is one shard directory: a run by the command line, one fault at a random moment, where needed the same command again,
-and then a comparison with an undisturbed run: bytes, `ppgen verify`, samples lost or there twice, files left over. Exit status 1
-on any loss. Disk and read-only cases mount small file systems and need root; without it they are skipped with a message.
+Every case is one shard directory. The command runs, one fault happens at a random moment, and the command is repeated if the run
+ended. The result is compared with an undisturbed run: bytes, `ppgen verify`, lost and duplicated samples, files left over. The exit
+status is 1 if anything differs. Disk and read-only cases mount small file systems and need root; without it they are skipped.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ppgen.upkeep.verify import verify_directory
 
 @dataclass
 class Verdict:
-    """What a case cost: nothing, if all is zero and true."""
+    """The result of a case: passed if all counts are zero and both checks are true."""
 
     lost: int
     duplicated: int
@@ -48,21 +48,21 @@ class Verdict:
 
 
 def judge(case: Case, undisturbed: dict[str, str]) -> Verdict:
-    """Compare a directory with the undisturbed one: keys in the manifest, bytes, verify, files left over."""
+    """Compare the directory of a case with the undisturbed one."""
     store = Store(str(case.out))
     keys = pq.read_table(case.out / "manifest.parquet", columns=["key"]).column("key").to_pylist()
     planned = {f"{index:09d}" for index in range(SHARDS * PER_SHARD)}
     return Verdict(
         lost=len(planned - set(keys)),
         duplicated=len(keys) - len(set(keys)),
-        given_up=case.given_up,  # no shard of these runs is to blame for anything
-        same_bytes=digests(case.out) == undisturbed,  # a file too many would differ, too
+        given_up=case.given_up,  # must be 0: in these runs no shard is the cause of a failure
+        same_bytes=digests(case.out) == undisturbed,  # also False if there is an additional file
         clean=verify_directory(store, read_plan(store)).ok and case.exits[-1] == 0,
     )
 
 
 def catalogue(moments: int) -> list[tuple[str, Breaker, bool]]:
-    """Name, breaker and whether it mounts something; `moments` random moments of each of the first three."""
+    """(name, breaker, whether it mounts a file system) of every case; the first three faults happen at `moments` moments each."""
     often: list[tuple[str, Breaker, bool]] = [
         ("SIGKILL of a worker", processes.kill_worker, False),
         ("SIGKILL of a raylet", processes.kill_raylet, False),
@@ -105,9 +105,11 @@ def main() -> int:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--moments", type=int, default=5, help="random moments of each SIGKILL")
-    options.add_argument("--only", default="", help="faults whose name holds this text")
-    options.add_argument("--seed", type=int, default=int(time.time()), help="of the moments")
+    options.add_argument(
+        "--moments", type=int, default=5, help="how many cases of each SIGKILL, at random moments"
+    )
+    options.add_argument("--only", default="", help="run only the faults whose name contains this text")
+    options.add_argument("--seed", type=int, default=int(time.time()), help="seed of the random moments")
     chosen = options.parse_args()
     dice = random.Random(chosen.seed)
     base = Path(tempfile.mkdtemp(prefix="ppgen-faults-"))
@@ -116,8 +118,8 @@ def main() -> int:
     injected, bad = 0, []
     try:
         undisturbed_run = Run(base / "undisturbed", base / "pids", grid.address)
-        status, told = undisturbed_run.wait()
-        assert status == 0, told
+        status, stderr = undisturbed_run.wait()
+        assert status == 0, stderr
         undisturbed = digests(base / "undisturbed")
         print(_HEAD)
         for number, (name, breaker, mounts) in enumerate(catalogue(chosen.moments), 1):
@@ -157,10 +159,10 @@ _HEAD = """\
 
 def line(number: int, case: Case, verdict: Verdict) -> str:
     """One row of the table."""
-    said = {True: "yes", False: "NO"}
+    word = {True: "yes", False: "NO"}
     return (
         f"| {number} | {case.fault} | {', '.join(case.notes)} | {', '.join(map(str, case.exits))} | {verdict.lost} | "
-        f"{verdict.duplicated} | {verdict.given_up} | {said[verdict.same_bytes]} | {said[verdict.clean]} |"
+        f"{verdict.duplicated} | {verdict.given_up} | {word[verdict.same_bytes]} | {word[verdict.clean]} |"
     )
 
 

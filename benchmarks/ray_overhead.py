@@ -1,10 +1,10 @@
-"""Two Ray workers against two independent processes that make the same shards: what the Ray engine costs where sampling costs something.
+"""Compares two Ray workers with two independent processes that make the same shards: the overhead of Ray with a real generator.
 
     python benchmarks/ray_overhead.py                 letters kit; bar: at least 1/1.05 = 0.952
 
-Every round measures both, in alternating order; the median of the rounds' ratios counts. A worker's rate counts from its first
-commit, when all is loaded and warm, to its last, and the rates of the two are added: how evenly the last shards were dealt out is no
-cost of Ray. Exit status 1 when the bar is missed.
+Every round measures both, in alternating order; the result is the median of the ratios. The rate of a worker is measured from its
+first commit, when everything is loaded, to its last one, and the rates of both workers are added. So an uneven number of shards at
+the end does not count against Ray. The exit status is 1 if the bar is missed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WORKERS, BAR, PER_SHARD = 2, 1 / 1.05, 100
 
 
 def on_ray(job: Job, shards: Sequence[int]) -> list[list[int]]:
-    """Ray is started and stopped around the work, so that it does not slow down the others. Returns the shards of each worker."""
+    """Make the shards on a local Ray, which runs only meanwhile. Returns the shards of each worker."""
     made: dict[str, list[int]] = {}
 
     def note(event: Event) -> None:
@@ -52,7 +52,7 @@ def one_alone(job: Job, shards: Sequence[int]) -> None:
 
 
 def apart(job: Job, shards: Sequence[int]) -> list[list[int]]:
-    """The same on independent processes, each with its share of the shards."""
+    """Make the shards in independent processes, each with its part of them. Returns the shards of each process."""
     context = multiprocessing.get_context("spawn")
     shares = [list(shards[number::WORKERS]) for number in range(WORKERS)]
     processes = [context.Process(target=one_alone, args=(job, share)) for share in shares]
@@ -65,7 +65,7 @@ def apart(job: Job, shards: Sequence[int]) -> list[list[int]]:
 
 
 def rate(job: Job, shards: Sequence[int]) -> float:
-    """Images/s of one worker, by the times of its commit records: the engines hear of a commit sooner or later."""
+    """Images/s of one worker, from the times of its commit records, because the driver receives commits with a delay."""
     store = Path(job.out)
     moments = sorted((store / commit_path(shard)).stat().st_mtime_ns / 1e9 for shard in shards)
     return (len(moments) - 1) * PER_SHARD / (moments[-1] - moments[0])

@@ -1,4 +1,4 @@
-"""1.3 million samples through the Ray engine with a generator that costs nothing: what ppgen itself costs, and whether that stays flat.
+"""Makes 1.3 million samples on Ray with a generator that takes no time: the cost of ppgen itself, and whether it grows.
 
     python benchmarks/scale.py                     1000 classes x 1300, 1300 shards
     python benchmarks/scale.py --samples 100000    a short run

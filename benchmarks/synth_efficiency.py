@@ -1,9 +1,9 @@
-"""Images/s of `ppgen synth` in steady state against the bare sampler loop: same model, batch, threads and processes.
+"""Compares images/s of `ppgen synth` after its start with a loop that only samples: same model, batch, threads and processes.
 
     python benchmarks/synth_efficiency.py --source letters            # prints the ratio; bar: at least 0.95
 
-Each round measures both, in alternating order, and the medians are compared. The bare loop only calls `sample`; ppgen also
-encodes, packs, hashes, writes, fsyncs and commits, up to the last commit record.
+Each round measures both, in alternating order, and the medians are compared. The loop only calls `sample`; ppgen also encodes,
+packs, hashes, writes, fsyncs and commits, up to the last commit record.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from ppgen.plan import build_synth_plan
 from ppgen.shards.worker import Job
 from ppgen.sources.source import SourceSpec
 
-_WARM_SHARE = 0.2  # of a run; what comes before is not steady
+_WARM_SHARE = 0.2  # of the batches of a run; they are not measured
 
 
 def bare_loop(spec: SourceSpec, batch: int, batches: int, threads: int, pipe: Connection) -> None:
-    """Load, warm up, report readiness, wait for the start, sample; sends the moment the last image was there."""
+    """Load the generator, warm up, report it, wait for the start and sample; sends the time of the last image."""
     torch.set_num_threads(threads)
     generator = open_generator(spec)
     classes = generator.num_classes

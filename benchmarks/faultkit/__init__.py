@@ -1,1 +1,1 @@
-"""What `faults.py` injects, and what it stands on."""
+"""The faults that `faults.py` injects, and the cluster and commands that it runs."""

@@ -16,9 +16,9 @@ from faultkit.rig import SHARDS, Breaker, Case, mounted, read_only_folder
 def fill_disk(case: Case) -> None:
     with mounted(case.out.parent, "size=400k") as remount:
         run = case.run()
-        told = case.finish(run)
-        if case.exits[-1] != 2 or "free some space" not in told:
-            raise AssertionError(f"exit status {case.exits[-1]}:\n{told}")
+        stderr = case.finish(run)
+        if case.exits[-1] != 2 or "free some space" not in stderr:
+            raise AssertionError(f"exit status {case.exits[-1]}:\n{stderr}")
         case.notes.append(f"full at {run.committed()} of {SHARDS} shards")
         remount("size=64m")
         case.resume()
@@ -26,40 +26,40 @@ def fill_disk(case: Case) -> None:
 
 
 def read_only(case: Case) -> None:
-    """The folder of the shards turns read-only under the run. (The whole file system would not: the driver's lock is a file open
-    for writing, and as long as there is one the kernel refuses.)"""
+    """The folder of the shards becomes read-only during the run. (The whole file system cannot: the lock of the driver is a file
+    open for writing, and the kernel then refuses the remount.)"""
     run = case.run()
     case.until(run, max(case.somewhere(), 0.1))
     with read_only_folder(case.out / "shards"):
-        told = case.finish(run)
-    if case.exits[-1] != 2 or "make it writable" not in told:
-        raise AssertionError(f"exit status {case.exits[-1]}:\n{told}")
+        stderr = case.finish(run)
+    if case.exits[-1] != 2 or "make it writable" not in stderr:
+        raise AssertionError(f"exit status {case.exits[-1]}:\n{stderr}")
     case.resume()
 
 
 def read_only_from_the_start(case: Case) -> None:
     with mounted(case.out.parent, "size=64m") as remount:
         remount("ro")
-        told = case.finish(case.run())
-        if case.exits[-1] != 2 or "error: cannot write" not in told:
-            raise AssertionError(f"exit status {case.exits[-1]}:\n{told}")
+        stderr = case.finish(case.run())
+        if case.exits[-1] != 2 or "error: cannot write" not in stderr:
+            raise AssertionError(f"exit status {case.exits[-1]}:\n{stderr}")
         remount("rw")
         case.resume()
         keep(case)
 
 
 def keep(case: Case) -> None:
-    """Copy the directory off the file system that is about to be unmounted."""
+    """Copy the directory to another file system before its own is unmounted."""
     copy = case.base / "kept"
     shutil.rmtree(copy, ignore_errors=True)
     case.out = Path(shutil.copytree(case.out, copy))
 
 
 def damage(change: Callable[[Path, random.Random], None], pattern: str, *options: str) -> Breaker:
-    """A finished directory is damaged; verify must name the shard, and the same command makes it whole again.
+    """Damage a finished directory. `verify` must name the shard, and the same command must repair it.
 
     Args:
-        options: of verify; without --repair the run itself must see the damage.
+        options: of verify; without --repair the run itself must find the damage.
     """
 
     def break_it(case: Case) -> None:

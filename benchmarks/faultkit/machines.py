@@ -1,4 +1,4 @@
-"""Faults of machines: sick workers, nodes with a fault of their own, pre-emption, clocks, locks, and a second driver."""
+"""Faults of machines: workers that always fail, bad nodes, pre-emption, wrong clocks, missing locks, and a second driver."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _QUARANTINED = "gets no more shards"
 
 
 def sick_worker(after: int, reason: str) -> Breaker:
-    """One worker of three raises whatever it is given, after so many good batches, and so do those that replace it."""
+    """One worker of three, and every worker that replaces it, raises an exception for every shard after `after` good batches."""
 
     def break_it(case: Case) -> None:
         settings = {"sick": case.out.parent / "sick.lock", "sick_after": after, "reason": reason}
-        told = case.finish(case.run(settings))
-        case.notes.append(f"after {after} batches, {told.count(_QUARANTINED)} places quarantined")
+        stderr = case.finish(case.run(settings))
+        case.notes.append(f"after {after} batches, {stderr.count(_QUARANTINED)} workers quarantined")
         if case.exits[-1] != 0:
-            raise AssertionError(f"exit status {case.exits[-1]}:\n{told}")
+            raise AssertionError(f"exit status {case.exits[-1]}:\n{stderr}")
 
     return break_it
 
 
 @contextmanager
 def worse_node(case: Case, **environment: str) -> Iterator[None]:
-    """A third node with a fault of its own."""
+    """A third node with this environment, which gives it a fault."""
     case.grid.join(**environment)
     try:
         yield
@@ -36,16 +36,16 @@ def worse_node(case: Case, **environment: str) -> Iterator[None]:
         case.grid.leave()
 
 
-def faulty_late_node(case: Case, told: str, **environment: str) -> None:
-    """More workers are wanted than have room; a node joins for them, and the others are slow until its fault has been told."""
+def faulty_late_node(case: Case, message: str, **environment: str) -> None:
+    """A run wants more workers than have room. A bad node joins, and the other workers are slow until the run reports its fault."""
     slow = case.out.parent / "slow"
     run = case.run({"delay": 0.5, "slow": slow}, workers=6)
     case.until(run, case.dice.uniform(0.05, 0.3))
     slow.touch()
     with worse_node(case, **environment):
-        run.until_told(told)
+        run.until_printed(message)
         slow.unlink()
-        expect(case, case.finish(run), told)
+        expect(case, case.finish(run), message)
 
 
 def late_bad_node(case: Case) -> None:
@@ -73,7 +73,7 @@ def skewed_node(seconds: int) -> Breaker:
 
 
 def skewed_driver(case: Case) -> None:
-    """A driver a week behind is killed, one with the right clock goes on."""
+    """A driver whose clock is a week behind is killed; a driver with the right clock resumes."""
     run = case.run(fault="skew:-604800")
     case.until(run, case.somewhere())
     run.process.kill()
@@ -82,7 +82,7 @@ def skewed_driver(case: Case) -> None:
 
 
 def storm(every_s: float, delay: float) -> Breaker:
-    """A third of the workers dies again and again."""
+    """Every `every_s` seconds one of the three workers is killed."""
 
     def break_it(case: Case) -> None:
         run, killed, at = case.run({"delay": delay}), 0, time.monotonic() + every_s
@@ -108,23 +108,23 @@ def two_drivers_without_locks(case: Case) -> None:
 
 
 def two_drivers(case: Case, fault: str = "") -> None:
-    """The same command a second time while the first is at work: it is refused and disturbs nothing. Without locks it waits."""
+    """The same command is started a second time during the run. It must be refused and disturb nothing; without locks it waits."""
     slow = case.out.parent / "slow"
     first = case.run({"delay": 0.8, "slow": slow}, fault=fault)
     case.until(first, case.dice.uniform(0.1, 0.4))
     if not fault:
         slow.touch()
     second = Run(case.out, case.base / "second", case.grid.address, fault=fault)
-    status, told = second.wait()
+    status, stderr = second.wait()
     slow.unlink(missing_ok=True)
     case.notes.append(f"the second ended with {status}")
-    if first.committed() < SHARDS and (status != 2 or "another ppgen is writing" not in told):
-        raise AssertionError(f"exit status {status} of the second:\n{told}")
+    if first.committed() < SHARDS and (status != 2 or "another ppgen is writing" not in stderr):
+        raise AssertionError(f"exit status {status} of the second:\n{stderr}")
     expect(case, case.finish(first))
 
 
-def expect(case: Case, told: str, *texts: str) -> None:
-    """The run has succeeded and said all this."""
-    missing = [text for text in texts if text not in told]
+def expect(case: Case, stderr: str, *texts: str) -> None:
+    """Check that the run has succeeded and printed these texts."""
+    missing = [text for text in texts if text not in stderr]
     if case.exits[-1] != 0 or missing:
-        raise AssertionError(f"exit status {case.exits[-1]}, not said: {missing}\n{told}")
+        raise AssertionError(f"exit status {case.exits[-1]}, not printed: {missing}\n{stderr}")

@@ -1,4 +1,4 @@
-"""Faults of processes: workers, raylets and drivers that die or are told to stop."""
+"""Faults of processes: workers, raylets and drivers that are killed or get a signal."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def signal_driver(number: signal.Signals, status: int) -> Breaker:
         run = case.run()
         case.until(run, case.somewhere())
         run.process.send_signal(number)
-        told = case.finish(run)
+        stderr = case.finish(run)
         if number != signal.SIGKILL and (
-            case.exits[-1] != status or "run the same command again" not in told
+            case.exits[-1] != status or "run the same command again" not in stderr
         ):
-            raise AssertionError(f"exit status {case.exits[-1]}:\n{told}")
+            raise AssertionError(f"exit status {case.exits[-1]}:\n{stderr}")
         case.resume()
 
     return break_it
 
 
 def plant_orphans(case: Case) -> None:
-    """What a machine that lost power may leave: torn temporary files, and files of shards that were never committed."""
+    """Leave the files that a power cut may leave: incomplete temporary files, and files of shards without a commit record."""
     run = case.run()
     case.until(run, 0.3)
     run.process.kill()

@@ -1,4 +1,4 @@
-"""What `faults.py` stands on: a Ray cluster of several raylets on this machine, runs of the command, small file systems, one case."""
+"""For `faults.py`: a Ray cluster of several raylets on this machine, runs of the command, small file systems, and one case."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_worker_niceness", "0")  # 15 starves the workers on a machine with other work
+os.environ.setdefault(
+    "RAY_worker_niceness", "0"
+)  # Ray's own value, 15, makes workers very slow on a busy machine
 from ray.cluster_utils import Cluster
 
 SHARDS, PER_SHARD = 30, 40  # of every run
 HERE = Path(__file__).resolve().parents[1]
 MISCHIEF = HERE / "faultkit" / "mischief"
-_STORE = 80 << 20  # bytes of Ray's object store on every node; nothing large passes through it
+_STORE = 80 << 20  # bytes of Ray's object store on every node; only small objects pass through it
 _NODES, _CPUS = 2, 2
 _BUSY = re.compile("busy", re.IGNORECASE)
 
@@ -40,23 +42,23 @@ class Grid:
             self.join()
 
     def join(self, **environment: str) -> None:
-        """One more node, with these variables in the environment of all that runs there."""
+        """Add a node; its processes get these environment variables."""
         given = {"env_vars": environment} if environment else {}
         node = self._cluster.add_node(num_cpus=_CPUS, object_store_memory=_STORE, wait=False, **given)
         self._nodes.append(node)
 
     def leave(self) -> None:
-        """The node that joined last goes; another without any fault comes where one is missing."""
+        """Remove the node that joined last, and add good nodes until there are enough."""
         self._cluster.remove_node(self._nodes.pop())
         while len(self._nodes) < _NODES:
             self.join()
 
     def kill_raylet(self, dice: random.Random) -> None:
-        """SIGKILL for the raylet of a random node; its other processes are left to notice."""
+        """Send SIGKILL to the raylet of a random node; its other processes must notice it themselves."""
         node = self._nodes.pop(dice.randrange(len(self._nodes)))
         os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
         time.sleep(1.0)
-        self._cluster.remove_node(node, allow_graceful=False)  # what is left of it
+        self._cluster.remove_node(node, allow_graceful=False)  # its other processes
 
     def close(self) -> None:
         self._cluster.shutdown()
@@ -66,10 +68,10 @@ class Run:
     """One `ppgen synth` on the grid, in the background.
 
     Args:
-        pids: folder where its workers leave their process numbers.
-        settings: of the generator, none of which changes a byte.
+        pids: folder where its workers write files named by their process numbers.
+        settings: of the generator; none changes a byte of the result.
         workers: how many.
-        fault: of the driver's machine, as `mischief` takes it.
+        fault: of the machine of the driver, see `mischief/sitecustomize.py`.
     """
 
     def __init__(
@@ -100,15 +102,15 @@ class Run:
                 signal.SIGINT, signal.SIG_DFL
             ),  # shells start background jobs without Ctrl-C
         )
-        self._told: list[str] = []
+        self._printed: list[str] = []
         assert self.process.stderr is not None
         stream = self.process.stderr
-        self._reader = threading.Thread(target=lambda: self._told.extend(stream), daemon=True)
+        self._reader = threading.Thread(target=lambda: self._printed.extend(stream), daemon=True)
         self._reader.start()
 
     @staticmethod
     def command(out: Path, samples: int, per_shard: int) -> list[str]:
-        """The plan as a command line; what follows it does not change a byte."""
+        """The command line of the plan; options that are added to it change no byte."""
         plan = ["--source", "procedural:build", "--device", "cpu", "--classes", "10", "--seed", "7"]
         plan += [
             "--per-class",
@@ -125,15 +127,15 @@ class Run:
         return len(list(self._out.glob("commits/*.json")))
 
     def workers(self) -> list[int]:
-        """Processes that hold a generator, without the driver's."""
+        """Processes with a generator, without the driver."""
         found = [int(entry.name) for entry in self._pids.iterdir() if int(entry.name) != self.process.pid]
         return [pid for pid in found if Path("/proc", str(pid)).exists()]
 
-    def until_told(self, text: str, seconds: float = 180.0) -> None:
-        """Wait until this stands on standard error, or the run has ended."""
+    def until_printed(self, text: str, seconds: float = 180.0) -> None:
+        """Wait until the run has printed this text on standard error, or has ended."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.process.poll() is None:
-            if any(text in line for line in self._told):
+            if any(text in line for line in self._printed):
                 return
             time.sleep(0.1)
 
@@ -141,17 +143,17 @@ class Run:
         """Exit status and standard error."""
         status = self.process.wait(timeout=seconds)
         self._reader.join(10)
-        return status, "".join(self._told)
+        return status, "".join(self._printed)
 
 
 def search_path(*first: Path) -> str:
-    """PYTHONPATH of what is started: these folders, the benchmarks, and where this process looks."""
+    """PYTHONPATH for started programs: these folders, the benchmarks, and the import path of this process."""
     return os.pathsep.join([*map(str, first), str(HERE), *(entry for entry in sys.path if entry)])
 
 
 def digests(out: Path) -> dict[str, str]:
-    """sha256 of every file of data. The rest names seconds, hosts, events, or the plan's fingerprint, which signs the settings that
-    make a generator slow or sick; `verify` checks it."""
+    """sha256 of every tar and parquet file. The other files contain times, hosts, or the fingerprint of the plan, which depends on the
+    settings that make a generator slow or sick; `verify` checks them."""
     return {
         str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(out.rglob("*"))
@@ -181,7 +183,7 @@ def mounted(folder: Path, options: str) -> Iterator[Callable[[str], None]]:
                 return
             if not _BUSY.search(done.stderr) or time.monotonic() > deadline:
                 raise OSError(done.stderr.strip())
-            time.sleep(0.005)  # a file is open for writing this moment
+            time.sleep(0.005)  # a file is open for writing at this moment
 
     folder.mkdir(parents=True, exist_ok=True)
     mount(options)
@@ -204,7 +206,7 @@ def read_only_folder(folder: Path) -> Iterator[None]:
 
 @dataclass
 class Case:
-    """One fault: what is done, and what came of it."""
+    """One fault: how it is injected, and the results of the runs."""
 
     fault: str
     break_it: Callable[[Case], None]
@@ -232,22 +234,22 @@ class Case:
         return self.dice.uniform(0.0, 0.8)
 
     def finish(self, run: Run) -> str:
-        """Wait for the end; returns what was printed to stderr."""
-        status, told = run.wait()
+        """Wait for the end of a run; returns its standard error."""
+        status, stderr = run.wait()
         self.exits.append(status)
-        self.given_up += told.count("FAILED for good") + told.count("were not tried")
-        if "Traceback" in told and status != -signal.SIGKILL:
-            raise AssertionError(f"a traceback:\n{told}")
-        if retried := told.count("is tried again"):
+        self.given_up += stderr.count("FAILED for good") + stderr.count("were not tried")
+        if "Traceback" in stderr and status != -signal.SIGKILL:
+            raise AssertionError(f"a traceback:\n{stderr}")
+        if retried := stderr.count("is tried again"):
             self.notes.append(f"{retried} shards retried")
-        return told
+        return stderr
 
     def resume(self) -> None:
         """The same command again."""
-        told = self.finish(self.run())
-        if "resuming: " in told:
-            self.notes.append(told.split("resuming: ")[1].split(" are there")[0] + " resumed")
+        stderr = self.finish(self.run())
+        if "resuming: " in stderr:
+            self.notes.append(stderr.split("resuming: ")[1].split(" are there")[0] + " resumed")
 
 
 Breaker = Callable[[Case], None]
-"""Does harm to a case's run and brings it to its end."""
+"""Injects the fault of a case into a run, and returns when the run has ended."""

@@ -1,4 +1,4 @@
-"""Loaded by every Python process of a node or driver that has this folder on its path: makes the machine worse, as $FAULT says.
+"""Python loads this file in every process that has this folder on its path. It simulates a fault of the machine, given by $FAULT:
 
 full:FOLDER   nothing can be written below the folder: its disk is full
 skew:SECONDS  the clock is wrong
@@ -14,7 +14,7 @@ if kind == "full":
     real_replace = os.replace
 
     def replace(source, target, **options):  # type: ignore[no-untyped-def]
-        """A file is whole only here."""
+        """Our files are written under a temporary name and then renamed."""
         if os.path.abspath(target).startswith(detail):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
         return real_replace(source, target, **options)

@@ -192,26 +192,23 @@ class Driver:
         worker.process, worker.seat = process, seat
 
     def _not_started(self, worker: Worker, failure: Failure) -> None:
-        """A worker raised an exception or died before it was ready."""
+        """A worker raised an exception or died before it was ready. Raises UserError if none can be started."""
         worker.failed = True
         self._failed_starts += 1
         seat = worker.seat
         others = [other for other in self._workers if not other.failed and other.seat is not None]
+        ready = [other.seat.node for other in others if other.ready and other.seat is not None]
         self._count_failure(failure)
         if seat is not None:
             seat.failed_starts += failure.kind != "death"
-            if failure.kind == "node" and not any(
-                o.ready and o.seat and o.seat.node == seat.node for o in others
-            ):
+            if failure.kind == "node" and seat.node not in ready:
                 self._quarantine_node(seat.node, failure)
-            elif failure.kind == "node" or (
-                seat.failed_starts >= SEAT_LIMIT and any(o.ready for o in others)
-            ):
+            elif failure.kind == "node" or (seat.failed_starts >= SEAT_LIMIT and ready):
                 self._quarantine(seat.name, [seat], "cannot work", failure.reason)
         if not self._worked and not others and self._failed_starts >= FAILED_STARTS:
             raise UserError(
-                f"no worker could be started ({self._failed_starts} tries failed, the last with: {failure.reason[-500:]}); mend "
-                f"that and run the same command again"
+                f"no worker could be started ({self._failed_starts} attempts failed, the last with: {failure.reason[-500:]}); fix "
+                f"the cause and run the same command again"
             )
 
     def _remove(self, worker: Worker) -> None:
@@ -354,7 +351,7 @@ class Driver:
             self._emit("quarantined", worker=name, text=f"{why}: {error}")
 
     def _count_failure(self, failure: Failure) -> None:
-        """Stop the run after too many failures in a row."""
+        """Count a failure since the last commit; after too many of them, lease no more shards."""
         self._in_a_row += 1
         self._died = self._died or failure.kind == "death"
         least, each = FAILURES if self._committed or self._died else FIRST_FAILURES
@@ -365,7 +362,7 @@ class Driver:
             self._fresh.clear()
 
     def _give_up_the_rest(self) -> None:
-        """Give up the shards that failed too often. Only when nothing else is left, because until then their seats may be to blame."""
+        """Give up the shards that failed too often, when nothing else is left; until then it may turn out that a seat is the cause."""
         over = self._outcome.stopped or not (self._fresh or self._leased())
         if over and (self._outcome.stopped or all(map(self._is_spent, self._retries))):
             for shard, error in self._retries.items():

@@ -51,7 +51,7 @@ def gpu_share(workers: int, gpus: int) -> float:
 
 
 def limit_gpu_memory(share: float) -> None:
-    """Let this process allocate its share of the GPU only, so that it cannot make another worker run out of memory."""
+    """Limit the GPU memory of this process to its share, so that another worker on the GPU does not run out of memory."""
     if 0 < share < 1 and torch.cuda.is_available():
         torch.cuda.set_per_process_memory_fraction(share * _OF_ITS_SHARE)
 
@@ -87,7 +87,7 @@ class Processes(Transport):
         return worker
 
     def send(self, worker: Worker, shard: int) -> None:
-        with suppress(OSError):  # it has died: wait() finds the broken pipe
+        with suppress(OSError):  # the process has died; `wait` reports it
             self._links[worker][1].send(shard)
 
     def wait(self, receive: Receive) -> None:
@@ -132,7 +132,7 @@ class Processes(Transport):
 class ThisProcess(Processes):
     """One worker in this process, which samples a shard while it commits the one before.
 
-    After a CUDA error, which stays with a process, a spawned process takes its place.
+    A process cannot use the GPU after a CUDA error; a spawned process then takes over.
 
     Args:
         gpus: as of :class:`Processes`.

@@ -39,7 +39,7 @@ from ppgen.shards import Job, ShardCommit
 from ppgen.shards import Worker as ShardWorker
 
 _POLL_S = 1.0  # between requests for progress
-_REVIEW_S = 5.0  # between looks for nodes that joined
+_REVIEW_S = 5.0  # between requests for the list of nodes
 _REMIND_S = 30.0  # between messages of a run that waits for its first worker
 _GRACE_S = 5.0
 _GROUPS = {"commit": 1, "progress": 1}  # of an actor: threads beside the one that samples
@@ -90,7 +90,9 @@ class Actors(Transport):
         share = reservation["GPU"] if 0 < reservation["GPU"] < 1 else 1.0
         self._open_worker = pickle.dumps((ActorWorker, (job, share)))
         self._actors: dict[Worker, Any] = {}
-        self._parked: list[tuple[str, Any]] = []  # node id, actor: idle, so that nobody else gets a bad GPU
+        self._parked: list[
+            tuple[str, Any]
+        ] = []  # (node id, actor) on bad GPUs, kept so that no other worker gets these
         self._answers: dict[Any, tuple[Worker, Message, int | None]] = {}
         self._reported: dict[Worker, int] = {}  # samples of the shard that is being sampled
         self._node_ids: dict[str, str] = {}  # by the name of the node
@@ -124,7 +126,7 @@ class Actors(Transport):
             self._ask_for_progress()
             self._remind(receive)
         if not self._answers:
-            time.sleep(0.1)  # every worker has died; the next review starts others
+            time.sleep(0.1)  # every worker has died; the driver starts others
             return
         ready, _ = self._ray.wait(list(self._answers), timeout=_POLL_S)
         for reference in ready:
@@ -170,7 +172,9 @@ class Actors(Transport):
         if block and worker.seat is not None:
             self._parked.append((self._node_ids[worker.seat.node], actor))
         else:
-            self._ray.kill(actor)  # also if it seems dead: the connection may be lost and the process alive
+            self._ray.kill(
+                actor
+            )  # even a worker reported dead: if only its connection broke, its process still runs
 
     def close(self, *, at_once: bool) -> None:
         """Kill all actors and wait until they are gone, so that nothing is written after the run."""
@@ -190,14 +194,14 @@ class Actors(Transport):
                 self._expect(progress, worker, "sampled", worker.sampling)
 
     def _remind(self, receive: Receive) -> None:
-        """Report what a run without any worker waits for; it waits until Ctrl-C."""
+        """Tell the user what a run without any ready worker waits for. It waits until Ctrl-C."""
         now = time.monotonic()
         if now < self._remind_at or any(worker.ready for worker in self._actors):
             return
         first, self._remind_at = self._remind_at == 0, now + _REMIND_S
         if capacity(self._reservation, self._nodes) == 0:
             text = f"no node of the Ray cluster offers {describe(self._reservation)}; waiting for one to join"
-            receive(None, "notice", None, f"{text} ({len(self._actors)} asked for; Ctrl-C stops)")
+            receive(None, "notice", None, f"{text} ({len(self._actors)} workers wanted; Ctrl-C stops)")
         elif not first and not any(worker.seat for worker in self._actors):
             text = f"waiting for room for a worker of {describe(self._reservation)} (Ctrl-C stops)"
             receive(None, "notice", None, text)
@@ -261,7 +265,7 @@ def call_on_worker(reservation: Reservation, function: Callable[..., Any], *argu
         answer = _read_answer(ray.get(reference), "a node of the cluster")
     except ray.exceptions.RayError as error:
         raise UserError(
-            f"the source could not be opened on the cluster ({last_line(str(error))}); mend that and run the same command again"
+            f"the source could not be opened on the cluster ({last_line(str(error))}); fix the cause and run the same command again"
         ) from error
     finally:
         ray.kill(actor)

@@ -283,7 +283,7 @@ def test_a_full_disk_everywhere_ends_the_run_with_what_to_do() -> None:
 
 def test_workers_that_never_start_end_the_run() -> None:
     with pytest.raises(
-        UserError, match=r"no worker could be started \(3 tries failed, the last with: .*broken"
+        UserError, match=r"no worker could be started \(3 attempts failed, the last with: .*broken"
     ):
         Simulation([Worker("a", load=lambda n: RuntimeError("broken"))]).run()
 

@@ -60,8 +60,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def made(out: Path) -> dict[str, str]:
     """Fingerprints of all but plan.json, which says with which options the painter was loaded, and what tells its fingerprint."""
-    told = ("plan.json", "index.json", "README.md")
-    return {name: digest for name, digest in fingerprints(out).items() if name not in told}
+    skipped = ("plan.json", "index.json", "README.md")
+    return {name: digest for name, digest in fingerprints(out).items() if name not in skipped}
 
 
 def painter(**options: Any) -> SourceSpec:
@@ -186,7 +186,7 @@ def test_only_small_records_leave_a_worker(tmp_path: Path) -> None:
     assert max(len(pickle.dumps(answer)) for answer in answers) < 4000
 
 
-def test_a_machine_that_does_not_share_the_directory_is_told(tmp_path: Path) -> None:
+def test_a_machine_that_does_not_share_the_directory_is_refused(tmp_path: Path) -> None:
     job = synth_job(tmp_path / "out", spec=painter())
     with pytest.raises(UserError, match="share"):
         ActorWorker(job, 1.0)

@@ -86,8 +86,8 @@ def test_a_late_node_with_a_bad_environment_ends_neither_run_nor_shard(
         for node in (good, watch.node):
             cluster.remove_node(node)
     assert status == 0
-    (told,) = watch.of("quarantined")
-    assert "the weights are not on this node" in told.text
+    (quarantined,) = watch.of("quarantined")
+    assert "the weights are not on this node" in quarantined.text
     assert len(list((tmp_path / "out/commits").iterdir())) == 60
     assert "the weights are not on this node" in capfd.readouterr().err
 
@@ -173,7 +173,7 @@ def test_a_cluster_without_nodes_is_waited_for(
     finally:
         cluster.remove_node(watch.node)
     (notice,) = watch.of("notice")
-    assert "waiting for one to join (1 asked for; Ctrl-C stops)" in notice.text
+    assert "waiting for one to join (1 workers wanted; Ctrl-C stops)" in notice.text
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_nothing_to_do_leaves_no_log(tmp_path: Path) -> None:
     assert Store(tmp_path / "out").list(LOGS) == before
 
 
-def test_a_failure_is_told_with_its_traceback(tmp_path: Path) -> None:
+def test_a_failure_is_logged_with_its_traceback(tmp_path: Path) -> None:
     (tmp_path / "fail").write_text("1")
     assert logged(tmp_path / "out", fail=str(tmp_path / "fail")) == 0
     missed = [record for record in records(tmp_path / "out") if record.event == "missed"]

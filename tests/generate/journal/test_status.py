@@ -45,7 +45,7 @@ def test_an_old_directory_without_a_log(made: Path) -> None:
 
 
 def test_running_then_dead(tmp_path: Path) -> None:
-    """Two of four shards are there and the log has no end."""
+    """Two of four shards are committed and the log has no last line."""
     assert logged(tmp_path / "out") == 0
     for shard in (2, 3):
         (tmp_path / "out" / "commits" / f"00000{shard}.json").unlink()
@@ -131,7 +131,7 @@ def test_a_metrics_file(tmp_path: Path) -> None:
 
 
 def test_metrics_of_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: dict[str, float] = {}
+    reported: dict[str, float] = {}
 
     class Fake:
         def __init__(self, name: str, description: str, tag_keys: tuple[str, ...]) -> None:
@@ -139,11 +139,11 @@ def test_metrics_of_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             assert (bool(description), tag_keys) == (True, ("out",))
 
         def set(self, value: float, tags: dict[str, str]) -> None:
-            told[self.name] = value
+            reported[self.name] = value
 
         def inc(self, value: float, tags: dict[str, str]) -> None:
             assert value > 0
-            told[self.name] = told.get(self.name, 0) + value
+            reported[self.name] = reported.get(self.name, 0) + value
 
     module: Any = types.ModuleType("ray.util.metrics")
     module.Counter = module.Gauge = Fake
@@ -151,6 +151,10 @@ def test_metrics_of_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(metrics, "EVERY_S", 0.0)
     monkeypatch.setattr(RayMetrics, "_is_connected", staticmethod(lambda: True))
     assert run_job(synth_job(tmp_path / "out"), HERE, None, [RayMetrics("out")]) == 0
-    assert (told["ppgen_committed_samples"], told["ppgen_committed_shards"]) == (75, 4)
-    assert (told["ppgen_sampled"], told["ppgen_planned_samples"], told["ppgen_workers_alive"]) == (75, 75, 0)
+    assert (reported["ppgen_committed_samples"], reported["ppgen_committed_shards"]) == (75, 4)
+    assert (
+        reported["ppgen_sampled"],
+        reported["ppgen_planned_samples"],
+        reported["ppgen_workers_alive"],
+    ) == (75, 75, 0)
     assert stored(tmp_path / "out")[1].samples == 75
