@@ -35,5 +35,4 @@ from ppcore.shards.ustar import (
     end_of_archive,
     padding,
     parse_header,
-    rename_header,
 )

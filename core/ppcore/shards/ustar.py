@@ -67,12 +67,6 @@ def parse_header(header: bytes) -> Member:
     return Member(name, size)
 
 
-def rename_header(header: bytes, name: str) -> bytes:
-    """The header with another name and a new checksum."""
-    renamed = name.encode("ascii").ljust(100, b"\0") + header[_NAME.stop :]
-    return renamed[: _CHECKSUM.start] + b"%06o\0 " % _checksum(renamed) + renamed[_CHECKSUM.stop :]
-
-
 def padding(size: int) -> int:
     """Number of bytes that fill the last block of a file."""
     return -size % TAR_BLOCK

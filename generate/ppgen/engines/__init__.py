@@ -13,19 +13,3 @@ from ppgen.engines.engine import (
 from ppgen.engines.events import Event, OnEvent
 from ppgen.engines.prepare import open_for_workers
 from ppgen.engines.run import prepare_job, run_job
-
-__all__ = [
-    "Event",
-    "OnEvent",
-    "cores",
-    "default_out",
-    "default_threads",
-    "default_workers",
-    "describe_workers",
-    "load_ray",
-    "make_shards",
-    "open_for_workers",
-    "prepare_job",
-    "ray_cluster",
-    "run_job",
-]

@@ -7,5 +7,3 @@ less: a :class:`ppgen.generators.parts.diffusion.Network`, handed to a `Diffusio
 """
 
 from ppgen.generators.load import load_generator, open_generator
-
-__all__ = ["load_generator", "open_generator"]

@@ -3,5 +3,3 @@
 from ppgen.journal.log import EventLog
 from ppgen.journal.metrics import MetricsFile, RayMetrics
 from ppgen.journal.status import Status, read_status, render
-
-__all__ = ["EventLog", "MetricsFile", "RayMetrics", "Status", "read_status", "render"]

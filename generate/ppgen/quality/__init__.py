@@ -2,11 +2,3 @@
 
 from ppgen.quality.assessment import ReportRequest, assess
 from ppgen.quality.page import QUALITY, summary_rows, write_report
-
-__all__ = [
-    "QUALITY",
-    "ReportRequest",
-    "assess",
-    "summary_rows",
-    "write_report",
-]

@@ -4,5 +4,3 @@ from ppgen.sampling import schedules
 from ppgen.sampling.guidance import Guidance
 from ppgen.sampling.schedules import Schedule
 from ppgen.sampling.solvers import SOLVERS, evaluations
-
-__all__ = ["SOLVERS", "Guidance", "Schedule", "evaluations", "schedules"]

@@ -12,23 +12,3 @@ from pptrain.config.load import (
 )
 from pptrain.config.rule import RuleSettings, fine_tuning_rule, method_name, pre_training_rule
 from pptrain.config.settings import Amount, OptimConfig, PositiveAmount, TrainConfig, ViewsConfig
-
-__all__ = [
-    "CONFIG_FILE",
-    "Amount",
-    "OptimConfig",
-    "PositiveAmount",
-    "RuleSettings",
-    "TrainConfig",
-    "ViewsConfig",
-    "differences",
-    "fine_tuning_rule",
-    "flatten",
-    "identity",
-    "load_config",
-    "method_name",
-    "parse",
-    "pre_training_rule",
-    "save_config",
-    "suggest",
-]

@@ -4,5 +4,3 @@ from pptrain.engine.ray_train import train_on_ray
 from pptrain.engine.result import Result, read_result
 from pptrain.engine.run import train
 from pptrain.engine.stages import run_stages
-
-__all__ = ["Result", "read_result", "run_stages", "train", "train_on_ray"]

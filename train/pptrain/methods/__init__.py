@@ -40,17 +40,6 @@ METHODS: dict[str, type[Method]] = {
     "feature-consistency": FeatureConsistency,
 }
 
-__all__ = [
-    "METHODS",
-    "Batch",
-    "Context",
-    "Method",
-    "SemiSupervised",
-    "SourceSide",
-    "UnlabeledView",
-    "make_method",
-]
-
 
 def make_method(name: str, options: dict[str, Any]) -> Method:
     """The method `name` with `options` over its defaults.

@@ -12,24 +12,3 @@ from pptrain.models.network import (
 )
 from pptrain.models.optimiser import Ema, average_into, learning_rate, make_optimizer, set_rate
 from pptrain.models.start import SMALL_SIDE, make_network, make_source_head, make_spec
-
-__all__ = [
-    "SMALL_SIDE",
-    "Ema",
-    "Graphs",
-    "Network",
-    "Teacher",
-    "average_into",
-    "choose_device",
-    "choose_layout",
-    "has_bf16",
-    "has_grouped_convolutions",
-    "learning_rate",
-    "make_network",
-    "make_optimizer",
-    "make_source_head",
-    "make_spec",
-    "set_rate",
-    "synchronise_batch_norm",
-    "untracked",
-]
