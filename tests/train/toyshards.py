@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
+from ppcore.shards import VERSION
+
 CLASSES = ("a", "b", "c", "d")
 ShardWriter = Callable[..., Path]
 
@@ -76,7 +78,7 @@ def write(
         entries.append({"index": shard, "url": path, "nsamples": count, "filesize": size, "sha256": "0"})
     content = {
         "format": "pptransfer-shards",
-        "version": 1,
+        "version": VERSION,
         "kind": kind,
         "fingerprint": f"{root.name}-{sum(counts)}",
         "source": {"name": "toy", "class_names": list(CLASSES)},
