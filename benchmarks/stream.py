@@ -81,7 +81,7 @@ def prepare(root: Path, side: int) -> Path:
         )
     plan = {
         "format": "pptransfer-shards",
-        "version": 1,
+        "version": 2,
         "kind": "synth",
         "fingerprint": f"benchmark-{side}",
         "source": {"name": "benchmark", "class_names": [str(c) for c in range(CLASSES)]},
