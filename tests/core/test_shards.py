@@ -133,7 +133,7 @@ def test_foreign_samples_are_refused(members):
 
 
 def write_directory(root, *, index=True, **plan):
-    fields = {"format": "pptransfer-shards", "version": 1, "kind": "synth", "source": {"class_names": ["a", "b"]},
+    fields = {"format": "pptransfer-shards", "version": 2, "kind": "synth", "source": {"class_names": ["a", "b"]},
               "classes": [0, 1], "resolution": 8, "channels": 1, "fingerprint": "f"}  # fmt: skip
     (root / "plan.json").write_text(json.dumps(fields | plan))
     if index:
