@@ -131,8 +131,8 @@ def _common(
 
 def _load(generator: Generator, spec: SourceSpec, target: str | None) -> dict[str, Any]:
     """How later commands load the source. A hub repository is recorded with the commit that was used."""
-    told = spec.hint() if target is None else {**spec.hint(), "target": target}
-    return {**told, "revision": generator.revision} if is_commit(generator.revision) else told
+    hint = spec.hint() if target is None else {**spec.hint(), "target": target}
+    return {**hint, "revision": generator.revision} if is_commit(generator.revision) else hint
 
 
 def _most_of_a_shard(batch: int) -> int:
