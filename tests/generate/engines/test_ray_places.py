@@ -115,7 +115,7 @@ def test_cuda_is_accepted_by_a_driver_without_one(cluster: Cluster) -> None:
     """The worker is asked, and it is the worker that has none: this GPU is Ray's word only."""
     node = cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=STORE)
     try:
-        with pytest.raises(UserError, match="PyTorch sees no CUDA device"):
+        with pytest.raises(UserError, match="PyTorch finds no CUDA device"):
             open_for_workers(painter("cuda"), on_ray(cluster), class_names)
     finally:
         cluster.remove_node(node)
@@ -162,7 +162,7 @@ def test_a_cluster_without_nodes_is_waited_for(
 
     monkeypatch.setattr(ray_engine, "say", say)
     try:
-        with pytest.raises(UserError, match="PyTorch sees no CUDA device"):
+        with pytest.raises(UserError, match="PyTorch finds no CUDA device"):
             open_for_workers(painter("cuda"), on_ray(cluster), class_names)
     finally:
         cluster.remove_node(joined[0])
