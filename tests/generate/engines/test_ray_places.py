@@ -103,7 +103,7 @@ def test_a_driver_without_a_gpu_plans_for_workers_with_one(
     options = {"source": "fragile:build", "classes": "0,2", "per_class": 10, "batch_size": 5}
     options |= {"out": str(tmp_path / "out"), "engine": "ray", "address": cluster.address, "workers": 1}
     try:
-        wanted = read_options("synth", {**options, "set": ["says_gpus=true"]})
+        wanted = read_options("synth", {**options, "sampler": ["says_gpus=true"]})
         assert isinstance(wanted, SynthOptions)
         assert generation.generate(wanted) == 0
     finally:
