@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import os
 import signal
 import subprocess
@@ -78,6 +79,18 @@ def test_a_users_own_network_goes_all_the_way(
     described = json.loads((tmp_path / "m.onnx.json").read_text())
     assert described["class_names"] == list(CLASSES)
     assert described["input"]["shape"] == ["batch", 1, 16, 16]
+
+
+def test_the_next_command_works_for_a_users_own_network(
+    target_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, own = str(tmp_path / "run"), ["--arch", "oddnet:build", "--steps", "2", "--resolution", "16"]
+    assert command(monkeypatch, "run", "--target", str(target_folder), "--out", out, *own) == 0
+    line = next(x for x in capsys.readouterr().err.splitlines() if x.startswith("next: pptrain "))
+    assert command(monkeypatch, *shlex.split(line.removeprefix("next: pptrain "))) == 0
 
 
 def test_export_with_int8_from_the_command_line(

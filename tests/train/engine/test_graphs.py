@@ -79,3 +79,19 @@ def test_evaluation_is_never_recorded(recorder: Recorder) -> None:
     with torch.no_grad():
         net.train()(torch.rand(2, 1, 32, 32))
     assert recorder.recorded == []
+
+
+def test_a_network_that_cannot_be_recorded_runs_without_graphs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr("pptrain.models.graphs.record", refuse)
+    plain, graphed, x = network().train(), network().train(), torch.rand(4, 1, 32, 32)
+    graphed.graphs = Graphs()
+    for _ in range(2):
+        graphed.graphs.next_batch()
+        assert torch.equal(plain(x), graphed(x))
+    assert len(caplog.records) == 1
+    assert "stream is capturing" in caplog.text

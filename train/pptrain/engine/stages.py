@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ppcore.classifiers import ClassifierSpec
 from ppcore.console import printable
 from ppcore.errors import UserError
 from ppcore.trust import Trust
@@ -105,10 +107,14 @@ def _report(result: Result) -> None:
 
 def _say_next(config: TrainConfig) -> None:
     """Print the next command to stderr."""
+    arch = ClassifierSpec.read(Path(config.out, "model", "config.json")).arch
     if config.data.target:
-        print(f"next: pptrain export {config.out} --target {config.data.target}", file=sys.stderr)
+        command = ["pptrain", "export", config.out, "--target", config.data.target]
+        command += ["--trust-code"] if ":" in arch else []
     else:
-        print(f"next: pptrain run --target TARGET --init {config.out}", file=sys.stderr)
+        command = ["pptrain", "run", "--target", "TARGET", "--init", config.out]
+        command += ["--arch", arch] if ":" in arch else []
+    print(f"next: {printable(shlex.join(command))}", file=sys.stderr)
 
 
 # ---- the stages of a command that does not name all its data

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+_log = logging.getLogger(__name__)
 
 
 class Graphs:
@@ -36,12 +39,16 @@ class Graphs:
     def run(self, name: str, function: Callable[[Tensor], Any], owner: nn.Module, x: Tensor) -> Any:
         """`function(x)`, a tensor or tuple of tensors computed with the parameters of `owner`.
 
-        Raises:
-            RuntimeError: CUDA graphs cannot record the function.
+        A function that CUDA graphs cannot record is called as it is, after a warning.
         """
         key = name, x.shape, x.dtype, x.stride()
         if key not in self._recorded:
-            self._recorded[key] = record(function, owner, x)
+            try:
+                self._recorded[key] = record(function, owner, x)
+            except RuntimeError as error:
+                reason = str(error).partition("\n")[0]
+                _log.warning("CUDA graphs cannot record this network (%s); it runs without them", reason)
+                self._recorded[key] = function
         return self._recorded[key](x)
 
 
