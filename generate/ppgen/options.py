@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from dataclasses import MISSING, dataclass, field
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -62,6 +62,11 @@ _Dtype = Annotated[
 ENGINES = ("inline", "ray")
 
 
+def _option(group: str, text: str, default: Any = None, *names: str) -> Any:
+    """A field of a dataclass of options; :func:`ppgen.cli.flatten.flatten` makes it an option of the command line."""
+    return field(default=default, metadata={"option": option(group, text, *names)})
+
+
 def require_counts(options: object, *names: str) -> None:
     """Raise UserError if one of these options is given and not above zero."""
     for name in names:
@@ -74,51 +79,29 @@ def require_counts(options: object, *names: str) -> None:
 class EngineOptions:
     """On which workers shards are made. Changes no byte. Raises UserError for values that contradict each other."""
 
-    workers: Annotated[
-        int | None,
-        option(
-            MACHINES,
-            "Worker processes. [default: the CPU cores for small images on a CPU, else 1; Ray: all that have room]",
-        ),
-    ] = None
-    min_workers: Annotated[
-        int | None,
-        option(
-            MACHINES,
-            "Ray: request at least so many workers, so that the cluster grows. [default: 1]",
-        ),
-    ] = None
-    max_workers: Annotated[
-        int | None,
-        option(MACHINES, "Ray: maximum number of workers. [default: no limit]"),
-    ] = None
-    threads: Annotated[
-        int | None, option(MACHINES, "CPU threads of a worker. [default: 1 for small images, else all]")
-    ] = None
-    engine: Annotated[str, option(MACHINES, "Where shards are made: inline (this machine) or ray.")] = (
-        "inline"
+    workers: int | None = _option(
+        MACHINES,
+        "Worker processes. [default: the CPU cores for small images on a CPU, else 1; Ray: all that have room]",
     )
-    cpus_per_worker: Annotated[
-        float | None, option(MACHINES, "Ray: CPUs reserved for each worker. [default: 1]")
-    ] = None
-    gpus_per_worker: Annotated[
-        float | None,
-        option(
-            MACHINES, "Ray: GPUs reserved for each worker, may be a fraction. [default: 1 if there are GPUs]"
-        ),
-    ] = None
-    address: Annotated[
-        str | None,
-        option(MACHINES, "Ray: address of a running cluster, or auto. [default: start a local one]"),
-    ] = None
+    min_workers: int | None = _option(
+        MACHINES, "Ray: request at least so many workers, so that the cluster grows. [default: 1]"
+    )
+    max_workers: int | None = _option(MACHINES, "Ray: maximum number of workers. [default: no limit]")
+    threads: int | None = _option(
+        MACHINES, "CPU threads of a worker. [default: 1 for small images, else all]"
+    )
+    engine: str = _option(MACHINES, "Where shards are made: inline (this machine) or ray.", "inline")
+    cpus_per_worker: float | None = _option(MACHINES, "Ray: CPUs reserved for each worker. [default: 1]")
+    gpus_per_worker: float | None = _option(
+        MACHINES, "Ray: GPUs reserved for each worker, may be a fraction. [default: 1 if there are GPUs]"
+    )
+    address: str | None = _option(
+        MACHINES, "Ray: address of a running cluster, or auto. [default: start a local one]"
+    )
 
-    metrics_file: Annotated[
-        str | None,
-        option(
-            EXPERTS,
-            "Write metrics to this .prom file, for node-exporter's textfile collector. [default: none]",
-        ),
-    ] = None
+    metrics_file: str | None = _option(
+        EXPERTS, "Write metrics to this .prom file, for node-exporter's textfile collector. [default: none]"
+    )
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -146,46 +129,32 @@ HERE = EngineOptions()
 class ShardOptions:
     """Where shards are written and how samples are stored. All but `out` and `part` are in the plan. Raises UserError."""
 
-    out: Annotated[str | None, option(WHERE_TO, "Shard directory, path or URL. [default: under runs/]")] = (
-        None
+    out: str | None = _option(WHERE_TO, "Shard directory, path or URL. [default: under runs/]")
+    seed: int = _option(HOW_MUCH, "Seed of the samples.", 0)
+    batch_size: int | None = _option(
+        EXPERTS,
+        "Samples in a forward pass; changes the last bits of pixels. [default: 100, on a GPU by its memory]",
     )
-    seed: Annotated[int, option(HOW_MUCH, "Seed of the samples.")] = 0
-    batch_size: Annotated[
-        int | None,
-        option(
-            EXPERTS,
-            "Samples in a forward pass; changes the last bits of pixels. [default: 100, on a GPU by its memory]",
-        ),
-    ] = None
-    samples_per_shard: Annotated[
-        int | None, option(WHERE_TO, "Samples in a shard. [default: by the total, at most 1024]")
-    ] = None
-    part: Annotated[
-        str | None,
-        option(
-            MACHINES,
-            "I/N: make part I of N of the shards, for N tasks that share the work; see ppgen gather. [default: all shards]",
-        ),
-    ] = None
-    image_format: Annotated[
-        str,
-        option(
-            WHERE_TO,
-            "Image format: auto, jpg, png or webp; auto is png up to 64 pixels, else jpg.",
-            "--format",
-        ),
-    ] = "auto"
-    reproducible: Annotated[
-        bool,
-        option(
-            EXPERTS,
-            "Use deterministic algorithms only: the same bytes in every run on the same hardware; slower.",
-            "--reproducible",
-        ),
-    ] = False
-    score: Annotated[
-        bool, option(EXPERTS, "Store the confidence of the source classifier for every sample.")
-    ] = False
+    samples_per_shard: int | None = _option(
+        WHERE_TO, "Samples in a shard. [default: by the total, at most 1024]"
+    )
+    part: str | None = _option(
+        MACHINES,
+        "I/N: make part I of N of the shards, for N tasks that share the work; see ppgen gather. [default: all shards]",
+    )
+    image_format: str = _option(
+        WHERE_TO,
+        "Image format: auto, jpg, png or webp; auto is png up to 64 pixels, else jpg.",
+        "auto",
+        "--format",
+    )
+    reproducible: bool = _option(
+        EXPERTS,
+        "Use deterministic algorithms only: the same bytes in every run on the same hardware; slower.",
+        False,
+        "--reproducible",
+    )
+    score: bool = _option(EXPERTS, "Store the confidence of the source classifier for every sample.", False)
 
     def __post_init__(self) -> None:
         require_counts(self, "batch_size", "samples_per_shard")
@@ -208,27 +177,17 @@ class SourceOptions:
     """How the source is opened and sampled."""
 
     classifier: ClassifierName = None
-    class_map: Annotated[
-        str | None,
-        option(
-            EXPERTS,
-            "JSON or CSV file that maps classes of the classifier to classes of the generator. "
-            "[default: classes are matched by name]",
-        ),
-    ] = None
-    sampler: Annotated[
-        list[str] | None,
-        option(
-            EXPERTS,
-            "Sampler setting NAME=VALUE, such as steps=20 or guidance=1.5; repeatable. [default: the source's settings]",
-        ),
-    ] = None
-    revision: Annotated[str | None, option(EXPERTS, "Commit of a hub repository. [default: the newest]")] = (
-        None
+    class_map: str | None = _option(
+        EXPERTS,
+        "JSON or CSV file that maps classes of the classifier to classes of the generator. "
+        "[default: classes are matched by name]",
     )
-    trust_remote_code: Annotated[
-        bool, option(EXPERTS, "Run Python code that is part of a hub repository.")
-    ] = False
+    sampler: list[str] | None = _option(
+        EXPERTS,
+        "Sampler setting NAME=VALUE, such as steps=20 or guidance=1.5; repeatable. [default: the source's settings]",
+    )
+    revision: str | None = _option(EXPERTS, "Commit of a hub repository. [default: the newest]")
+    trust_remote_code: bool = _option(EXPERTS, "Run Python code that is part of a hub repository.", False)
     trust_code: TrustCode = False
     allow_licence: AllowLicence = None
 
@@ -238,11 +197,10 @@ class SynthOptions:
     """The options of `ppgen synth`, in the order of its help."""
 
     source: _Source = DEFAULT_SOURCE
-    classes: Annotated[
-        str | None,
-        option(WHAT, "Classes: N, list, ranges (0-9,20), names or WordNet ids, or @file. [default: all]"),
-    ] = None
-    per_class: Annotated[int, option(HOW_MUCH, "Samples of every class.")] = 1300
+    classes: str | None = _option(
+        WHAT, "Classes: N, list, ranges (0-9,20), names or WordNet ids, or @file. [default: all]"
+    )
+    per_class: int = _option(HOW_MUCH, "Samples of every class.", 1300)
     shards: ShardOptions = ShardOptions()
     device: Device = "auto"
     dtype: _Dtype = None
@@ -257,36 +215,29 @@ class SynthOptions:
 class PseudoOptions:
     """The options of `ppgen pseudo`, in the order of its help."""
 
-    target: Annotated[
-        str,
-        option(
-            WHAT,
-            "Target images: a name (ppgen targets lists them), NAME=DIR, an image folder, parquet, tars or CSV.",
-        ),
-    ]
-    source: _Source = DEFAULT_SOURCE
-    labels_per_class: Annotated[
-        int | None, option(HOW_MUCH, "Use so many training images of each class. [default: all]")
-    ] = None
-    label_seed: Annotated[
-        int | None,
-        option(HOW_MUCH, "Seed that chooses these images, as pptrain's --seed does. [default: --seed]"),
-    ] = None
-    per_image: Annotated[
-        int | None, option(HOW_MUCH, "Samples for every target image. [default: 10 if --count is not given]")
-    ] = None
-    count: Annotated[int | None, option(HOW_MUCH, "Samples in all. [default: by --per-image]")] = None
-    condition: Annotated[
-        str,
-        option(
-            EXPERTS,
-            "Condition: soft (the soft label), draw (a class drawn from it), uniform (any class, for comparison).",
-        ),
-    ] = "soft"
-    temperature: Annotated[float, option(EXPERTS, "Temperature of the source classifier's softmax.")] = 1.0
-    top_k: Annotated[int | None, option(EXPERTS, "Keep the k largest probabilities. [default: keep all]")] = (
-        None
+    target: str = _option(
+        WHAT,
+        "Target images: a name (ppgen targets lists them), NAME=DIR, an image folder, parquet, tars or CSV.",
+        MISSING,
     )
+    source: _Source = DEFAULT_SOURCE
+    labels_per_class: int | None = _option(
+        HOW_MUCH, "Use so many training images of each class. [default: all]"
+    )
+    label_seed: int | None = _option(
+        HOW_MUCH, "Seed that chooses these images, as pptrain's --seed does. [default: --seed]"
+    )
+    per_image: int | None = _option(
+        HOW_MUCH, "Samples for every target image. [default: 10 if --count is not given]"
+    )
+    count: int | None = _option(HOW_MUCH, "Samples in all. [default: by --per-image]")
+    condition: str = _option(
+        EXPERTS,
+        "Condition: soft (the soft label), draw (a class drawn from it), uniform (any class, for comparison).",
+        "soft",
+    )
+    temperature: float = _option(EXPERTS, "Temperature of the source classifier's softmax.", 1.0)
+    top_k: int | None = _option(EXPERTS, "Keep the k largest probabilities. [default: keep all]")
     shards: ShardOptions = ShardOptions()
     device: Device = "auto"
     dtype: _Dtype = None
@@ -307,7 +258,7 @@ class PseudoOptions:
 class EstimateOptions:
     """The options that `ppgen plan` adds to those of the command it estimates."""
 
-    calibrate: Annotated[bool, option(HOW_MUCH, "Sample a few batches to measure the rate.")] = True
+    calibrate: bool = _option(HOW_MUCH, "Sample a few batches to measure the rate.", True)
     price_per_hour: Price = None
 
     def __post_init__(self) -> None:
@@ -333,16 +284,13 @@ class PlannedOptions:
 class ExtendOptions:
     """The options of `ppgen extend`."""
 
-    per_class: Annotated[
-        int | None, option(HOW_MUCH, "Synth: new total of every class. [default: give one of the three]")
-    ] = None
-    per_image: Annotated[
-        int | None,
-        option(HOW_MUCH, "Pseudo: new total for every target image. [default: give one of the three]"),
-    ] = None
-    count: Annotated[
-        int | None, option(HOW_MUCH, "Pseudo: new total of samples. [default: give one of the three]")
-    ] = None
+    per_class: int | None = _option(
+        HOW_MUCH, "Synth: new total of every class. [default: give one of the three]"
+    )
+    per_image: int | None = _option(
+        HOW_MUCH, "Pseudo: new total for every target image. [default: give one of the three]"
+    )
+    count: int | None = _option(HOW_MUCH, "Pseudo: new total of samples. [default: give one of the three]")
     planned: PlannedOptions = PlannedOptions()
     device: Device = "auto"
     engine_options: EngineOptions = HERE

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from ppcore.errors import UserError
 from ppgen.options import PseudoOptions, SynthOptions
@@ -48,8 +48,11 @@ def option_parameters(kind: type) -> Iterator[inspect.Parameter]:
             yield from option_parameters(hints[field.name])
             continue
         default = inspect.Parameter.empty if field.default is MISSING else field.default
+        annotation = hints[field.name]
+        if "option" in field.metadata:
+            annotation = Annotated[annotation, field.metadata["option"]]
         yield inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
         )
 
 
