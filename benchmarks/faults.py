@@ -26,7 +26,7 @@ from faultkit import files, machines, processes
 from faultkit.rig import PER_SHARD, SHARDS, Breaker, Case, Grid, Run, can_mount, digests
 
 from ppcore.storage import Store
-from ppgen.shards.state import read_plan
+from ppgen.shards.directory import read_plan
 from ppgen.upkeep.verify import verify_directory
 
 # ---- the verdict

@@ -198,7 +198,7 @@ def matrix_rate(setting: Setting) -> float:
 def encoding_rate(resolution: int) -> float:
     """JPEG images encoded a second on one thread."""
     from ppgen.plan.build import choose_encoding
-    from ppgen.shards.encode import make_encoder
+    from ppgen.shards.pack import make_encoder
 
     encode = make_encoder(choose_encoding("jpg", resolution))
     smooth = torch.nn.functional.interpolate(torch.rand(32, 3, 16, 16), size=resolution, mode="bicubic")

@@ -34,7 +34,7 @@ from ppgen.generators import open_generator
 from ppgen.options import EngineOptions, ShardOptions, SynthOptions
 from ppgen.plan import build_synth_plan
 from ppgen.plan.conditions import one_hot
-from ppgen.shards.encode import make_encoder
+from ppgen.shards.pack import make_encoder
 from ppgen.sources.source import SourceSpec
 
 CLASSES, PER_SHARD, BATCH = 1000, 1000, 100

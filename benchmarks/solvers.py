@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ppcore.noise import PerSampleNoise
+from ppcore.seeds import PerSampleNoise
 from ppgen.generators.parts.family import to_uint8
 from ppgen.sampling import schedules
 from ppgen.sampling.solvers import SOLVERS, Denoise, Path, evaluations, flow_heun, heun

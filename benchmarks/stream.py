@@ -51,7 +51,7 @@ def pictures(side: int, count: int) -> Iterator[np.ndarray]:
 def prepare(root: Path, side: int) -> Path:
     """A finished shard directory as ppgen synth writes it (JPEG, its default quality)."""
     from ppgen.plan.build import choose_encoding
-    from ppgen.shards.encode import make_encoder
+    from ppgen.shards.pack import make_encoder
 
     folder = root / f"shards-{side}"
     if (folder / "index.json").exists():
@@ -98,7 +98,7 @@ def ours(folder: Path, side: int, batch: int, seconds: float, *, views: bool, co
     """Images/s of StreamFeed, with both views or as uint8 batches."""
     import torch
 
-    from ppcore.memory import keep_freed_memory
+    from ppcore.platforms import keep_freed_memory
     from pptrain.config import ViewsConfig
     from pptrain.data import BatchShare, StreamFeed, ViewKey, ViewKind, Views, open_shard_pool
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from random_tasks import precision, random_run
 
-from ppcore.memory import keep_freed_memory
+from ppcore.platforms import keep_freed_memory
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.state import make_state
 from pptrain.engine.step import StepRunner

@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from ppcore.console import print_table
-from ppcore.memory import keep_freed_memory
+from ppcore.platforms import keep_freed_memory
 from pptrain.config import load_config
 from pptrain.engine.prepare import PreparedRun, prepare_run
 from pptrain.engine.process_group import ProcessGroup

@@ -1,8 +1,7 @@
 import numpy as np
 import torch
 
-from ppcore.noise import PerSampleNoise
-from ppcore.seeds import derive, numpy_rng, sample_seed
+from ppcore.seeds import PerSampleNoise, derive, numpy_rng, sample_seed
 
 
 def test_sample_seeds_differ_between_samples_and_runs():

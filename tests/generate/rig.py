@@ -20,7 +20,7 @@ from ppgen.journal import EventLog
 from ppgen.options import HERE, EngineOptions, PlannedOptions, PseudoOptions, ShardOptions, SynthOptions
 from ppgen.plan import build_pseudo_plan, build_synth_plan
 from ppgen.plan.plan import Plan
-from ppgen.shards.state import read_plan
+from ppgen.shards.directory import read_plan
 from ppgen.shards.worker import Job, Worker
 from ppgen.sources.planned import planned_spec
 from ppgen.sources.source import SourceSpec

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from ppcore.errors import UserError
 from ppcore.seeds import numpy_rng
-from ppflow.cli.recipes import write_new
+from ppflow.cli.commands import write_new
 from ppflow.recipe import load_recipe
 
 NETWORK = '''

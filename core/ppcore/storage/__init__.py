@@ -13,7 +13,6 @@ from ppcore.storage.documents import (
     require_inside,
 )
 from ppcore.storage.locks import HeldError, hold
-from ppcore.storage.parallel import in_order
 from ppcore.storage.remote import UnreachableError
 from ppcore.storage.stderr import KeptStderr
-from ppcore.storage.store import Store
+from ppcore.storage.store import Store, in_order

@@ -7,8 +7,11 @@ import os
 import stat
 import tempfile
 import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from ppcore.storage.documents import MAX_OBJECT_BYTES, OutsideError, require_file, require_inside
 from ppcore.storage.remote import Remote
@@ -257,3 +260,31 @@ def _fsync_directory(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def in_order(function: Callable[[T], R], items: Iterable[T], width: int) -> Iterator[R]:
+    """Like `map(function, items)`, with up to `width` calls at once in threads and at most `width` results kept.
+
+    `Executor.map` would submit all items at once. If a call raises, the exception is raised at that call's place in the order and
+    calls that have not begun are cancelled.
+
+    Args:
+        width: number of threads; 1 calls the function in this thread.
+    """
+    if width <= 1:
+        yield from map(function, items)
+        return
+    pool, waiting = ThreadPoolExecutor(width, "in order"), deque[Future[R]]()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= width:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

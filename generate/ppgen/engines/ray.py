@@ -33,7 +33,6 @@ from ppgen.engines.cluster import (
 from ppgen.engines.driver import Message, Receive, Transport, Worker
 from ppgen.engines.failures import Failure, last_line
 from ppgen.engines.inline import limit_gpu_memory
-from ppgen.engines.progress import say
 from ppgen.options import EngineOptions
 from ppgen.shards import Job, ShardCommit
 from ppgen.shards import Worker as ShardWorker
@@ -261,7 +260,8 @@ def call_on_worker(reservation: Reservation, function: Callable[..., Any], *argu
         while not ray.wait([reference], timeout=_POLL_S)[0]:
             if time.monotonic() >= remind_at:
                 remind_at = time.monotonic() + _REMIND_S
-                say(f"waiting for a worker of {describe(reservation)} to open the source (Ctrl-C stops)")
+                text = f"waiting for a worker of {describe(reservation)} to open the source (Ctrl-C stops)"
+                print(text, file=sys.stderr, flush=True)
         answer = _read_answer(ray.get(reference), "a node of the cluster")
     except ray.exceptions.RayError as error:
         raise UserError(

@@ -21,8 +21,9 @@ from ppcore.shards import (
     tar_path,
 )
 from ppcore.storage import Store
-from ppgen.plan import decode_plan
+from ppgen.plan import Plan, decode_plan
 from ppgen.shards import read_plan
+from ppgen.sources import redistribution
 from ppgen.upkeep import checked_shard
 
 _SHARDS_A_COMMIT = 50  # the hub counts commits, not files
@@ -112,3 +113,26 @@ def _asking(repository: str) -> Iterator[None]:
             f"the hub refuses {repository} ({reason}); log in with a token that may write there (hf auth login, or HF_TOKEN), "
             f"then repeat the command to resume"
         ) from error
+
+
+def require_redistribution(plan: Plan, declared: tuple[str, ...] = ()) -> None:
+    """Refuse to share a directory if the licence of its generator forbids that or is not known.
+
+    Args:
+        declared: licences that the user has read and says allow it; only for those that are not known here.
+
+    Raises:
+        UserError: it is forbidden, or unknown and not declared.
+    """
+    name, licence = plan.source["name"], str(plan.source.get("licence") or "unknown")
+    answer = redistribution(licence)
+    if answer == "forbidden":
+        raise UserError(
+            f"the samples come from {name}, whose licence {licence!r} forbids sharing what is made with it; keep the directory where it "
+            f"is, or generate from another source (see ppgen sources)"
+        )
+    if answer == "unknown" and licence not in declared:
+        raise UserError(
+            f"the samples come from {name}, and ppgen does not know whether its licence {licence!r} allows sharing them; read the "
+            f"licence, and if it does, repeat the command with --may-redistribute {licence!r}"
+        )

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from ppcore.classifiers import read_weights
 from ppcore.errors import UserError
-from ppcore.noise import PerSampleNoise
+from ppcore.seeds import PerSampleNoise
 from ppgen.generators.parts.convolution import UpsampleConv
 from ppgen.generators.parts.family import FamilyGenerator, check_condition, choose_names, embed
 from ppgen.generators.parts.networks import compile_network

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ppcore.errors import UserError
-from ppcore.memory import keep_freed_memory
+from ppcore.platforms import keep_freed_memory
 from ppgen.generators import bank, biggan, custom, dit, text, unet
 from ppgen.sources import Generator, Source, SourceSpec, choose_device, choose_dtype, resolve_source
 

@@ -1,6 +1,5 @@
 """Pure functions: solvers, schedules and guidance."""
 
 from ppgen.sampling import schedules
-from ppgen.sampling.guidance import Guidance
 from ppgen.sampling.schedules import Schedule
-from ppgen.sampling.solvers import SOLVERS, evaluations
+from ppgen.sampling.solvers import SOLVERS, Guidance, evaluations

@@ -14,8 +14,7 @@ import torch
 from ppcore.classifiers import Classifier
 from ppcore.seeds import derive
 from ppgen.plan import Conditions, Plan, Rows, condition_rows
-from ppgen.shards.encode import make_encoder
-from ppgen.shards.pack import Samples
+from ppgen.shards.pack import Samples, make_encoder
 from ppgen.sources import Generator, sample_checked
 
 _BATCHES_AHEAD = 3  # encoded behind the sampler before it has to wait

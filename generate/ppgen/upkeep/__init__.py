@@ -2,5 +2,4 @@
 
 from ppgen.upkeep.extend import grow_plan, replace_plan
 from ppgen.upkeep.gather import checked_shard, gather
-from ppgen.upkeep.regenerate import regenerate_samples
-from ppgen.upkeep.verify import Problems, requeue_shards, verify_directory
+from ppgen.upkeep.verify import Problems, regenerate_samples, requeue_shards, verify_directory

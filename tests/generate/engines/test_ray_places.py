@@ -19,7 +19,7 @@ from ppgen.engines.cluster import make_reservation
 from ppgen.engines.events import Event
 from ppgen.engines.prepare import open_for_workers
 from ppgen.options import EngineOptions, ShardOptions, SynthOptions
-from ppgen.shards.state import read_plan
+from ppgen.shards.directory import read_plan
 from ppgen.sources import Generator
 from ppgen.sources.source import SourceSpec
 

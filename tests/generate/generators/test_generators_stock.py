@@ -19,7 +19,7 @@ from tiny_models import (
 )
 
 from ppcore.errors import UserError
-from ppcore.noise import PerSampleNoise
+from ppcore.seeds import PerSampleNoise
 from ppgen.generators import load_generator
 
 SEEDS = torch.tensor([11, 12, 13])

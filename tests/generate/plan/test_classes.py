@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ppcore.errors import UserError
-from ppgen.plan.classes import parse_classes
+from ppgen.plan.build import parse_classes
 
 NAMES = ("A", "B", "C", "crane", "tench, Tinca tinca", "crane", "a")
 IDS = tuple(f"n{i:08d}" for i in range(7))

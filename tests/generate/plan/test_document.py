@@ -10,8 +10,7 @@ import pytest
 from plans import make_plan
 
 from ppcore.errors import UserError
-from ppgen.plan.differences import plan_differences
-from ppgen.plan.document import decode_plan, encode_plan
+from ppgen.plan.document import decode_plan, encode_plan, plan_differences
 from ppgen.plan.plan import Segment, canonical_json
 
 

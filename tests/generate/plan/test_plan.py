@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from plans import make_plan
 
-from ppgen.plan.permutation import permute
-from ppgen.plan.plan import Segment
+from ppgen.plan.plan import Segment, permute
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 10, 64, 65, 1000])

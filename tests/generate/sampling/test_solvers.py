@@ -13,8 +13,7 @@ import torch
 
 from ppcore.errors import UserError
 from ppgen.sampling import schedules
-from ppgen.sampling.guidance import Guidance
-from ppgen.sampling.solvers import SOLVERS, consistency, evaluations
+from ppgen.sampling.solvers import SOLVERS, Guidance, consistency, evaluations
 from ppgen.sampling.solvers import Path as NoisePath
 
 BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "solvers.py"

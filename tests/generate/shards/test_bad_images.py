@@ -18,8 +18,7 @@ from ppgen.generators.parts.networks import PixelDecoder
 from ppgen.sampling import schedules
 from ppgen.shards.sampler import BadImagesError
 from ppgen.sources import Source, SourceSpec
-from ppgen.upkeep.regenerate import regenerate_samples
-from ppgen.upkeep.verify import verify_directory
+from ppgen.upkeep.verify import regenerate_samples, verify_directory
 
 
 class Overflowing(Painter):

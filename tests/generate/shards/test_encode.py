@@ -11,8 +11,7 @@ from ppcore.errors import UserError
 from ppcore.images import decode
 from ppgen.options import ShardOptions
 from ppgen.plan.build import choose_encoding
-from ppgen.shards.encode import make_encoder
-from ppgen.shards.pack import TarBuffer, entropy
+from ppgen.shards.pack import TarBuffer, entropy, make_encoder
 
 
 def picture(channels: int, side: int) -> np.ndarray:

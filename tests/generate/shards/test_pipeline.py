@@ -22,7 +22,7 @@ from ppcore.shards import ShardSet
 from ppgen.engines import make_shards
 from ppgen.engines.events import Event
 from ppgen.options import HERE, EngineOptions, ShardOptions
-from ppgen.shards.state import pending_shards
+from ppgen.shards.directory import pending_shards
 from ppgen.shards.worker import Job, Worker
 from ppgen.sources.source import SourceSpec
 from ppgen.upkeep.verify import verify_directory

@@ -12,8 +12,7 @@ from victims import die_at, painter, run_once, start
 
 from ppcore.errors import UserError
 from ppcore.storage import Store
-from ppgen.shards.directory import claimed
-from ppgen.shards.state import pending_shards
+from ppgen.shards.directory import claimed, pending_shards
 from ppgen.upkeep.verify import verify_directory
 
 

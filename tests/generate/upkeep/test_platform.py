@@ -18,8 +18,7 @@ from ppcore.storage import Store
 from ppgen.options import ShardOptions
 from ppgen.shards.commit import read_commit
 from ppgen.shards.worker import Worker
-from ppgen.upkeep.regenerate import regenerate_samples
-from ppgen.upkeep.verify import verify_directory
+from ppgen.upkeep.verify import regenerate_samples, verify_directory
 
 
 def rewrite(out: Path, shard: int, **platform: Any) -> None:

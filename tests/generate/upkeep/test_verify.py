@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from rig import flip, make_classifier, make_target, pseudo, recommit, stored, synth, worker_of
 
-from ppgen.upkeep.regenerate import regenerate_samples
-from ppgen.upkeep.verify import verify_directory
+from ppgen.upkeep.verify import regenerate_samples, verify_directory
 
 
 def test_a_sound_directory_passes(sound: Path) -> None:

@@ -190,7 +190,7 @@ def test_unusable_directories(write_shards: ShardWriter, tmp_path: Path) -> None
 @pytest.mark.parametrize("channels", [1, 3])
 def test_plain_png_reader_agrees_with_pillow_or_declines(channels: int) -> None:
     from ppgen.plan.build import choose_encoding
-    from ppgen.shards.encode import make_encoder
+    from ppgen.shards.pack import make_encoder
 
     pixels = np.random.default_rng(0).integers(0, 256, (20, 12, channels)).astype(np.uint8)
     plain = make_encoder(choose_encoding("png", 20))(pixels.transpose(2, 0, 1))

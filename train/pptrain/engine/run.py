@@ -13,7 +13,7 @@ from torch import nn
 
 from ppcore.classifiers import save_classifier
 from ppcore.errors import UserError
-from ppcore.memory import keep_freed_memory
+from ppcore.platforms import keep_freed_memory
 from ppcore.trust import NOBODY, Trust
 from pptrain.config import TrainConfig, save_config
 from pptrain.engine.loop import fit

@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from pptrain.config import Amount
 from pptrain.methods import losses
-from pptrain.methods.base import OTHER, STRONG, WEAK, Batch, Context, Losses, SemiSupervised
-from pptrain.methods.processes import randn_of_batch
+from pptrain.methods.base import OTHER, STRONG, WEAK, Batch, Context, Losses, SemiSupervised, randn_of_batch
 from pptrain.models import Network, average_into, untracked
 
 

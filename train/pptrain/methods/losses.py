@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pptrain.methods.processes import process_count, sum_over_processes
+from pptrain.methods.base import process_count, sum_over_processes
 
 
 def batch_mean(values: Tensor) -> Tensor:

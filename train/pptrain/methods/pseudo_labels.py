@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from pptrain.config import Amount
 from pptrain.methods import losses
-from pptrain.methods.base import STRONG, WEAK, Batch, Context, Losses, SemiSupervised
-from pptrain.methods.processes import gather_rows, own_rows
+from pptrain.methods.base import STRONG, WEAK, Batch, Context, Losses, SemiSupervised, gather_rows, own_rows
 
 
 @dataclass

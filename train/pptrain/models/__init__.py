@@ -1,11 +1,12 @@
 """The network being trained: its wrapper, initial and averaged weights, CUDA graphs, device and optimiser."""
 
-from pptrain.models.device import choose_device, has_bf16
 from pptrain.models.graphs import Graphs
 from pptrain.models.network import (
     Network,
     Teacher,
+    choose_device,
     choose_layout,
+    has_bf16,
     has_grouped_convolutions,
     synchronise_batch_norm,
     untracked,

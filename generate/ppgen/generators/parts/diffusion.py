@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from ppcore.errors import UserError
-from ppcore.noise import PerSampleNoise
+from ppcore.seeds import PerSampleNoise
 from ppgen.generators.parts.family import FamilyGenerator, check_condition
 from ppgen.generators.parts.networks import LatentDecoder, PixelDecoder
 from ppgen.sampling import SOLVERS, Guidance, Schedule, evaluations
@@ -24,7 +24,7 @@ class DiffusionOptions:
         solver: a key of :data:`ppgen.sampling.solvers.SOLVERS`.
         steps: steps of the solver.
         spacing: see :func:`ppgen.sampling.schedules.discrete`.
-        guidance, guidance_interval, guidance_channels: see :class:`ppgen.sampling.guidance.Guidance`.
+        guidance, guidance_interval, guidance_channels: see :class:`ppgen.sampling.solvers.Guidance`.
         levels: positions on the training grid, for consistency models; None spaces `steps` of them evenly.
         patch: the network sees images as patch x patch blocks stacked into channels.
         num_classes: K, where the model's files do not say it.
