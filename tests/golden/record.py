@@ -43,8 +43,8 @@ TRAINING = {
 }
 
 
-def processor() -> str:
-    """The kind of processor and libraries the record belongs to."""
+def processor(*, model: bool = False) -> str:
+    """The kind of processor, or its very model, and the libraries that the record belongs to."""
     import torch
 
     vendor = platform.machine()
@@ -54,6 +54,8 @@ def processor() -> str:
         vendor += " " + next((x.split(":")[1].strip() for x in lines if x.startswith("vendor_id")), "")
         flags = next((x for x in lines if x.startswith("flags")), "").split()
         vendor += " AVX2" if "avx2" in flags else " without AVX2"
+        numbers = [x.split(":")[1].strip() for x in lines if x.startswith(("cpu family", "model\t"))]
+        vendor += f" family {numbers[0]} model {numbers[1]}" if model and len(numbers) > 1 else ""
     return f"{vendor}, torch {torch.__version__.split('+')[0]}"
 
 
