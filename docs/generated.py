@@ -264,8 +264,9 @@ def catalogue() -> str:
     """The sources and targets that have a name."""
     sources = [
         (
-            f"`{row.name}`", row.family, f"{row.resolution} x {row.resolution} x {row.channels}", row.classes, row.licence,
-            "yes" if row.commercial else "no", row.description,
+            f"`{row.kit.name}`", row.kit.family, f"{row.kit.resolution} x {row.kit.resolution} x {row.kit.channels}", row.classes,
+            row.kit.licence,
+            "yes" if row.kit.commercial else "no", row.kit.description,
         )
         for row in source_rows()
     ]  # fmt: skip

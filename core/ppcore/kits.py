@@ -54,47 +54,20 @@ class Kit:
     description: str = ""
 
 
+def _imagenet(name: str, family: str, generator: str, licence: str, resolution: int, description: str) -> Kit:
+    return Kit(
+        name, family, generator, "resnet50", licence, licence == "MIT", resolution, description=description
+    )
+
+
+_DIT, _NO_PRODUCT = "DiT-XL/2 (Peebles & Xie 2023), ImageNet", "CC-BY-NC-4.0"
+_CONSISTENCY = "consistency distillation (Song et al. 2023), ImageNet"
+_BIGGAN = "BigGAN-deep (Brock et al. 2019), ImageNet; give the published state dict with --source DIR"
 _IMAGENET = (
-    Kit(
-        name="dit-xl-2-256",
-        family="dit",
-        generator="facebook/DiT-XL-2-256",
-        classifier="resnet50",
-        licence="CC-BY-NC-4.0",
-        commercial=False,
-        resolution=256,
-        description="DiT-XL/2 (Peebles & Xie 2023), ImageNet",
-    ),
-    Kit(
-        name="dit-xl-2-512",
-        family="dit",
-        generator="facebook/DiT-XL-2-512",
-        classifier="resnet50",
-        licence="CC-BY-NC-4.0",
-        commercial=False,
-        resolution=512,
-        description="DiT-XL/2 (Peebles & Xie 2023), ImageNet",
-    ),
-    Kit(
-        name="cd-imagenet-64",
-        family="consistency",
-        generator="openai/diffusers-cd_imagenet64_l2",
-        classifier="resnet50",
-        licence="MIT",
-        commercial=True,
-        resolution=64,
-        description="consistency distillation (Song et al. 2023), ImageNet",
-    ),
-    Kit(
-        name="biggan-deep-256",
-        family="biggan",
-        generator="biggan-deep-256",
-        classifier="resnet50",
-        licence="MIT",
-        commercial=True,
-        resolution=256,
-        description="BigGAN-deep (Brock et al. 2019), ImageNet; give the published state dict with --source DIR",
-    ),
+    _imagenet("dit-xl-2-256", "dit", "facebook/DiT-XL-2-256", _NO_PRODUCT, 256, _DIT),
+    _imagenet("dit-xl-2-512", "dit", "facebook/DiT-XL-2-512", _NO_PRODUCT, 512, _DIT),
+    _imagenet("cd-imagenet-64", "consistency", "openai/diffusers-cd_imagenet64_l2", "MIT", 64, _CONSISTENCY),
+    _imagenet("biggan-deep-256", "biggan", "biggan-deep-256", "MIT", 256, _BIGGAN),
 )
 
 KITS: dict[str, Kit | Path] = {"letters": EMBEDDED / "letters", **{kit.name: kit for kit in _IMAGENET}}

@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import time
 import uuid
 from collections.abc import Sequence
@@ -150,20 +149,18 @@ def check_gpus() -> list[Finding]:
 
 
 def _no_gpu() -> Finding:
-    slow = "sources of 256 pixels and more take seconds to minutes an image on a CPU"
-    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        answer = ""
-    gpus = "; ".join(answer.splitlines())
-    if not gpus:
-        return Finding("gpu", "none", "limited", slow, "use a machine with a GPU for large sources")
+    lost = "sources of 256 pixels and more take seconds to minutes an image on a CPU"
     if torch.version.cuda is None:
-        lost = f"PyTorch {torch.__version__} was built without CUDA and does not use the GPU; {slow}"
-        return Finding("gpu", gpus, "limited", lost, "install PyTorch's CUDA build")
-    lost = f"PyTorch for CUDA {torch.version.cuda} cannot use the GPU (driver too old, or CUDA_VISIBLE_DEVICES hides it); {slow}"
-    return Finding("gpu", gpus, "limited", lost, "update the driver, or unset CUDA_VISIBLE_DEVICES")
+        facts, remedy = (
+            f"none; PyTorch {torch.__version__} was built without CUDA",
+            "install PyTorch's CUDA build",
+        )
+    else:
+        facts = f"none that PyTorch with CUDA {torch.version.cuda} can use"
+        remedy = (
+            "use a machine with a GPU; if this one has a GPU, update its driver or unset CUDA_VISIBLE_DEVICES"
+        )
+    return Finding("gpu", facts, "limited", lost, remedy)
 
 
 def check_shared_memory() -> Finding:

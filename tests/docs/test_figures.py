@@ -37,25 +37,25 @@ def _hours(gflop: float | None) -> float:
 def test_costs_follow_from_the_arithmetic_that_ppgen_sources_prints() -> None:
     table = COST.split("<!-- table cost -->")[1].split("<!-- end -->")[0]
     pages = {cells[0].strip("`"): cells[1:] for cells in _rows(table)[2:]}
-    assert set(pages) == {row.name for row in source_rows()}
+    assert set(pages) == {row.kit.name for row in source_rows()}
     for row in source_rows():
-        gflop, hours, weights, product = pages[row.name]
+        gflop, hours, weights, product = pages[row.kit.name]
         assert gflop == f"{row.gflop:,.1f}"
         assert float(hours) == pytest.approx(_hours(row.gflop), rel=0.2)
         assert row.parameters is not None
         assert float(weights.removesuffix(" GB")) == pytest.approx(
             2 * row.parameters / 1e9, rel=0.2, abs=0.006
         )
-        assert product == ("yes" if row.commercial else "no")
+        assert product == ("yes" if row.kit.commercial else "no")
     assert "777" in (ROOT / "benchmarks/README.md").read_text()
 
 
 def test_the_readme_repeats_the_costs() -> None:
     cells = {line[0].split("`")[1]: line for line in _rows(README) if line[0].startswith("`")}
     for row in source_rows():
-        _, _, hours, weights, licence, product = cells[row.name]
-        assert licence == row.licence
-        assert product == ("yes" if row.commercial else "no")
+        _, _, hours, weights, licence, product = cells[row.kit.name]
+        assert licence == row.kit.licence
+        assert product == ("yes" if row.kit.commercial else "no")
         assert row.parameters is not None
         assert float(weights.removesuffix(" GB")) == pytest.approx(
             2 * row.parameters / 1e9, rel=0.2, abs=0.006

@@ -18,7 +18,7 @@ from ppgen.sources.source import SourceSpec
 CONTEXT = multiprocessing.get_context(
     "forkserver"
 )  # a warm process that forks: a run starts in milliseconds (pyarrow imports pandas)
-CONTEXT.set_forkserver_preload(["victims", "ppgen.upkeep.verify", "ppgen.generators.custom", "pandas"])
+CONTEXT.set_forkserver_preload(["victims", "ppgen.upkeep.verify", "ppgen.generators.load", "pandas"])
 
 
 def painter(delay: float) -> SourceSpec:

@@ -1,9 +1,14 @@
 """The target, a small labelled task: reads its images from folders, archives, tables or the hub."""
 
 from ppcore.targets.files import read_files
-from ppcore.targets.load import load_target, may_be_named, target_name
 from ppcore.targets.named import NAMED, NamedTarget, TargetState, list_targets
 from ppcore.targets.pixels import fit, stack
-from ppcore.targets.problems import Inspection, find_problems, inspect_target
-from ppcore.targets.splits import few_shot
-from ppcore.targets.target import FileReader, ImageSet, Layout, Target
+from ppcore.targets.problems import (
+    Inspection,
+    find_problems,
+    inspect_target,
+    load_target,
+    may_be_named,
+    target_name,
+)
+from ppcore.targets.target import FileReader, ImageSet, Layout, Target, few_shot

@@ -10,9 +10,8 @@ from ppcore.errors import UserError
 from ppcore.targets.archives import read_parquet, read_tars
 from ppcore.targets.folders import has_classes, read_folder
 from ppcore.targets.layouts import read_layout
-from ppcore.targets.splits import sort_files
 from ppcore.targets.tables import TABLES, find_tables, read_tables
-from ppcore.targets.target import FileReader, Splits
+from ppcore.targets.target import FileReader, Splits, sort_files
 
 READERS: dict[str, FileReader] = {".parquet": read_parquet, ".tar": read_tars}
 """Suffix -> reader; see also :data:`ppcore.targets.tables.TABLES`."""
@@ -21,7 +20,7 @@ _HUB = "hf://datasets/"
 
 
 def read_files(spec: str, patterns: Sequence[str] = ("*.parquet",)) -> Splits:
-    """Read a folder, a file, a hub data set or `train=GLOB,test=GLOB` (see :func:`ppcore.targets.load.load_target`).
+    """Read a folder, a file, a hub data set or `train=GLOB,test=GLOB` (see :func:`ppcore.targets.problems.load_target`).
 
     Args:
         patterns: the files of a hub data set to download.

@@ -12,8 +12,7 @@ import numpy as np
 from ppcore.errors import UserError
 from ppcore.images import IMAGE_EXTENSIONS
 from ppcore.targets.pixels import encoded_set
-from ppcore.targets.splits import TEST_NAMES, TRAIN_NAMES
-from ppcore.targets.target import ImageSet, Splits
+from ppcore.targets.target import TEST_NAMES, TRAIN_NAMES, ImageSet, Splits
 
 _SHADOW = "._"  # macOS writes such files beside others on foreign disks; they are not images
 

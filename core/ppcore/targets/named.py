@@ -14,8 +14,7 @@ from filelock import FileLock
 from ppcore.errors import UserError
 from ppcore.targets.files import read_files
 from ppcore.targets.named_table import NAMED, NamedTarget
-from ppcore.targets.splits import hold_out
-from ppcore.targets.target import Splits
+from ppcore.targets.target import Splits, hold_out
 
 _DATA = "data"
 _OFFLINE = "HF_HUB_OFFLINE"  # if set, nothing is downloaded

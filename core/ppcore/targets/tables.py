@@ -13,8 +13,7 @@ from ppcore.errors import UserError
 from ppcore.images import IMAGE_EXTENSIONS
 from ppcore.storage import require_inside
 from ppcore.targets.pixels import encoded_set
-from ppcore.targets.splits import TEST_NAMES, TRAIN_NAMES
-from ppcore.targets.target import ImageSet, Splits
+from ppcore.targets.target import TEST_NAMES, TRAIN_NAMES, ImageSet, Splits
 
 TABLES = (".csv", ".tsv")
 _IMAGE = ("image", "img", "file_name", "filename", "file", "image_path", "filepath", "path", "image_id", "id")

@@ -117,27 +117,16 @@ def sources(allow_licence: AllowLicence = None) -> None:
     """List the kits: image size, licence, and the work for one image with the default settings."""
     from ppgen.sources import source_rows  # loads torch
 
-    head = (
-        "name",
-        "family",
-        "pixels",
-        "classes",
-        "licence",
-        "commercial",
-        "parameters",
-        "GFLOP/image",
-        "what it is",
-    )
-    lines = [head]
+    head = "name family pixels classes licence commercial parameters GFLOP/image"
+    lines = [(*head.split(), "what it is")]
     for row in source_rows(tuple(allow_licence or ())):
-        size = f"{row.resolution}x{row.resolution}x{row.channels}"
+        kit = row.kit
+        size, use = f"{kit.resolution}x{kit.resolution}x{kit.channels}", "yes" if kit.commercial else "no"
         millions = "?" if row.parameters is None else f"{row.parameters / 1e6:.1f} M"
         work = "?" if row.gflop is None else f"{row.gflop:,.1f}"
-        use = "yes" if row.commercial else "no"
-        name = f"{row.name} (default)" if row.name == DEFAULT_SOURCE else row.name
-        lines.append(
-            (name, row.family, size, str(row.classes), row.licence, use, millions, work, row.description)
-        )
+        name = f"{kit.name} (default)" if kit.name == DEFAULT_SOURCE else kit.name
+        about = kit.licence, use, millions, work, kit.description
+        lines.append((name, kit.family, size, str(row.classes), *about))
     print_table(lines)
 
 

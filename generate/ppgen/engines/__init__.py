@@ -9,7 +9,7 @@ from ppgen.engines.engine import (
     default_workers,
     describe_workers,
     make_shards,
+    open_for_workers,
 )
 from ppgen.engines.events import Event, OnEvent
-from ppgen.engines.prepare import open_for_workers
 from ppgen.engines.run import prepare_job, run_job

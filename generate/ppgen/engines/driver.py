@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ppcore.errors import UserError
-from ppgen.engines.events import Event, OnEvent, Outcome
-from ppgen.engines.failures import Failure, Kind
+from ppgen.engines.events import Event, Failure, Kind, OnEvent, Outcome
 
 MAX_EXCEPTIONS = 3  # of a shard
 MAX_FAULTS = 10  # of machines, at one shard

@@ -19,7 +19,7 @@ import torch
 
 from ppcore.storage import KeptStderr, Store
 from ppgen.engines.driver import Message, Receive, Transport, Worker
-from ppgen.engines.failures import Failure
+from ppgen.engines.events import Failure
 from ppgen.shards import Job, ShardCommit
 from ppgen.shards import Worker as ShardWorker
 from ppgen.sources import Generator

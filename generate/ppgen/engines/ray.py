@@ -31,7 +31,7 @@ from ppgen.engines.cluster import (
     require_room,
 )
 from ppgen.engines.driver import Message, Receive, Transport, Worker
-from ppgen.engines.failures import Failure, last_line
+from ppgen.engines.events import Failure, last_line
 from ppgen.engines.inline import limit_gpu_memory
 from ppgen.options import EngineOptions
 from ppgen.shards import Job, ShardCommit
@@ -318,7 +318,7 @@ def _make_actor_class(reservation: Reservation) -> Any:
             """Call a pickled function with its arguments. `keep`: its result is the worker, and the answer None."""
             try:
                 function, arguments = pickle.loads(payload)
-                from ppgen.engines.failures import Failure
+                from ppgen.engines.events import Failure
             except Exception:
                 return "import failed", traceback.format_exc()
             try:
@@ -330,7 +330,7 @@ def _make_actor_class(reservation: Reservation) -> Any:
 
         def call(self, method: str, *arguments: Any) -> tuple[str, Any]:
             """Call a method of the worker."""
-            from ppgen.engines.failures import Failure
+            from ppgen.engines.events import Failure
 
             try:
                 return "answer", getattr(self._worker, method)(*arguments)

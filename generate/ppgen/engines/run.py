@@ -15,8 +15,7 @@ from ppcore.errors import UserError
 from ppcore.shards import INDEX, count_indexed
 from ppcore.storage import OutsideError, Store
 from ppgen.engines.engine import connected, describe_workers, make_shards
-from ppgen.engines.events import Event, OnEvent, Outcome
-from ppgen.engines.failures import last_line
+from ppgen.engines.events import Event, OnEvent, Outcome, last_line
 from ppgen.options import EngineOptions
 from ppgen.plan import Conditions, Plan
 from ppgen.shards import Job, claimed, finalize, pending_shards, reconcile_plan, survey

@@ -15,7 +15,7 @@ _ROUGH_ROW = 130  # parquet bytes of a sample; the sha256 in hexadecimal takes m
 
 @dataclass(frozen=True)
 class Rate:
-    """The rate that :func:`ppgen.shards.calibrate.calibrate` has measured.
+    """The rate that :func:`ppgen.shards.worker.calibrate` has measured.
 
     Attributes:
         images_per_s: of one worker, encoding and packing included.

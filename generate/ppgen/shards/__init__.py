@@ -1,6 +1,5 @@
 """Making one shard, and the directory it belongs to."""
 
-from ppgen.shards.calibrate import calibrate
 from ppgen.shards.commit import ShardCommit, read_commit, stored_file, write_commit
 from ppgen.shards.directory import (
     Survey,
@@ -18,4 +17,4 @@ from ppgen.shards.directory import (
 from ppgen.shards.finalize import finalize, make_index, read_rows
 from ppgen.shards.pack import Samples, describe_rows, entropy, pack, pack_tar, to_parquet
 from ppgen.shards.sampler import MAX_DRAWS, BadImagesError, with_attempts
-from ppgen.shards.worker import SMALL_SIDE, Job, Worker
+from ppgen.shards.worker import SMALL_SIDE, Job, Worker, calibrate

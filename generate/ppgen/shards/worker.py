@@ -6,11 +6,13 @@ import json
 import os
 import platform
 import time
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from ppcore.errors import UserError
@@ -18,8 +20,9 @@ from ppcore.platforms import this_platform
 from ppcore.shards import CONDITIONS, LOGS, meta_path, tar_path
 from ppcore.storage import Store
 from ppgen.generators import open_generator
-from ppgen.plan import Conditions, Plan, canonical_json
+from ppgen.plan import Conditions, Plan, Rate, Segment, canonical_json
 from ppgen.shards.commit import Duration, ShardCommit, library_versions, stored_file, write_commit
+from ppgen.shards.finalize import read_rows
 from ppgen.shards.pack import Samples, pack
 from ppgen.shards.sampler import OnBatch, Sampler
 from ppgen.sources import (
@@ -180,3 +183,52 @@ def _require_same(what: str, description: dict[str, Any], planned: dict[str, Any
             f"the {what} loaded on {platform.node()} is not the one of the plan (they differ in {', '.join(differing)}); "
             f"give every machine the same weights and settings"
         )
+
+
+_SECONDS = 6.0  # of calibration, after one batch that warms up
+_BATCHES = 20  # at most
+
+
+def calibrate(job: Job, generator: Generator, conditions: Conditions | None) -> Rate:
+    """Make a few batches of a plan in memory, as a worker does, and measure them.
+
+    Args:
+        conditions: of a pseudo plan whose directory does not exist yet.
+    """
+    plan = job.plan
+    size, out = plan.batch_size, f"memory://{uuid.uuid4().hex}"
+    shards = 1 + _BATCHES
+    segment = Segment(0, shards * size, -(-shards * size // max(1, len(plan.classes))))
+    small = replace(plan, segments=(segment,), samples_per_shard=size)
+    store = Store(out)
+    if conditions is not None:
+        there = Store(job.out)
+        known = there.exists(CONDITIONS)
+        store.write_atomic(CONDITIONS, there.read(CONDITIONS) if known else conditions.to_parquet())
+    worker = Worker(Job(small, out, job.source, job.threads), generator)
+    try:
+        worker.make(0)
+        seconds, made = _time_batches(worker)
+    finally:
+        worker.close()
+    tables = [read_rows(store, small, shard) for shard in range(1, 1 + made)]
+    sizes = np.concatenate([table.column("bytes").to_numpy() for table in tables])
+    rows = sum(store.size(meta_path(shard)) for shard in range(1, 1 + made))
+    for shard in range(shards):  # fsspec's memory file system lives as long as the process
+        store.delete(tar_path(shard))
+    device = str(choose_device(job.source.device))
+    return Rate(len(sizes) / seconds, float(sizes.mean()), rows / len(sizes), len(sizes), device)
+
+
+def _time_batches(worker: Worker) -> tuple[float, int]:
+    """(seconds, batches). Each batch is a shard, and sampling overlaps encoding as in a run."""
+    start, made = time.monotonic(), 0
+    pending: Future[ShardCommit] | None = None
+    while made < _BATCHES and (made == 0 or time.monotonic() - start < _SECONDS):
+        begun = worker.begin(1 + made)
+        if pending is not None:
+            pending.result()
+        pending, made = begun, made + 1
+    if pending is not None:
+        pending.result()
+    return time.monotonic() - start, made

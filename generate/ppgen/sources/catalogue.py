@@ -115,18 +115,12 @@ COSTS = {
 
 @dataclass(frozen=True)
 class SourceRow:
-    """One line of `ppgen sources`; None for values that are unknown without the weights."""
+    """One line of `ppgen sources`; `parameters` and `gflop` (of an image) are None if they are unknown without the weights."""
 
-    name: str
-    family: str
-    resolution: int
-    channels: int
+    kit: Kit
     classes: int
-    licence: str
-    commercial: bool
     parameters: int | None
     gflop: float | None
-    description: str
 
 
 def source_rows(allowed: tuple[str, ...] = ()) -> list[SourceRow]:
@@ -136,18 +130,9 @@ def source_rows(allowed: tuple[str, ...] = ()) -> list[SourceRow]:
 
 def _row(kit: Kit) -> SourceRow:
     cost = COSTS.get(kit.name)
-    return SourceRow(
-        name=kit.name,
-        family=kit.family,
-        resolution=kit.resolution,
-        channels=kit.channels,
-        classes=len(kit.class_names) or 1000,  # only the ImageNet kits have no names in the kit
-        licence=kit.licence,
-        commercial=kit.commercial,
-        parameters=cost.parameters if cost else _stored_values(Path(kit.generator)),
-        gflop=cost.image if cost else None,
-        description=kit.description,
-    )
+    parameters = cost.parameters if cost else _stored_values(Path(kit.generator))
+    classes = len(kit.class_names) or 1000  # only the ImageNet kits have no names in the kit
+    return SourceRow(kit, classes, parameters, cost.image if cost else None)
 
 
 def _stored_values(folder: Path) -> int | None:

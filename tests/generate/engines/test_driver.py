@@ -14,8 +14,7 @@ import pytest
 from ppcore.errors import UserError
 from ppgen.engines import driver
 from ppgen.engines.driver import FAILURES, FIRST_FAILURES, Driver, Receive, Transport
-from ppgen.engines.events import Event, Outcome
-from ppgen.engines.failures import Failure
+from ppgen.engines.events import Event, Failure, Outcome
 
 COMMIT = SimpleNamespace(samples=3, seconds=SimpleNamespace(total=1.0))
 Result = Exception | str | None

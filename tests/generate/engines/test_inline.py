@@ -11,7 +11,7 @@ from rig import Watch, fingerprints, synth
 
 from ppgen.engines import inline, prepare
 from ppgen.engines.driver import SEAT_LIMIT
-from ppgen.engines.prepare import open_for_workers
+from ppgen.engines.engine import open_for_workers
 from ppgen.generators import open_generator
 from ppgen.options import EngineOptions, ShardOptions, SynthOptions
 from ppgen.plan import Plan, build_synth_plan

@@ -20,8 +20,7 @@ from rig import Watch, fingerprints, stored, synth, synth_job
 
 from ppcore.errors import UserError
 from ppgen.engines import make_shards, run
-from ppgen.engines.events import Event
-from ppgen.engines.failures import Failure
+from ppgen.engines.events import Event, Failure
 from ppgen.options import EngineOptions
 from ppgen.plan.document import encode_plan
 from ppgen.sources.source import SourceSpec

@@ -16,8 +16,8 @@ from ppgen.cli import read_options
 from ppgen.engines import prepare
 from ppgen.engines.cluster import cluster as connected
 from ppgen.engines.cluster import make_reservation
+from ppgen.engines.engine import open_for_workers
 from ppgen.engines.events import Event
-from ppgen.engines.prepare import open_for_workers
 from ppgen.options import EngineOptions, ShardOptions, SynthOptions
 from ppgen.shards.directory import read_plan
 from ppgen.sources import Generator

@@ -39,7 +39,9 @@ def losses(root: Path) -> dict[str, Any]:
 def test_losses_and_weights_are_as_recorded(tmp_path: Path) -> None:
     record = json.loads(RECORD.read_text())
     if golden.processor(model=True) != record["processor"]:
-        pytest.skip(f"recorded on {record['processor']}, this is {golden.processor(model=True)}: other last bits")
+        pytest.skip(
+            f"recorded on {record['processor']}, this is {golden.processor(model=True)}: other last bits"
+        )
     assert losses(tmp_path) == record["runs"]
 
 

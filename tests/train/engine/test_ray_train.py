@@ -20,7 +20,7 @@ from pptrain.engine import train
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.train")
 
-from pptrain.engine.ray_train import train_on_ray  # noqa: E402
+from pptrain.engine.stages import train_on_ray  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

@@ -2,13 +2,16 @@
 
 from pptrain.config.load import (
     CONFIG_FILE,
+    RuleSettings,
     differences,
+    fine_tuning_rule,
     flatten,
     identity,
     load_config,
+    method_name,
     parse,
+    pre_training_rule,
     save_config,
     suggest,
 )
-from pptrain.config.rule import RuleSettings, fine_tuning_rule, method_name, pre_training_rule
 from pptrain.config.settings import Amount, OptimConfig, PositiveAmount, TrainConfig, ViewsConfig

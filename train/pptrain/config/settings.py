@@ -129,7 +129,7 @@ class MethodConfig:
     Attributes:
         name: a name that `pptrain methods` lists; empty is `condition` if there are unlabelled images, else `supervised`.
         options: options of the method, name -> value; `pptrain methods` lists them with their defaults. If `name` is empty, the
-            rule in :mod:`pptrain.config.rule` chooses the options that are not given.
+            rule in :mod:`pptrain.config.load` chooses the options that are not given.
         batch_norm: `joint`: labelled and unlabelled images go through the network as one batch. `split`: batch norm normalises
             each of the two with its own statistics, and only labelled images enter the running statistics (arXiv 1904.03515).
     """
@@ -148,9 +148,9 @@ class OptimConfig:
         lr: highest learning rate.
         weight_decay: for weights; biases and the parameters of normalisation layers are not decayed.
         momentum: momentum of SGD, or beta_1 of AdamW.
-        batch_size: labelled images per step, over all processes; 0 follows the rule in :mod:`pptrain.config.rule`.
+        batch_size: labelled images per step, over all processes; 0 follows the rule in :mod:`pptrain.config.load`.
         steps: optimiser steps; 0 computes them from `epochs`.
-        epochs: passes over the shards or the labelled images; 0 follows the rule in :mod:`pptrain.config.rule`.
+        epochs: passes over the shards or the labelled images; 0 follows the rule in :mod:`pptrain.config.load`.
         schedule: `cosine`, `steps` or `constant`.
         milestones: for the schedule `steps`: when the learning rate falls, as shares of the length.
         gamma: for the schedule `steps`: factor of the learning rate at each milestone.
@@ -179,7 +179,7 @@ class ViewsConfig:
     """Augmentation.
 
     Attributes:
-        labeled: view of the labelled images: `none`, `weak` or `strong`; `auto` follows the rule in :mod:`pptrain.config.rule`.
+        labeled: view of the labelled images: `none`, `weak` or `strong`; `auto` follows the rule in :mod:`pptrain.config.load`.
             The published semi-supervised methods use weak views. With few labels, strong views gain more accuracy than most
             methods, so a comparison of methods must say which view it used.
         crop: `shift` (by whole pixels, with a zero border) or `resized` (random area and aspect ratio, Szegedy et al. 2015);

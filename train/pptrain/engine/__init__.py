@@ -1,6 +1,5 @@
 """Training runs from configuration to result."""
 
-from pptrain.engine.ray_train import train_on_ray
 from pptrain.engine.result import Result, read_result
 from pptrain.engine.run import train
-from pptrain.engine.stages import run_stages
+from pptrain.engine.stages import run_stages, train_on_ray

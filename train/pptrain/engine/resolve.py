@@ -59,7 +59,7 @@ def resolve_config(config: TrainConfig, inputs: Inputs, group: ProcessGroup) -> 
     """Fill in every setting that the user left open.
 
     1. Architecture, channels, resolution and label seed come from the initial model, the shards and the target.
-    2. Length, batch size, view and method come from the rule in :mod:`pptrain.config.rule`.
+    2. Length, batch size, view and method come from the rule in :mod:`pptrain.config.load`.
     3. Precision and CUDA graphs come from the network and the device, or from the interrupted run in `config.out`.
 
     Raises:
