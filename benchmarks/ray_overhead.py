@@ -27,7 +27,7 @@ from ppgen.plan import build_synth_plan
 from ppgen.plan.plan import Plan
 from ppgen.shards.directory import claimed
 from ppgen.shards.worker import Job
-from ppgen.sources.source import SourceSpec
+from ppgen.sources.protocol import SourceSpec
 
 WORKERS, BAR, PER_SHARD = 2, 1 / 1.05, 100
 

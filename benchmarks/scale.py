@@ -35,7 +35,7 @@ from ppgen.options import EngineOptions, ShardOptions, SynthOptions
 from ppgen.plan import build_synth_plan
 from ppgen.plan.conditions import one_hot
 from ppgen.shards.pack import make_encoder
-from ppgen.sources.source import SourceSpec
+from ppgen.sources.protocol import SourceSpec
 
 CLASSES, PER_SHARD, BATCH = 1000, 1000, 100
 MAX_GROWTH_MB, MAX_DRIFT, OF_BARE = 100, 0.10, 0.9

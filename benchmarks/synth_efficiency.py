@@ -26,7 +26,7 @@ from ppgen.generators import open_generator
 from ppgen.options import EngineOptions, ShardOptions, SynthOptions
 from ppgen.plan import build_synth_plan
 from ppgen.shards.worker import Job
-from ppgen.sources.source import SourceSpec
+from ppgen.sources.protocol import SourceSpec
 
 _WARM_SHARE = 0.2  # of the batches of a run; they are not measured
 

@@ -281,6 +281,26 @@ class PlannedOptions:
 
 
 @dataclass(frozen=True)
+class ReportOptions:
+    """The options of `ppgen report`. Raises UserError if `samples` is not above zero."""
+
+    reference: str | None = _option(
+        WHAT, "Shard directory or target to measure distances to, or none. [default: a pseudo set's target]"
+    )
+    uniform: str | None = _option(
+        WHAT, "Synth directory, or pseudo directory of uniform conditions, to compare with. [default: none]"
+    )
+    planned: PlannedOptions = PlannedOptions()
+    samples: int = _option(HOW_MUCH, "Maximum number of images to measure in each set.", 10_000)
+    seed: int = _option(HOW_MUCH, "Seed that chooses these images.", 0)
+    device: Device = "auto"
+    out: str | None = _option(WHERE_TO, "Directory for the two files. [default: the shard directory]")
+
+    def __post_init__(self) -> None:
+        require_counts(self, "samples")
+
+
+@dataclass(frozen=True)
 class ExtendOptions:
     """The options of `ppgen extend`."""
 

@@ -23,7 +23,7 @@ from ppgen.plan.plan import Plan
 from ppgen.shards.directory import read_plan
 from ppgen.shards.worker import Job, Worker
 from ppgen.sources.planned import planned_spec
-from ppgen.sources.source import SourceSpec
+from ppgen.sources.protocol import SourceSpec
 
 SYNTH = [
     "--source",

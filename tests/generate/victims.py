@@ -13,7 +13,7 @@ from rig import synth
 from ppcore.errors import UserError
 from ppcore.shards import PLAN
 from ppcore.storage import Store
-from ppgen.sources.source import SourceSpec
+from ppgen.sources.protocol import SourceSpec
 
 CONTEXT = multiprocessing.get_context(
     "forkserver"

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from recipes import content
 
 from ppflow.jobs import expand, fingerprint
-from ppflow.jobs.fingerprint import code_version, files_digest, input_versions
+from ppflow.jobs.graph import code_version, files_digest, input_versions
 from ppflow.recipe import parse_recipe
 
 

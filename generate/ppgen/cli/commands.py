@@ -10,23 +10,21 @@ from typing import Annotated
 import typer
 
 from ppcore.console import print_table, printable, run_app
-from ppcore.errors import UserError, require_positive
+from ppcore.errors import UserError
 from ppcore.program import EXPERTS, HOW_MUCH, WHAT, WHERE_TO, App, new_app, option
 from ppgen.cli.flatten import flatten
 from ppgen.options import (
     DEFAULT_SOURCE,
     AllowLicence,
-    ClassifierName,
     Device,
     Directory,
     EstimateOptions,
     ExtendOptions,
-    MovedSource,
     PlannedOptions,
     Price,
     PseudoOptions,
+    ReportOptions,
     SynthOptions,
-    TrustCode,
     require_price,
 )
 
@@ -212,47 +210,12 @@ def status(
 
 
 @app.command()
-def report(
-    directory: Directory,
-    *,
-    reference: Annotated[
-        str | None,
-        option(
-            WHAT,
-            "Shard directory or target to measure distances to, or none. [default: a pseudo set's target]",
-        ),
-    ] = None,
-    uniform: Annotated[
-        str | None,
-        option(
-            WHAT,
-            "Synth directory, or pseudo directory of uniform conditions, to compare with. [default: none]",
-        ),
-    ] = None,
-    classifier: ClassifierName = None,
-    source: MovedSource = None,
-    trust_code: TrustCode = False,
-    samples: Annotated[int, option(HOW_MUCH, "Maximum number of images to measure in each set.")] = 10_000,
-    seed: Annotated[int, option(HOW_MUCH, "Seed that chooses these images.")] = 0,
-    device: Device = "auto",
-    out: Annotated[
-        str | None, option(WHERE_TO, "Directory for the two files. [default: the shard directory]")
-    ] = None,
-) -> None:
+@flatten
+def report(directory: Directory, options: ReportOptions) -> None:
     """Measure the quality of a directory's images and write quality.json and report.html. Downloads nothing."""
-    require_positive("--samples", samples)
     from ppgen.cli import maintenance  # loads torch
 
-    request = maintenance.ReportRequest(
-        directory,
-        reference,
-        uniform,
-        PlannedOptions(source, classifier, trust_code),
-        samples,
-        seed,
-        device,
-    )
-    maintenance.report(request, out or directory)
+    maintenance.report(directory, options)
 
 
 @app.command()

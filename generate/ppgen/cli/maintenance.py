@@ -17,9 +17,9 @@ from ppgen import exchange, upkeep
 from ppgen.cli import generation
 from ppgen.engines import default_threads, open_for_workers, prepare_job
 from ppgen.journal import read_status, render
-from ppgen.options import ExtendOptions, PlannedOptions
+from ppgen.options import ExtendOptions, PlannedOptions, ReportOptions
 from ppgen.plan import Plan
-from ppgen.quality import QUALITY, ReportRequest, assess, summary_rows, write_report
+from ppgen.quality import QUALITY, assess, summary_rows, write_report
 from ppgen.shards import Job, Worker, read_plan, require_writable
 from ppgen.sources import Generator, SourceSpec, planned_spec
 
@@ -132,11 +132,11 @@ def status(directory: str, price_per_hour: float | None, *, as_json: bool, watch
         time.sleep(_STATUS_EVERY_S)
 
 
-def report(request: ReportRequest, out: str) -> None:
-    """Measure a directory's quality, write it to `out` and print the summary."""
-    store = Store(out)
+def report(directory: str, options: ReportOptions) -> None:
+    """Measure a directory's quality, write it to `options.out` and print the summary."""
+    store = Store(options.out or directory)
     require_writable(store)
-    findings = assess(request)
+    findings = assess(directory, options)
     write_report(findings, store)
     for name, value in summary_rows(findings.figures):
         print(f"{name}: {value}")

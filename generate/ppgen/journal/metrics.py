@@ -116,11 +116,7 @@ class MetricsFile:
 
 
 class RayMetrics:
-    """Reports the same counts through `ray.util.metrics`, tagged with the directory.
-
-    Args:
-        out: the shard directory, a tag.
-    """
+    """Reports the same counts through `ray.util.metrics`, tagged with the directory `out`."""
 
     def __init__(self, out: str) -> None:
         self._tags, self._counts = {"out": out}, Counts()
@@ -130,36 +126,23 @@ class RayMetrics:
 
     def __call__(self, event: Event) -> None:
         """Count an event; report the counts after every commit and every few seconds, while this process is connected to Ray."""
+        import ray  # optional: only for --engine ray
+        from ray.util.metrics import Counter, Gauge  # optional: likewise
+
         self._counts.add(event)
         now = time.monotonic()
         # After every commit, because a local Ray has stopped before the run reports its end.
-        if now - self._set_at < EVERY_S and event.event not in ("committed", "ended"):
-            return
-        if not self._is_connected():
+        due = now - self._set_at >= EVERY_S or event.event in ("committed", "ended")
+        if not due or not ray.is_initialized():
             return
         self._set_at = now
-        self._metrics = self._metrics or self._make()
-        for name, metric in self._metrics.items():
-            value, reported = self._counts[name], self._reported.get(name, 0)
-            if not name.endswith("_total"):
-                metric.set(value, self._tags)
-            elif value > reported:
-                metric.inc(value - reported, self._tags)
+        for name, value in self._counts.items():
+            counts = name.endswith("_total")
+            if name not in self._metrics:
+                kind, short = Counter if counts else Gauge, name.removesuffix("_total")
+                self._metrics[name] = kind(short, description=_METRICS[name], tag_keys=("out",))
+            if not counts:
+                self._metrics[name].set(value, self._tags)
+            elif value > self._reported.get(name, 0):
+                self._metrics[name].inc(value - self._reported.get(name, 0), self._tags)
                 self._reported[name] = value
-
-    @staticmethod
-    def _is_connected() -> bool:
-        import ray  # optional: only for --engine ray
-
-        return bool(ray.is_initialized())
-
-    @staticmethod
-    def _make() -> dict[str, Any]:
-        from ray.util.metrics import Counter, Gauge  # optional: only for --engine ray
-
-        return {
-            name: (Counter if name.endswith("_total") else Gauge)(
-                name.removesuffix("_total"), description=text, tag_keys=("out",)
-            )
-            for name, text in _METRICS.items()
-        }

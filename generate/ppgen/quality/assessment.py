@@ -13,11 +13,10 @@ from ppcore.errors import UserError
 from ppcore.shards import PLAN, ShardSet
 from ppcore.storage import Store
 from ppcore.targets import Target, load_target
-from ppgen.options import PlannedOptions
+from ppgen.options import ReportOptions
 from ppgen.plan import Plan
-from ppgen.quality.distances import class_spread, compare_sets
 from ppgen.quality.features import SampleSet, has_features, measure_images, measure_shards
-from ppgen.quality.figures import look_alikes, manifest_figures, measure_agreement
+from ppgen.quality.figures import class_spread, compare_sets, look_alikes, manifest_figures, measure_agreement
 from ppgen.shards import read_plan
 from ppgen.sources import (
     NONE,
@@ -26,27 +25,6 @@ from ppgen.sources import (
     planned_spec,
     planned_target,
 )
-
-
-@dataclass(frozen=True)
-class ReportRequest:
-    """What to report on.
-
-    Attributes:
-        directory: finished shard directory.
-        reference: shard directory or target to measure distances to, or `none`; by default the target of a pseudo set.
-        uniform: synth directory, or pseudo directory with uniform conditions, whose distances are shown for comparison.
-        typed: the source and its classifier; by default those that the directory was made with.
-        samples: images of each set to measure at most.
-    """
-
-    directory: str
-    reference: str | None = None
-    uniform: str | None = None
-    typed: PlannedOptions = field(default_factory=PlannedOptions)
-    samples: int = 10_000
-    seed: int = 0
-    device: str = "auto"
 
 
 @dataclass
@@ -64,19 +42,19 @@ class Assessment:
     target: Target | None = None
 
 
-def assess(request: ReportRequest) -> Assessment:
+def assess(directory: str, options: ReportOptions) -> Assessment:
     """Measure a directory; writes nothing.
 
     Raises:
         UserError: see :func:`open_inputs`.
     """
-    inputs = open_inputs(request)
+    inputs = open_inputs(directory, options)
     shards, classifier = inputs.shards, inputs.classifier
     sets = [s for s in (shards, inputs.uniform, inputs.reference) if s is not None]
-    progress = Progress(sum(min(request.samples, _size(s)) for s in sets), "images", label="report")
+    progress = Progress(sum(min(options.samples, _size(s)) for s in sets), "images", label="report")
 
     def measure(images: ShardSet | Target, name: str) -> SampleSet:
-        how_many = request.samples, request.seed
+        how_many = options.samples, options.seed
         if isinstance(images, ShardSet):
             return measure_shards(images, classifier, *how_many, progress.advance, name=name)
         return measure_images(images.train, classifier, *how_many, progress.advance, name=name)
@@ -86,7 +64,7 @@ def assess(request: ReportRequest) -> Assessment:
         "kind": shards.kind,
         "source": shards.plan["source"]["name"],
         "fingerprint": shards.fingerprint,
-        "seed": request.seed,
+        "seed": options.seed,
         "looked_at": len(own),
         "all": manifest_figures(shards),
         "look_alikes": look_alikes(own.hashes),
@@ -96,14 +74,14 @@ def assess(request: ReportRequest) -> Assessment:
         figures["seen_as"] = measure_agreement(own, shards.class_names)
     if own.features is not None and own.condition is not None:
         groups = own.condition.argmax(axis=1)
-        figures["class_spread"] = class_spread(own.features, groups, request.seed)
+        figures["class_spread"] = class_spread(own.features, groups, options.seed)
     if inputs.reference is not None:
         reference = measure(inputs.reference, _name(inputs.reference))
         figures["reference_look_alikes"] = look_alikes(reference.hashes)
         candidates = [own]
         if inputs.uniform is not None:
             candidates.append(measure(inputs.uniform, "uniform samples"))
-        figures["distances"] = compare_sets(reference, candidates, request.seed)
+        figures["distances"] = compare_sets(reference, candidates, options.seed)
         inputs.notes += _doubts(figures)
     progress.close()
     figures["notes"] = inputs.notes
@@ -154,28 +132,28 @@ class Inputs:
     notes: list[str] = field(default_factory=list)
 
 
-def open_inputs(request: ReportRequest) -> Inputs:
+def open_inputs(directory: str, options: ReportOptions) -> Inputs:
     """Open what a request names.
 
     Raises:
         UserError: something that the user typed cannot be opened or does not fit.
     """
-    shards = ShardSet.open(request.directory)
-    plan = read_plan(Store(request.directory))
-    uniform = None if request.uniform is None else _open_uniform(shards, request.uniform)
+    shards = ShardSet.open(directory)
+    plan = read_plan(Store(directory))
+    uniform = None if options.uniform is None else _open_uniform(shards, options.uniform)
     notes: list[str] = []
-    classifier = _open_classifier(shards, plan, request, notes)
-    target = _open_target(plan, request.reference, notes) if shards.kind == "pseudo" else None
+    classifier = _open_classifier(shards, plan, options, notes)
+    target = _open_target(plan, options.reference, notes) if shards.kind == "pseudo" else None
     reference: ShardSet | Target | None = target
-    if request.reference == NONE:
+    if options.reference == NONE:
         reference = None
-    elif request.reference is not None:
-        reference = _open_reference(request.reference)
+    elif options.reference is not None:
+        reference = _open_reference(options.reference)
     if uniform is not None and reference is None:
         raise UserError("--uniform is compared by distances to a reference; give one with --reference")
     if reference is not None and (classifier is None or not has_features(classifier)):
         missing = "no classifier" if classifier is None else "no linear head to take features from"
-        if request.reference is not None or uniform is not None:
+        if options.reference is not None or uniform is not None:
             raise UserError(
                 f"distances to a reference need the source classifier's features and there is {missing}; name one with --classifier"
             )
@@ -185,18 +163,18 @@ def open_inputs(request: ReportRequest) -> Inputs:
 
 
 def _open_classifier(
-    shards: ShardSet, plan: Plan, request: ReportRequest, notes: list[str]
+    shards: ShardSet, plan: Plan, options: ReportOptions, notes: list[str]
 ) -> Classifier | None:
     """The classifier that was typed, else the one that the directory was made with, None if that cannot be opened.
 
     Raises:
         UserError: what was typed cannot be opened, or the plan names code that must be typed.
     """
-    typed = request.typed
+    typed = options.planned
     if typed.classifier == NONE:
         notes.append("No figures of the source classifier: switched off with --classifier none.")
         return None
-    spec = planned_spec(plan.load, typed, request.device, classifier_only=True)
+    spec = planned_spec(plan.load, typed, options.device, classifier_only=True)
     try:
         classifier = open_classifier(spec, shards.num_classes, shards.class_names)
     except UserError as error:

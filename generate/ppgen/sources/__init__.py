@@ -11,5 +11,14 @@ from ppgen.sources.classifier import (
 from ppgen.sources.devices import automatic_batch_size, choose_device, choose_dtype, make_deterministic
 from ppgen.sources.models import read_config, weights_sha256
 from ppgen.sources.planned import NONE, Load, planned_spec, planned_target
-from ppgen.sources.protocol import FAMILIES, Generator, Source, read_options, sample_checked
-from ppgen.sources.source import SourceSpec, describe_source, resolve_source, source_kit
+from ppgen.sources.protocol import (
+    FAMILIES,
+    Generator,
+    Source,
+    SourceSpec,
+    describe_source,
+    read_options,
+    resolve_source,
+    sample_checked,
+    source_kit,
+)

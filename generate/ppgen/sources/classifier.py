@@ -18,7 +18,7 @@ from ppcore.errors import UserError
 from ppcore.storage import read_json
 from ppcore.trust import Trust
 from ppgen.sources.devices import choose_device
-from ppgen.sources.source import SourceSpec, source_kit
+from ppgen.sources.protocol import SourceSpec, source_kit
 
 _ENOUGH = 0.9  # share of classes with a common name from which two lists count as the same classes in the same order
 

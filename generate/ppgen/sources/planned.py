@@ -18,7 +18,7 @@ from ppcore.kits import KITS, is_commit, is_published, is_repository
 from ppcore.storage import decode
 from ppcore.targets import may_be_named
 from ppgen.options import PlannedOptions
-from ppgen.sources.source import SourceSpec, is_code
+from ppgen.sources.protocol import SourceSpec, is_code
 
 NONE = "none"
 """Typed in the place of a classifier or a reference: do without it."""

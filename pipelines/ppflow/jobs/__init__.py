@@ -1,7 +1,6 @@
 """From a recipe to jobs: the graph, the digest that identifies a job, and the results of finished ones. Imports nothing heavy."""
 
-from ppflow.jobs.fingerprint import code_version
-from ppflow.jobs.graph import Graph, StageJob, expand
+from ppflow.jobs.graph import Graph, StageJob, code_version, expand
 from ppflow.jobs.results import (
     RESULT,
     JobFailure,

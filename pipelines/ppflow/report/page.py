@@ -20,8 +20,7 @@ from ppcore.storage import read_json
 from ppflow.jobs import Graph, Outcomes, code_version
 from ppflow.recipe import Recipe
 from ppflow.report.measured import against_labels, curves, tables
-from ppflow.report.predictions import confusion_and_calibration
-from ppflow.report.samples import samples
+from ppflow.report.samples import confusion_and_calibration, samples
 from ppflow.statistics import Table
 
 _HEADING = re.compile(r'<h2 id="([^"]+)">(.*?)</h2>')

@@ -16,7 +16,7 @@ from ppgen.generators import open_generator
 from ppgen.options import EngineOptions, ShardOptions, SynthOptions
 from ppgen.plan import Plan, build_synth_plan
 from ppgen.sources import Generator
-from ppgen.sources.source import SourceSpec
+from ppgen.sources.protocol import SourceSpec
 
 HUNDRED = ShardOptions(seed=3, batch_size=3, samples_per_shard=3)
 

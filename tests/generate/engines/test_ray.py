@@ -23,7 +23,7 @@ from ppgen.engines import make_shards, run
 from ppgen.engines.events import Event, Failure
 from ppgen.options import EngineOptions
 from ppgen.plan.document import encode_plan
-from ppgen.sources.source import SourceSpec
+from ppgen.sources.protocol import SourceSpec
 from ppgen.upkeep.verify import verify_directory
 
 ray = pytest.importorskip("ray")

@@ -21,7 +21,7 @@ from ppgen.engines.events import Event
 from ppgen.options import EngineOptions, ShardOptions, SynthOptions
 from ppgen.shards.directory import read_plan
 from ppgen.sources import Generator
-from ppgen.sources.source import SourceSpec
+from ppgen.sources.protocol import SourceSpec
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402

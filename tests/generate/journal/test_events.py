@@ -20,7 +20,7 @@ from ppgen.engines.run import run_job
 from ppgen.journal import EventLog, log
 from ppgen.journal.log import read_events
 from ppgen.options import HERE, EngineOptions
-from ppgen.sources.source import SourceSpec
+from ppgen.sources.protocol import SourceSpec
 from ppgen.upkeep.verify import verify_directory
 
 

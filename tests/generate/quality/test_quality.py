@@ -7,9 +7,21 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from ppgen.quality.distances import class_spread, compare_sets, frechet, kid, mean_distance, prdc, radii
 from ppgen.quality.features import SampleSet, dhash
-from ppgen.quality.figures import BINS, groups, histogram, measure_agreement, near
+from ppgen.quality.figures import (
+    BINS,
+    class_spread,
+    compare_sets,
+    frechet,
+    groups,
+    histogram,
+    kid,
+    mean_distance,
+    measure_agreement,
+    near,
+    prdc,
+    radii,
+)
 
 
 def standard(count: int, dimensions: int, seed: int = 0) -> np.ndarray:
@@ -112,7 +124,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(7)
     a, b = random.normal(size=(50, 4)), random.normal(size=(33, 4))
     whole = (kid(a, b), prdc(a, b), mean_distance(a), radii(a, 5).tolist())
-    monkeypatch.setattr("ppgen.quality.distances._CHUNK", 7)
+    monkeypatch.setattr("ppgen.quality.figures._CHUNK", 7)
     parts = (kid(a, b), prdc(a, b), mean_distance(a), radii(a, 5).tolist())
     assert parts[0] == pytest.approx(whole[0])
     assert parts[1] == pytest.approx(whole[1])

@@ -16,7 +16,7 @@ from ppcore.errors import UserError
 from ppcore.shards import ShardSet
 from ppgen.options import ShardOptions
 from ppgen.quality.features import measure_shards
-from ppgen.sources.source import SourceSpec
+from ppgen.sources.protocol import SourceSpec
 
 SETTINGS = ShardOptions(seed=3, batch_size=8, samples_per_shard=20)
 

@@ -24,7 +24,7 @@ from ppgen.engines.events import Event
 from ppgen.options import HERE, EngineOptions, ShardOptions
 from ppgen.shards.directory import pending_shards
 from ppgen.shards.worker import Job, Worker
-from ppgen.sources.source import SourceSpec
+from ppgen.sources.protocol import SourceSpec
 from ppgen.upkeep.verify import verify_directory
 
 

@@ -16,7 +16,7 @@ from ppcore.shards import ShardSet
 from ppgen.engines import make_shards, prepare_job
 from ppgen.options import HERE
 from ppgen.shards.directory import exclusive
-from ppgen.sources.source import SourceSpec
+from ppgen.sources.protocol import SourceSpec
 from ppgen.upkeep.extend import grow_plan, replace_plan
 from ppgen.upkeep.verify import verify_directory
 

@@ -13,11 +13,11 @@ from toyshards import CLASSES, ShardWriter, encode, index_of
 
 from ppcore.errors import UserError
 from ppcore.images import decode
-from pptrain.data.decoding import read_plain_png
 from pptrain.data.feed import BatchShare, RawBatch, ResidentFeed, load_resident
 from pptrain.data.order import LaneOrder, Mixture, Permuted
 from pptrain.data.shard_pool import open_shard_pool
 from pptrain.data.stream import StreamFeed
+from pptrain.data.transforms import read_plain_png
 
 COUNTS = [7, 1, 12, 5, 9, 3, 11, 6]  # 54 samples
 TOTAL = sum(COUNTS)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ppcore.errors import UserError
-from pptrain.data.decoding import decode_into
 from pptrain.data.order import Mixture, Permuted
 from pptrain.data.shard_pool import ShardPool
+from pptrain.data.transforms import decode_into
 
 
 class RawBatch(NamedTuple):

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ppcore.errors import UserError
 from ppcore.shards import RawSample
-from pptrain.data.decoding import decode_into
 from pptrain.data.feed import BatchShare, RawBatch
 from pptrain.data.order import LaneOrder, Mixture
 from pptrain.data.shard_pool import ShardPool
+from pptrain.data.transforms import decode_into
 
 _PREFETCH = 4  # batches a worker prepares ahead
 
