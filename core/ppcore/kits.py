@@ -124,10 +124,7 @@ def _read_kit(folder: Path, name: str) -> Kit:
         name=name or kit.name,
         classifier=_locate(folder, kit.classifier, published=True),
         generator=_locate(
-            folder,
-            kit.generator,
-            code=kit.family == "callable",
-            pinned=is_commit(kit.revision),
+            folder, kit.generator, code=kit.family == "callable", pinned=is_commit(kit.revision)
         ),
     )
 

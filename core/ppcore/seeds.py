@@ -49,11 +49,7 @@ class PerSampleNoise:
         self._generators = [torch.Generator().manual_seed(int(value)) for value in values]
 
     def randn(
-        self,
-        shape: Sequence[int],
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
+        self, shape: Sequence[int], *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> torch.Tensor:
         """(B, *shape) standard normal values, drawn as float32 on the CPU, then cast to `dtype` and moved to `device`."""
         rows = [torch.randn(tuple(shape), generator=generator) for generator in self._generators]

@@ -26,27 +26,7 @@ Price = Annotated[
     float | None, option(HOW_MUCH, "Price of one worker (one GPU) for an hour. [default: no cost is shown]")
 ]
 Device = Annotated[str, option(MACHINES, "Device: auto, cpu, cuda or cuda:N.")]
-MovedSource = Annotated[
-    str | None,
-    option(
-        WHAT, "Where the source is now, or the code that the plan names. [default: the source in plan.json]"
-    ),
-]
-PlannedClassifier = Annotated[
-    str | None,
-    option(WHAT, "Source classifier. [default: the one in plan.json]", "--classifier"),
-]
-TrustCode = Annotated[
-    bool,
-    option(
-        EXPERTS,
-        "Run the code (module:callable) that a kit, a model directory or a plan names.",
-        "--trust-code",
-    ),
-]
-ClassifierName = Annotated[
-    str | None, option(WHAT, "Source classifier. [default: the kit's]", "--classifier")
-]
+_TRUST_CODE = "Run the code (module:callable) that a kit, a model directory or a plan names."
 AllowLicence = Annotated[
     list[str] | None,
     option(
@@ -176,7 +156,7 @@ class ShardOptions:
 class SourceOptions:
     """How the source is opened and sampled."""
 
-    classifier: ClassifierName = None
+    classifier: str | None = _option(WHAT, "Source classifier. [default: the kit's]")
     class_map: str | None = _option(
         EXPERTS,
         "JSON or CSV file that maps classes of the classifier to classes of the generator. "
@@ -188,7 +168,7 @@ class SourceOptions:
     )
     revision: str | None = _option(EXPERTS, "Commit of a hub repository. [default: the newest]")
     trust_remote_code: bool = _option(EXPERTS, "Run Python code that is part of a hub repository.", False)
-    trust_code: TrustCode = False
+    trust_code: bool = _option(EXPERTS, _TRUST_CODE, False, "--trust-code")
     allow_licence: AllowLicence = None
 
 
@@ -275,9 +255,26 @@ def require_price(price_per_hour: float | None) -> None:
 class PlannedOptions:
     """The options of commands that open the source of an existing plan (see :mod:`ppgen.sources.planned`)."""
 
-    source: MovedSource = None
-    classifier: PlannedClassifier = None
-    trust_code: TrustCode = False
+    source: str | None = _option(
+        WHAT, "Where the source is now, or the code that the plan names. [default: the source in plan.json]"
+    )
+    classifier: str | None = _option(WHAT, "Source classifier. [default: the one in plan.json]")
+    trust_code: bool = _option(EXPERTS, _TRUST_CODE, False, "--trust-code")
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """The options of `ppgen verify`. Raises UserError if `regenerate` is negative."""
+
+    regenerate: int = _option(HOW_MUCH, "Number of random images to sample again and compare.", 0)
+    repair: bool = _option(WHAT, "Mark bad shards, so that the next run makes them again.", False, "--repair")
+    seed: int = _option(HOW_MUCH, "Seed that chooses the images to sample again.", 0)
+    planned: PlannedOptions = PlannedOptions()
+    device: Device = "auto"
+
+    def __post_init__(self) -> None:
+        if self.regenerate < 0:
+            raise UserError(f"--regenerate is {self.regenerate}; give 0 or more")
 
 
 @dataclass(frozen=True)

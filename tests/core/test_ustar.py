@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from ppcore.shards.ustar import build_header, parse_header
+from ppcore.shards.tars import build_header, parse_header
 
 HEADER = build_header("000000001.png", 700)
 

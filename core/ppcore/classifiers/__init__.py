@@ -5,12 +5,16 @@ contains no code.
 """
 
 from ppcore.classifiers.architectures import build, import_callable, usual_input
-from ppcore.classifiers.classifier import Classifier, ClassifierSpec, find_head, soft_labels, to_grey
 from ppcore.classifiers.load import (
+    Classifier,
+    ClassifierSpec,
+    find_head,
     imagenet_class_names,
     load_classifier,
     load_weights,
     published_class_names,
     read_weights,
     save_classifier,
+    soft_labels,
+    to_grey,
 )

@@ -1,7 +1,15 @@
 """Parts of the HTML reports: the page, tables, plots and images."""
 
-from ppcore.page.html import figures, page, table
-from ppcore.page.plots import calibration_plot, dot_plot, histogram, line_plot, matrix_plot
+from ppcore.page.plots import (
+    calibration_plot,
+    dot_plot,
+    figures,
+    histogram,
+    line_plot,
+    matrix_plot,
+    page,
+    table,
+)
 from ppcore.page.samples import (
     CLASS_STYLE,
     PAIR_STYLE,

@@ -28,11 +28,13 @@ from ppcore.shards.layout import (
     tar_path,
 )
 from ppcore.shards.reader import ShardSet, count_indexed, read_index
-from ppcore.shards.tars import RawSample, encode_soft, iter_tar
-from ppcore.shards.ustar import (
+from ppcore.shards.tars import (
     TAR_BLOCK,
+    RawSample,
     build_header,
+    encode_soft,
     end_of_archive,
+    iter_tar,
     padding,
     parse_header,
 )

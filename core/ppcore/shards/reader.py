@@ -24,8 +24,7 @@ from ppcore.shards.layout import (
     most_bytes,
     sample_key,
 )
-from ppcore.shards.tars import RawSample, iter_tar
-from ppcore.shards.ustar import TAR_BLOCK
+from ppcore.shards.tars import TAR_BLOCK, RawSample, iter_tar
 from ppcore.storage import MAX_JSON_BYTES, Store, decode, read_table
 
 

@@ -1,9 +1,7 @@
 """The target, a small labelled task: reads its images from folders, archives, tables or the hub."""
 
 from ppcore.targets.files import read_files
-from ppcore.targets.named import NAMED, NamedTarget, TargetState, list_targets
-from ppcore.targets.pixels import fit, stack
-from ppcore.targets.problems import (
+from ppcore.targets.load import (
     Inspection,
     find_problems,
     inspect_target,
@@ -11,4 +9,6 @@ from ppcore.targets.problems import (
     may_be_named,
     target_name,
 )
+from ppcore.targets.named import NAMED, NamedTarget, TargetState, list_targets
+from ppcore.targets.pixels import fit, stack
 from ppcore.targets.target import FileReader, ImageSet, Layout, Target, few_shot

@@ -49,10 +49,7 @@ def read_tables(train_files: Sequence[str], test_files: Sequence[str]) -> Splits
         raise UserError(f"the test images have the labels {strange[:5]}, which no training image has")
     note = f"the {len(unused)} images of the split {unused[0].split!r} are not used" if unused else None
     return Splits(
-        _images(train, index),
-        _images(test, index) if test else None,
-        tuple(classes),
-        (note,) if note else (),
+        _images(train, index), _images(test, index) if test else None, tuple(classes), (note,) if note else ()
     )
 
 

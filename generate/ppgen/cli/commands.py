@@ -10,21 +10,19 @@ from typing import Annotated
 import typer
 
 from ppcore.console import print_table, printable, run_app
-from ppcore.errors import UserError
-from ppcore.program import EXPERTS, HOW_MUCH, WHAT, WHERE_TO, App, new_app, option
+from ppcore.program import EXPERTS, WHAT, WHERE_TO, App, new_app, option
 from ppgen.cli.flatten import flatten
 from ppgen.options import (
     DEFAULT_SOURCE,
     AllowLicence,
-    Device,
     Directory,
     EstimateOptions,
     ExtendOptions,
-    PlannedOptions,
     Price,
     PseudoOptions,
     ReportOptions,
     SynthOptions,
+    VerifyOptions,
     require_price,
 )
 
@@ -158,23 +156,11 @@ def gather(
 
 @app.command()
 @flatten
-def verify(
-    directory: Directory,
-    *,
-    regenerate: Annotated[int, option(HOW_MUCH, "Number of random images to sample again and compare.")] = 0,
-    repair: Annotated[
-        bool, option(WHAT, "Mark bad shards, so that the next run makes them again.", "--repair")
-    ] = False,
-    seed: Annotated[int, option(HOW_MUCH, "Seed that chooses the images to sample again.")] = 0,
-    planned: PlannedOptions,
-    device: Device = "auto",
-) -> None:
+def verify(directory: Directory, options: VerifyOptions) -> None:
     """Check a shard directory: plan, tars, parquet files, checksums, labels. The exit status is 1 if something is wrong."""
-    if regenerate < 0:
-        raise UserError(f"--regenerate is {regenerate}; give 0 or more")
     from ppgen.cli import maintenance  # loads torch
 
-    _exit(maintenance.verify(directory, planned, device, regenerate=regenerate, seed=seed, repair=repair))
+    _exit(maintenance.verify(directory, options))
 
 
 @app.command()

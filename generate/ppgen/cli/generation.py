@@ -19,15 +19,7 @@ from ppgen.engines import (
 )
 from ppgen.journal import EventLog, MetricsFile, RayMetrics
 from ppgen.options import EngineOptions, EstimateOptions, PseudoOptions, SynthOptions
-from ppgen.plan import (
-    Conditions,
-    Estimate,
-    Plan,
-    Rate,
-    adopt_choices,
-    build_pseudo_plan,
-    build_synth_plan,
-)
+from ppgen.plan import Conditions, Estimate, Plan, Rate, adopt_choices, build_pseudo_plan, build_synth_plan
 from ppgen.shards import Job, calibrate, create_plan, pending_shards, read_plan, reconcile_plan
 from ppgen.sources import Generator, SourceSpec, make_deterministic, read_mapping, require_licence, source_kit
 

@@ -17,7 +17,7 @@ from ppgen import exchange, upkeep
 from ppgen.cli import generation
 from ppgen.engines import default_threads, open_for_workers, prepare_job
 from ppgen.journal import read_status, render
-from ppgen.options import ExtendOptions, PlannedOptions, ReportOptions
+from ppgen.options import ExtendOptions, ReportOptions, VerifyOptions
 from ppgen.plan import Plan
 from ppgen.quality import QUALITY, assess, summary_rows, write_report
 from ppgen.shards import Job, Worker, read_plan, require_writable
@@ -65,9 +65,7 @@ def gather(directories: Sequence[str], out: str | None) -> None:
     )
 
 
-def verify(
-    directory: str, planned: PlannedOptions, device: str, *, regenerate: int, seed: int, repair: bool
-) -> int:
+def verify(directory: str, options: VerifyOptions) -> int:
     """Check a directory, print what is wrong with it and, if asked to, queue its bad shards. Returns the exit status."""
     store = Store(directory)
     plan = read_plan(store)
@@ -75,9 +73,9 @@ def verify(
     problems = upkeep.verify_directory(store, plan, progress.advance)
     progress.close()
     regenerated = 0
-    if regenerate:
-        spec = planned_spec(plan.load, planned, device)
-        regenerated = _regenerate(store, plan, spec, regenerate, seed, problems)
+    if options.regenerate:
+        spec = planned_spec(plan.load, options.planned, options.device)
+        regenerated = _regenerate(store, plan, spec, options.regenerate, options.seed, problems)
     for text in problems.general:
         print(printable(f"BAD {text}"))
     for shard, texts in sorted(problems.shards.items()):
@@ -91,7 +89,7 @@ def verify(
     if not problems.ok:
         bad = sorted(problems.shards)
         print(f"{directory}: {len(bad)} of {plan.num_shards} shards are bad: {bad}")
-        if repair:
+        if options.repair:
             queued = upkeep.requeue_shards(store, plan, problems)
             print(f"{queued}; repeat the ppgen command that made {directory}")
         return EXIT_FAILED

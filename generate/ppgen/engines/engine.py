@@ -1,4 +1,7 @@
-"""Making shards with the workers that the options describe, and the defaults that depend on the plan."""
+"""Opening a source before there is a plan, making shards with the workers that the options describe, and defaults that depend on the plan.
+
+A source is opened on the kind of machine that the workers will have, so a driver without a GPU can plan for workers with one.
+"""
 
 from __future__ import annotations
 

@@ -114,12 +114,7 @@ _DOCUMENTS: dict[Any, type[_SynthDocument | _PseudoDocument]] = {
 
 def encode_plan(plan: Plan) -> bytes:
     """Content of plan.json: the plan and its fingerprint."""
-    content = {
-        **plan.content(),
-        "load": plan.load,
-        "samples": plan.samples,
-        "fingerprint": plan.fingerprint,
-    }
+    content = {**plan.content(), "load": plan.load, "samples": plan.samples, "fingerprint": plan.fingerprint}
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 

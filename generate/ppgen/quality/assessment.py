@@ -18,13 +18,7 @@ from ppgen.plan import Plan
 from ppgen.quality.features import SampleSet, has_features, measure_images, measure_shards
 from ppgen.quality.figures import class_spread, compare_sets, look_alikes, manifest_figures, measure_agreement
 from ppgen.shards import read_plan
-from ppgen.sources import (
-    NONE,
-    describe_classifier,
-    open_classifier,
-    planned_spec,
-    planned_target,
-)
+from ppgen.sources import NONE, describe_classifier, open_classifier, planned_spec, planned_target
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The figures of quality.json that need no reference: the manifest's, agreement with the source classifier, look-alikes."""
+"""The figures of quality.json. Distances are in feature space: never compare those of different feature extractors."""
 
 from __future__ import annotations
 

@@ -54,20 +54,13 @@ class Generator(Protocol):
         ...
 
 
-class CheckedGenerator(Protocol):
-    """An optional method of a generator that reports damaged images, so that they are not committed."""
-
-    def sample_checked(
-        self, condition: torch.Tensor, seeds: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The images of `sample`, and bool (B,) on any device: which of them contain NaN or infinity before rounding."""
-        ...
-
-
 def sample_checked(
     generator: Any, condition: torch.Tensor, seeds: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """A generator's images and which of them are damaged; None if it is no :class:`CheckedGenerator`."""
+    """A generator's images, and bool (B,) on any device: which of them contain NaN or infinity before rounding.
+
+    The second is None if the generator has no method `sample_checked(condition, seeds)` that returns both.
+    """
     checked = getattr(generator, "sample_checked", None)
     return (generator.sample(condition, seeds), None) if checked is None else checked(condition, seeds)
 

@@ -14,10 +14,10 @@ from hub_stub import Hub
 from rig import fingerprints
 from typer.testing import CliRunner
 
+import ppgen.exchange as hub_room
 from ppcore.errors import UserError
 from ppcore.storage import Store
 from ppgen.cli import app
-from ppgen.exchange import hub as hub_room
 from ppgen.exchange import require_redistribution
 from ppgen.shards import read_plan
 from ppgen.sources import redistribution

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from recipes import content
 
-from ppflow.cli.live import live_table
+from ppflow.cli.experiment import live_table
 from ppflow.jobs import Outcomes, StageResult, expand
 from ppflow.recipe import parse_recipe
 

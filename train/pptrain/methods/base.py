@@ -22,6 +22,10 @@ from pptrain.config import Amount
 from pptrain.data import ConditionTable, ViewKind
 from pptrain.models import untracked
 
+# The trainer averages gradients over the processes. That is exact for means over images, because all processes have equally many. A method
+# that counts images, keeps running statistics or draws noise per image uses the functions below, so that N processes compute what one
+# process computes. With one process they return their argument.
+
 
 def process_count() -> int:
     """How many processes train together."""

@@ -5,14 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ppcore.classifiers import (
-    Classifier,
-    ClassifierSpec,
-    build,
-    find_head,
-    load_weights,
-    usual_input,
-)
+from ppcore.classifiers import Classifier, ClassifierSpec, build, find_head, load_weights, usual_input
 from ppcore.errors import UserError
 
 SMALL_SIDE = 64

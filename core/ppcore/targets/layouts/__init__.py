@@ -6,9 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ppcore.targets.folders import Tree
-from ppcore.targets.layouts.arrays import read_cifar, read_mnist
+from ppcore.targets.layouts.arrays import (
+    read_cars,
+    read_cars_devkit,
+    read_cifar,
+    read_dogs,
+    read_flowers,
+    read_mnist,
+)
 from ppcore.targets.layouts.lists import TextLists, read_cub
-from ppcore.targets.layouts.matlab import read_cars, read_cars_devkit, read_dogs, read_flowers
 from ppcore.targets.target import Layout, Splits
 
 LAYOUTS: dict[str, Layout] = {

@@ -82,7 +82,7 @@ class FamilyGenerator:
     def sample_checked(
         self, condition: torch.Tensor, seeds: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See :meth:`ppgen.sources.protocol.CheckedGenerator.sample_checked`."""
+        """See :func:`ppgen.sources.protocol.sample_checked`."""
         with torch.inference_mode():
             images = self.sample_float(condition, seeds).float()
             return to_uint8(images), is_bad(images)

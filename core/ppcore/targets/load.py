@@ -1,4 +1,4 @@
-"""What is wrong with a target: images that cannot be read, and the same image in training and test or in two classes."""
+"""Opening a target by its name or place, and its problems: unreadable images, the same image in training and test or in two classes."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class Inspection:
         smallest, largest: the shortest and the longest side of all readable images, in pixels.
         grey: number of images with one channel.
         unreadable: one sentence for each image that cannot be read.
-        problems: see :func:`ppcore.targets.problems.find_problems`.
+        problems: see :func:`ppcore.targets.load.find_problems`.
     """
 
     target: Target

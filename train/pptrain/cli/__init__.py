@@ -1,3 +1,0 @@
-"""The command `pptrain`."""
-
-from pptrain.cli.commands import app, main
