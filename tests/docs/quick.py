@@ -23,7 +23,7 @@ MODULES = (
 
 
 def serve(path):
-    from pptrain.config import rule
+    from pptrain.config import load as rule
 
     for name in MODULES:
         importlib.import_module(name)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from recipes import content
 
-from ppflow.jobs import expand, fingerprint
+from ppflow.jobs import expand, graph
 from ppflow.jobs.graph import code_version, files_digest, input_versions
 from ppflow.recipe import parse_recipe
 
@@ -86,7 +86,7 @@ def test_an_edit_of_a_package_moves_the_stages_that_it_runs(tmp_path, monkeypatc
         name: SimpleNamespace(origin=str(tmp_path / name / "__init__.py"))
         for name in ("ppcore", "ppgen", "pptrain")
     }
-    monkeypatch.setattr(fingerprint, "find_spec", found.get)
+    monkeypatch.setattr(graph, "find_spec", found.get)
 
     def versions():
         code_version.cache_clear()

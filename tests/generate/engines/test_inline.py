@@ -9,7 +9,7 @@ import pytest
 import torch
 from rig import Watch, fingerprints, synth
 
-from ppgen.engines import inline, prepare
+from ppgen.engines import engine, inline
 from ppgen.engines.driver import SEAT_LIMIT
 from ppgen.engines.engine import open_for_workers
 from ppgen.generators import open_generator
@@ -105,8 +105,8 @@ def test_workers_share_gpus_evenly(workers: int, count: int, share: float) -> No
 
 def test_a_driver_of_several_gpu_workers_opens_no_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     """The source is opened in a process that ends, on the first GPU; the plan is the one of a driver that opened it."""
-    monkeypatch.setattr(prepare, "visible_gpus", lambda device: ["6", "7"])
-    monkeypatch.setattr(prepare, "open_generator", lambda spec: pytest.fail("opened here"))
+    monkeypatch.setattr(engine, "visible_gpus", lambda device: ["6", "7"])
+    monkeypatch.setattr(engine, "open_generator", lambda spec: pytest.fail("opened here"))
     _, source, plan = open_for_workers(painter(says_gpus=True), EngineOptions(workers=2), small_plan)
     assert source is None
     assert plan.source["on"] == "6"

@@ -13,7 +13,7 @@ from rig import Watch, synth
 from ppcore.errors import UserError
 from ppcore.storage import Store
 from ppgen.cli import read_options
-from ppgen.engines import prepare
+from ppgen.engines import engine
 from ppgen.engines.cluster import cluster as connected
 from ppgen.engines.cluster import make_reservation
 from ppgen.engines.engine import open_for_workers
@@ -98,7 +98,7 @@ def test_a_driver_without_a_gpu_plans_for_workers_with_one(
     """The source is opened on the worker, and the driver opens nothing."""
     from ppgen.cli import generation
 
-    monkeypatch.setattr(prepare, "open_generator", lambda spec: pytest.fail("opened by the driver"))
+    monkeypatch.setattr(engine, "open_generator", lambda spec: pytest.fail("opened by the driver"))
     node = cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=STORE)
     options = {"source": "fragile:build", "classes": "0,2", "per_class": 10, "batch_size": 5}
     options |= {"out": str(tmp_path / "out"), "engine": "ray", "address": cluster.address, "workers": 1}

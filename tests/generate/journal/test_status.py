@@ -7,6 +7,7 @@ import sys
 import time
 import types
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -149,7 +150,7 @@ def test_metrics_of_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     module.Counter = module.Gauge = Fake
     monkeypatch.setitem(sys.modules, "ray.util.metrics", module)
     monkeypatch.setattr(metrics, "EVERY_S", 0.0)
-    monkeypatch.setattr(RayMetrics, "_is_connected", staticmethod(lambda: True))
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: True))
     assert run_job(synth_job(tmp_path / "out"), HERE, None, [RayMetrics("out")]) == 0
     assert (reported["ppgen_committed_samples"], reported["ppgen_committed_shards"]) == (75, 4)
     assert (

@@ -17,7 +17,7 @@ from trainruns import Settings, run
 from ppcore.errors import UserError
 from ppcore.targets import ImageSet, Target, load_target
 from ppcore.trust import Trust
-from pptrain.config import rule
+from pptrain.config import load as rule
 from pptrain.engine import run_stages
 from pptrain.engine.step import StepRunner
 
