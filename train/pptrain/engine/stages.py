@@ -174,7 +174,8 @@ def _report(result: Result) -> None:
 
 def _say_next(config: TrainConfig) -> None:
     """Print the next command to stderr."""
-    arch = ClassifierSpec.read(Path(config.out, "model", "config.json")).arch
+    described = Path(config.out, "model", "config.json")
+    arch = ClassifierSpec.read(described).arch if described.is_file() else config.model.arch
     if config.data.target:
         command = ["pptrain", "export", config.out, "--target", config.data.target]
         command += ["--trust-code"] if ":" in arch else []
