@@ -90,7 +90,7 @@ class Classifier(nn.Module):
             x = to_grey(x) if spec.channels == 1 else x.expand(-1, 3, -1, -1)
         side = spec.resize or spec.resolution
         height, width = x.shape[-2:]
-        if min(height, width) != side or side != spec.resolution:
+        if min(height, width) != side:
             scale = side / min(height, width)
             size = (max(side, round(height * scale)), max(side, round(width * scale)))
             x = F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp_(0, 255)
