@@ -9,6 +9,6 @@ from ppcore.targets.load import (
     may_be_named,
     target_name,
 )
-from ppcore.targets.named import NAMED, NamedTarget, TargetState, list_targets
+from ppcore.targets.named import NAMED, NamedTarget, TargetState, list_targets, target_state
 from ppcore.targets.pixels import fit, stack
 from ppcore.targets.target import FileReader, ImageSet, Layout, Target, few_shot

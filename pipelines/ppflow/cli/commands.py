@@ -17,9 +17,6 @@ from ppcore.program import EXPERTS, HOW_MUCH, MACHINES, WHAT, WHERE_TO, new_app,
 from ppcore.storage import Store
 from ppflow.recipe import load_recipe, recipe_text
 
-_BASE = "best"  # the recipe that `ppflow new` fills in
-_SAMPLE = 20  # images that are read to find out whether a target has colour
-
 
 def print_recipe(name: str, parameters: Mapping[str, Any], scale: str | None) -> None:
     """Print parameters, grid, rows and stages of a recipe, the stages as they are at the first point of the grid."""
@@ -44,8 +41,8 @@ def print_recipe(name: str, parameters: Mapping[str, Any], scale: str | None) ->
         print(note)
 
 
-def write_new(target: str, arch: str, source: str, out: Path) -> None:
-    """Write a recipe for a target: the recipe `best` with other values of its parameters.
+def write_new(target: str, arch: str, source: str | None, out: Path) -> None:
+    """Write a recipe for a target: the recipe `best`, or what takes its place, with other values of its parameters.
 
     Raises:
         UserError: the target cannot be read, or the file exists.
@@ -53,23 +50,25 @@ def write_new(target: str, arch: str, source: str, out: Path) -> None:
     if out.exists():
         raise UserError(f"{out} exists; choose another --out or remove it")
     from ppcore.targets import load_target  # imports torch, which `ppflow show` does not need
+    from ppflow.cli.fitting import RECOMMENDED, fit
 
     images = load_target(target)
-    sample = range(min(_SAMPLE, len(images.train)))
-    channels = max(images.train.image(position).shape[2] for position in sample)
-    parameters: dict[str, object] = {"target": target, "arch": arch, "source": source, "channels": channels}
+    parameters: dict[str, object] = {"target": target, "arch": arch, "source": source}
+    base, chosen, notes = fit(RECOMMENDED, {**load_recipe(RECOMMENDED).parameters, **parameters})
+    parameters |= chosen
     size = f"{len(images.classes)} classes, {len(images.train)} training and {len(images.test)} test images"
-    lines = list(dropwhile(lambda line: line.startswith("#"), recipe_text(_BASE).splitlines()))
+    lines = list(dropwhile(lambda line: line.startswith("#"), recipe_text(base).splitlines()))
     for number, line in enumerate(lines):
         match = re.fullmatch(r"(  (\w+): )(\S+)(.*)", line)
         if match and match[2] in parameters:
             lines[number] = f"{match[1]}{json.dumps(parameters.pop(match[2]))}{match[4]}"
-    assert not parameters, parameters
     remarks = [
         f"# {target}: {size}. What each setting means: ppflow show {out}, and `pptrain run --help`.",
         "# All entries that a recipe can have, for editors: ppflow schema > recipe.schema.json",
     ]
     Store(out.parent).write_atomic(out.name, ("\n".join([*remarks, *lines]) + "\n").encode())
+    for note in notes:
+        print(note)
     print(f"{out}: a recipe for {target} ({size})")
     print(f"next: ppflow run {out} --dry-run, then ppflow run {out}")
 
@@ -125,6 +124,13 @@ def run(
     arch: Annotated[
         str | None, option(WHAT, "Your network, same as --param arch=NAME. [default: the recipe's]")
     ] = None,
+    source: Annotated[
+        str | None,
+        option(
+            WHAT,
+            "Source of pre-training, same as --param source=NAME: a kit, a generator or bank:DIR. [default: the recipe's]",
+        ),
+    ] = None,
     params: Parameters = None,
     scale: Scale = None,
     dry_run: Annotated[
@@ -148,7 +154,8 @@ def run(
     if address is not None and engine != "ray":
         raise UserError("--address needs --engine ray; add it, or leave --address out")
     parameters = _parse(params)
-    parameters |= {name: value for name, value in (("target", target), ("arch", arch)) if value is not None}
+    named = {"target": target, "arch": arch, "source": source}
+    parameters |= {name: value for name, value in named.items() if value is not None}
     from ppflow.cli import experiment
 
     options = experiment.RunOptions(out, jobs, seeds, rows or [], parameters, scale, engine, address)
@@ -191,7 +198,13 @@ def new(
     arch: Annotated[
         str, option(WHAT, "Your network: module:callable, or the name of a network of pptrain.")
     ] = "mobile",
-    source: Annotated[str, option(WHAT, "Generator to learn from (`ppgen sources` lists them).")] = "letters",
+    source: Annotated[
+        str | None,
+        option(
+            WHAT,
+            "Source of pre-training: a kit, a generator or bank:DIR. [default: letters; none for photographs]",
+        ),
+    ] = None,
     out: Annotated[Path, option(WHERE_TO, "File to write.")] = Path("recipe.yaml"),
 ) -> None:
     """Write a recipe for your own images. Edit it, then run it."""

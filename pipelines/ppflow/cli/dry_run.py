@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ppcore.console import format_duration
-from ppcore.kits import KIT_FILE, KITS, Kit, get_kit
-from ppcore.targets import NAMED, load_target, target_name
+from ppcore.targets import NAMED, load_target, target_name, target_state
 from ppflow.cli.experiment import RunOptions, open_recipe
 from ppflow.jobs import Graph, StageJob, StageResult, expand, find_done
 from ppflow.recipe import Rates
 from ppflow.runner import check_job
+from ppgen.cli import read_options
+from ppgen.options import EstimateOptions
 from ppgen.plan import format_bytes, guess_bytes, parse_classes
+from ppgen.sources import source_kit
+from ppgen.sources.protocol import BANK, is_code
 from pptrain.config import fine_tuning_rule, load_config, method_name, pre_training_rule
+from pptrain.engine import seconds_per_image
 
 _NUMBERS = tuple(map(str, range(1000)))  # the kits without class names are of ImageNet
 _SOURCE, _PER_CLASS, _PER_IMAGE = "dit-xl-2-256", 1300, 10  # defaults of ppgen
+_GENERATION = ("synth", "pseudo")
+_OF_GENERATOR = ("sampler", "dtype", "device", "format", "workers", "threads", "trust_code", "batch_size")
+"""Options that change the speed of a source."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +123,13 @@ def _class_names(source: str) -> tuple[str, ...]:
     if source.startswith("bank:"):
         known = target_size(source.removeprefix("bank:"))
         return () if known is None else tuple(map(str, range(known[0])))
-    kit = _kit(source)
+    kit = source_kit(source)
     return () if kit is None else kit.class_names or _NUMBERS
 
 
 def _bytes(job: StageJob, images: int) -> int | None:
     source = str(job.settings.get("source", _SOURCE))
-    kit = _kit(source)
+    kit = source_kit(source)
     if kit is None:
         return None
     classes, image_format = len(_class_names(source)), str(job.settings.get("format", kit.image_format))
@@ -133,10 +140,6 @@ def _bytes(job: StageJob, images: int) -> int | None:
         num_classes=classes,
         image_format=image_format,
     )
-
-
-def _kit(source: str) -> Kit | None:
-    return get_kit(source) if source in KITS or (Path(source) / KIT_FILE).is_file() else None
 
 
 @functools.cache
@@ -172,20 +175,24 @@ def print_dry_run(name: str, options: RunOptions) -> None:
         f"{len(graph.jobs)} jobs, {len(done)} of them done, into {root}"
     )
     pace = _measured_pace(graph, sizes, done)
+    meter = _Meter(graph)
     total, unknown, stored = 0.0, 0, 0
     for (_, size), jobs in groups.items():
         left = sum(job.digest not in done for job in jobs)
-        seconds = _seconds(jobs[0], size, pace, recipe.rates)
+        seconds = _seconds(jobs[0], size, pace, recipe.rates, meter) if left else 0.0
         print(_group_text(jobs, size, graph, left, seconds))
         unknown += left if seconds is None else 0
         total += left * (seconds or 0.0)
         stored += left * (size.bytes or 0)
     left = len(graph.jobs) - len(done)
     if left:
-        text = f"{left} jobs are left: about {_hours(total)} of one worker, {format_bytes(stored)} of images"
+        text = f"{left} jobs are left: about {_hours(total)} of one worker"
+        text += f", {format_bytes(stored)} of images" if stored else ""
         print(text + (f"; without {unknown} jobs whose time is not known" if unknown else ""))
         if recipe.rates.source and total:
             print(f"rates: {recipe.rates.source}")
+        if meter.used:
+            print("hours are those of a few images and training steps, measured now on this machine")
     else:
         print("nothing is left to do")
     print("nothing was written; the same command without --dry-run runs it")
@@ -208,13 +215,90 @@ def _group_text(jobs: Sequence[StageJob], size: Size, graph: Graph, left: int, s
     return "; ".join(parts)
 
 
-def _seconds(job: StageJob, size: Size, pace: Mapping[str, float], rates: Rates) -> float | None:
-    """Seconds of a job: by the finished jobs of its stage, else by the rates of the recipe; None if neither is known."""
+def _seconds(
+    job: StageJob, size: Size, pace: Mapping[str, float], rates: Rates, meter: _Meter
+) -> float | None:
+    """Seconds of a job: by the finished jobs of its stage, else by the rates of the recipe, else measured now; None if not known."""
     if job.kind == "export":
         return 0.0
-    rate = rates.images_per_s if job.kind in ("synth", "pseudo") else rates.train_images_per_s
-    each = pace.get(job.stage) or (1 / rate if rate else None)
-    return size.images * each if size.images and each else None
+    if not size.images:
+        return None
+    rate = rates.images_per_s if job.kind in _GENERATION else rates.train_images_per_s
+    each = pace.get(job.stage) or (1 / rate if rate else meter.seconds_per_image(job))
+    return None if each is None else size.images * each
+
+
+def _is_here(target: str) -> bool:
+    named, place = NAMED.get(target_name(target)), target.partition("=")[2]
+    if named is None:
+        return target_size(target) is not None
+    return Path(place).exists() if place else target_state(named).local
+
+
+class _Meter:
+    """Measures a few images of each source and a few steps of each network, once; downloads nothing.
+
+    Attributes:
+        used: whether it has measured anything.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph, self._known = graph, dict[tuple[object, ...], float]()
+        targets = (str(job.settings.get("data.target", "")) for job in graph.jobs.values())
+        self._target = next(filter(None, targets), "")
+
+    @property
+    def used(self) -> bool:
+        return bool(self._known)
+
+    def seconds_per_image(self, job: StageJob) -> float | None:
+        """Seconds of one process for each image of a job; None if its source, target or network is not on this machine."""
+        if job.kind in _GENERATION:
+            return self._generation(job)
+        if job.kind == "refit":
+            each = [self.seconds_per_image(self._graph.jobs[need]) for need in job.needs]
+            return max(filter(None, each), default=None)
+        return self._training(job)
+
+    def _generation(self, job: StageJob) -> float | None:
+        """By the generator alone: conditions do not change its speed."""
+        source = str(job.settings.get("source", _SOURCE))
+        kit = source_kit(source)
+        place = source if kit is None else kit.generator
+        if not (place.startswith(BANK) or is_code(place) or Path(place).exists()):
+            return None
+        given = {name: job.settings[name] for name in _OF_GENERATOR if name in job.settings}
+        options = {"workers": 1, **given, "source": source, "per_class": 1, "out": "memory://dry-run"}
+        key = ("generation", *map(str, options.values()))
+        if key not in self._known:
+            from ppgen.cli.generation import estimate  # loads torch
+
+            rate = estimate(read_options("synth", options), EstimateOptions()).rate
+            assert rate is not None
+            self._known[key] = 1 / rate.images_per_s
+        return self._known[key]
+
+    def _training(self, job: StageJob) -> float | None:
+        config = load_config(overrides={**job.settings, "out": str(job.folder)})
+        target = config.data.target or self._target
+        if not _is_here(target):
+            return None
+        data, threads = replace(config.data, target=target), max(1, int(job.resources.cpus))
+        key = (
+            config.model.arch,
+            data.resolution,
+            data.channels,
+            target,
+            config.optim.batch_size,
+            config.views.labeled,
+            threads,
+        )
+        if key not in self._known:
+            import torch
+
+            torch.set_num_threads(threads)
+            self._known[key] = seconds_per_image(replace(config, data=data))
+        return self._known[key]
 
 
 def _measured_pace(

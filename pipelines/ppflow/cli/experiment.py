@@ -122,14 +122,22 @@ class RunOptions:
 
 
 def open_recipe(name: str, options: RunOptions) -> tuple[Recipe, Path]:
-    """The recipe with the choices of the command line, and its directory of results."""
+    """The recipe with the choices of the command line, and its directory of results. What was chosen for the user is printed."""
     recipe = load_recipe(name, options.parameters, options.scale)
+    directory = recipe.name
+    if None in recipe.parameters.values():
+        from ppflow.cli.fitting import fit  # imports torch
+
+        fitting, chosen, notes = fit(name, recipe.parameters)
+        recipe = load_recipe(fitting, {**options.parameters, **chosen}, options.scale)
+        for note in notes:
+            _log(note)
     if options.seeds is not None:
         recipe = recipe.with_seeds(options.seeds)
     if options.rows:
         recipe = recipe.with_rows(options.rows)
     scale = f"-{options.scale}" if options.scale else ""
-    return recipe, options.out or Path("runs", recipe.name + scale)
+    return recipe, options.out or Path("runs", directory + scale)
 
 
 def run_experiment(name: str, options: RunOptions) -> int:

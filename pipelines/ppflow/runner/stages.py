@@ -21,6 +21,7 @@ from ppcore.storage import Store
 from ppcore.trust import Trust
 from ppflow.jobs import RESULT, JobFailure, StageJob, StageResult, stored_result, write_record
 from ppgen.cli import generate, read_options
+from ppgen.sources import source_kit
 from pptrain.config import CONFIG_FILE, TrainConfig, load_config
 from pptrain.engine import read_result, train
 from pptrain.evaluation import export_model
@@ -90,6 +91,9 @@ def _generation_options(job: StageJob) -> dict[str, Any]:
     options = {"workers": 1, **job.settings, "out": str(job.folder)}
     if "classes" in options:
         options["classes"] = str(options["classes"])  # YAML reads 1000 as a number
+    if job.needs and source_kit(str(options.get("source", ""))) is None:
+        # The classifier is a stage of this recipe, whose network the user named. A kit may name code of somebody else.
+        options["trust_code"] = True
     return options
 
 
