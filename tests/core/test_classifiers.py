@@ -9,7 +9,7 @@ from ppcore.classifiers import (
     Classifier,
     ClassifierSpec,
     build,
-    find_head,
+    find_heads,
     load_classifier,
     save_classifier,
 )
@@ -45,7 +45,7 @@ def test_any_architecture_builds(arch, channels, monkeypatch):
         monkeypatch.setattr("ppcore.classifiers.architectures.import_callable", lambda _name: Odd)
     net = build(arch, 7, channels).eval()
     assert net(torch.rand(2, channels, 64, 64)).shape == (2, 7)
-    assert find_head(net)[1].out_features == 7
+    assert find_heads(net)[0].out_features == 7
 
 
 @pytest.mark.parametrize("arch", ["nosuch", "timm/nosuch", "no.such:thing", "json:nothing", "json:__name__"])

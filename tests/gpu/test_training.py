@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from ppcore.classifiers import ClassifierSpec, build, find_head
+from ppcore.classifiers import ClassifierSpec, build, find_heads
 from pptrain.config import load_config
 from pptrain.engine.prepare import prepare_run
 from pptrain.engine.process_group import ProcessGroup
@@ -94,7 +94,7 @@ def test_the_source_head_learns_through_graphs_as_without(cuda: torch.device) ->
     for graphs in (None, Graphs()):
         torch.manual_seed(0)
         network = Network(build("mobile", 2, 1), spec)
-        network.source_head = torch.nn.Linear(find_head(network.net)[1].in_features, 5)
+        network.source_head = torch.nn.Linear(find_heads(network.net)[0].in_features, 5)
         network.to(cuda).train().graphs = graphs
         for _ in range(3):
             if graphs is not None:

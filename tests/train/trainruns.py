@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ppcore.errors import UserError
 from pptrain.config import load_config
 from pptrain.engine import Result, train
 from pptrain.engine.step import StepRunner
@@ -18,6 +19,14 @@ Settings = dict[str, Any]
 
 def run(settings: Settings, **more: object) -> Result:
     return train(load_config(overrides={**settings, **more}), quiet=True)
+
+
+def bad(config: Settings, message: str, out: Path) -> None:
+    """The run is refused in one sentence, and nothing was written."""
+    with pytest.raises(UserError, match=message) as caught:
+        run(config, out=str(out))
+    assert "\n" not in str(caught.value)
+    assert not out.exists()
 
 
 def same_weights(a: Path, b: Path) -> bool:

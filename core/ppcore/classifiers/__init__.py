@@ -5,10 +5,10 @@ contains no code.
 """
 
 from ppcore.classifiers.architectures import build, import_callable, usual_input
+from ppcore.classifiers.heads import find_heads, head_names, linear_map, require_head, run_with_features
 from ppcore.classifiers.load import (
     Classifier,
     ClassifierSpec,
-    find_head,
     imagenet_class_names,
     load_classifier,
     load_weights,

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -159,11 +159,34 @@ BUILT_IN_NETWORKS: dict[str, Callable[..., nn.Module]] = {
 """Name in `--arch` -> network; for images of about 32x32, normalised to [-1, 1]."""
 
 
-_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_IMAGENET_GREY = (0.449,), (0.226,)  # mean over the three channels
-
 Statistics = tuple[float, ...]
 """One value for each channel, for images scaled to [0, 1]."""
+
+
+class UsualInput(NamedTuple):
+    """The input that a network was designed for.
+
+    Attributes:
+        side: in pixels.
+        resize: the shorter side of an image is resized to this before the centre crop of `side`; 0 means `side`.
+        mean, std: normalisation.
+    """
+
+    side: int
+    resize: int
+    mean: Statistics
+    std: Statistics
+
+
+_IMAGENET = UsualInput(224, 256, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+# torchvision builds GoogLeNet and Inception with auxiliary classifiers, which only help to train very deep networks from scratch and
+# which it drops from the published weights. Those weights belong to images that the network itself normalises once more.
+_TORCHVISION: dict[str, dict[str, Any]] = {
+    "googlenet": {"aux_logits": False, "init_weights": True, "transform_input": True},
+    "inception_v3": {"aux_logits": False, "init_weights": True, "transform_input": True},
+    "vit_h_14": {"image_size": 518},
+}
 
 
 def build(arch: str, num_classes: int, channels: int = 3) -> nn.Module:
@@ -185,11 +208,34 @@ def build(arch: str, num_classes: int, channels: int = 3) -> nn.Module:
     return _build_torchvision(arch, num_classes, channels)
 
 
-def usual_input(arch: str, channels: int) -> tuple[int, Statistics, Statistics]:
-    """(side in pixels, mean, std) of the usual input of an architecture."""
+def usual_input(arch: str, channels: int) -> UsualInput:
+    """The usual input of an architecture: that of its published weights, if there are any. Nothing is downloaded."""
     if arch in BUILT_IN_NETWORKS:
-        return 32, (0.5,) * channels, (0.5,) * channels
-    return 224, *(_IMAGENET if channels == 3 else _IMAGENET_GREY)
+        return UsualInput(32, 0, (0.5,) * channels, (0.5,) * channels)
+    found = _IMAGENET
+    if arch.startswith("timm/"):
+        found = _usual_of_timm(arch.removeprefix("timm/"))
+    elif ":" not in arch:
+        import torchvision  # slow to import, not needed for built-in networks
+
+        if arch in torchvision.models.list_models(module=torchvision.models):
+            view = torchvision.models.get_model_weights(arch).DEFAULT.transforms()
+            found = UsualInput(view.crop_size[0], view.resize_size[0], tuple(view.mean), tuple(view.std))
+    if channels == 3:
+        return found
+    grey = [(round(sum(values) / len(values), 6),) * channels for values in (found.mean, found.std)]
+    return found._replace(mean=grey[0], std=grey[1])
+
+
+def _usual_of_timm(name: str) -> UsualInput:
+    try:
+        import timm  # optional
+
+        data = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+    except (ImportError, RuntimeError, AttributeError):  # no timm, or no such network: `build` says so
+        return _IMAGENET
+    side = int(data["input_size"][-1])
+    return UsualInput(side, round(side / data["crop_pct"]), tuple(data["mean"]), tuple(data["std"]))
 
 
 def import_callable(name: str) -> Callable[..., Any]:
@@ -220,7 +266,10 @@ def _build_torchvision(name: str, num_classes: int, channels: int) -> nn.Module:
         raise UserError(
             f"unknown architecture {name!r}; expected {known}, a torchvision model such as resnet18, timm/NAME, or module:callable"
         )
-    net = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
+    options = _TORCHVISION.get(name, {})
+    if channels != 3 and "transform_input" in options:  # it is for RGB
+        options = {**options, "transform_input": False}
+    net = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
     if channels != 3:
         _swap_first_convolution(net, channels)
     return net

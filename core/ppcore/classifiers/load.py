@@ -13,8 +13,10 @@ from pydantic import ConfigDict, Field
 from safetensors.torch import load_file, save
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.parameter import is_lazy
 
 from ppcore.classifiers.architectures import build, usual_input
+from ppcore.classifiers.heads import head_names, run_with_features
 from ppcore.errors import UserError
 from ppcore.images import MAX_SIDE
 from ppcore.kits import KITS, get_kit
@@ -66,10 +68,6 @@ class ClassifierSpec:
             ) from error
 
 
-HEADS = ("fc", "classifier", "head", "heads")
-"""Names of the classification head in torchvision and timm."""
-
-
 class Classifier(nn.Module):
     """A network with its preprocessing: takes uint8 images of any size, returns float32 logits."""
 
@@ -103,40 +101,19 @@ class Classifier(nn.Module):
         return self.net(self.preprocess(images)).float()
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (B, C, H, W) -> float32 penultimate features (B, D): the input of the last linear layer."""
+        """uint8 (B, C, H, W) -> float32 features (B, D): the input of the head (see `run_with_features`)."""
         return self.embed(images)[0]
 
     def embed(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """uint8 (B, C, H, W) -> (:meth:`features`, :meth:`forward`) in one pass."""
-        _, head = find_head(self.net)
-        caught: list[torch.Tensor] = []
-        handle = head.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
-        try:
-            logits = self.net(self.preprocess(images))
-        finally:
-            handle.remove()
-        return caught[-1].flatten(1).float(), logits.float()
+        features, logits = run_with_features(self.net, self.preprocess(images))
+        return features.float(), logits.float()
 
 
 def to_grey(images: torch.Tensor) -> torch.Tensor:
     """(B, 3, H, W) -> (B, 1, H, W), ITU-R 601 luma like Pillow's `L`."""
     weights = images.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     return (images * weights).sum(1, keepdim=True)
-
-
-def find_head(net: nn.Module) -> tuple[str, nn.Linear]:
-    """(qualified name, module) of the last linear layer, the classification head.
-
-    Raises:
-        UserError: the network has none.
-    """
-    linear = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)]
-    named = [(name, module) for name, module in linear if name.split(".")[0] in HEADS]
-    if not linear:
-        raise UserError(
-            f"{type(net).__name__} has no linear layer to serve as classification head; end it in nn.Linear"
-        )
-    return (named or linear)[-1]
 
 
 def soft_labels(logits: torch.Tensor, temperature: float, top_k: int | None) -> torch.Tensor:
@@ -191,7 +168,8 @@ def load_weights(net: nn.Module, state: Mapping[str, torch.Tensor], where: str) 
     own = net.state_dict()
     missing = sorted(set(own) - set(state))
     unexpected = sorted(set(state) - set(own))
-    shapes = [name for name in own if name in state and own[name].shape != state[name].shape]
+    known = [name for name in own if name in state and not is_lazy(own[name])]
+    shapes = [name for name in known if own[name].shape != state[name].shape]
     if missing or unexpected or shapes:
         parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
         misfits = "; ".join(f"{len(names)} keys {what} such as {names[0]}" for what, names in parts if names)
@@ -199,6 +177,13 @@ def load_weights(net: nn.Module, state: Mapping[str, torch.Tensor], where: str) 
             f"the weights in {where} do not fit {type(net).__name__}: {misfits}; use the architecture that they were trained with"
         )
     net.load_state_dict({name: state[name] for name in own})
+
+
+_AUXILIARY = (
+    "aux1.",
+    "aux2.",
+    "AuxLogits.",
+)  # of torchvision's googlenet and inception_v3, which `build` leaves out
 
 
 def imagenet_class_names() -> tuple[str, ...]:
@@ -249,33 +234,21 @@ def _from_torchvision(name: str) -> tuple[nn.Module, ClassifierSpec]:
         )
     weights = torchvision.models.get_model_weights(name).DEFAULT
     net = torchvision.models.get_model(name, weights=weights)
-    view = weights.transforms()
-    return net, ClassifierSpec(
-        name,
-        names,
-        channels=3,
-        resolution=view.crop_size[0],
-        resize=view.resize_size[0],
-        mean=tuple(view.mean),
-        std=tuple(view.std),
-    )
+    if hasattr(net, "AuxLogits"):  # Inception's auxiliary classifier, which `build` leaves out
+        net.aux_logits, net.AuxLogits = False, None
+    return net, _published_spec(name, names)
 
 
 def _from_timm(name: str) -> tuple[nn.Module, ClassifierSpec]:
     import timm  # optional
 
     net = timm.create_model(name.removeprefix("timm/"), pretrained=True)
-    data = timm.data.resolve_model_data_config(net)
-    side = int(data["input_size"][-1])
-    return net, ClassifierSpec(
-        name,
-        default_class_names(find_head(net)[1].out_features),
-        channels=3,
-        resolution=side,
-        resize=round(side / float(data["crop_pct"])),
-        mean=tuple(data["mean"]),
-        std=tuple(data["std"]),
-    )
+    return net, _published_spec(name, default_class_names(net.num_classes))
+
+
+def _published_spec(name: str, class_names: tuple[str, ...]) -> ClassifierSpec:
+    side, resize, mean, std = usual_input(name, 3)
+    return ClassifierSpec(name, class_names, 3, side, resize, mean, std)
 
 
 def load_classifier(spec: str, *, class_names: tuple[str, ...] = (), trust: Trust = NOBODY) -> Classifier:
@@ -323,23 +296,20 @@ def _load_directory(folder: str, trust: Trust) -> Classifier:
 
 def _load_checkpoint(arch: str, file: str, class_names: tuple[str, ...]) -> Classifier:
     state = read_weights(file)
-    heads = [t for n, t in state.items() if n.endswith("weight") and t.ndim == 2 and n.split(".")[0] in HEADS]
-    heads = heads or [t for n, t in state.items() if n.endswith("weight") and t.ndim == 2]
     stems = [t for t in state.values() if t.ndim == 4]
-    if not heads:
-        raise UserError(
-            f"{file} has no classification head (no two-dimensional weight); give a classifier's state dict"
-        )
-    num_classes = heads[-1].shape[0]
     channels = int(stems[0].shape[1]) if stems and stems[0].shape[1] in (1, 3) else 3
+    net = build(arch, 1000, channels)
+    heads = [state[f"{name}.weight"] for name in head_names(net) if f"{name}.weight" in state]
+    num_classes = heads[0].shape[0] if heads else 1000
     names = class_names or default_class_names(num_classes)
     if len(names) != num_classes:
         raise UserError(
             f"{file} has {num_classes} classes but {len(names)} class names were given; they must agree"
         )
-    net = build(arch, num_classes, channels)
-    load_weights(net, state, file)
-    side, mean, std = usual_input(arch, channels)
-    resize = 256 if side == 224 else 0
+    if num_classes != 1000:
+        net = build(arch, num_classes, channels)
+    own = net.state_dict().keys()
+    load_weights(net, {n: t for n, t in state.items() if n in own or not n.startswith(_AUXILIARY)}, file)
+    side, resize, mean, std = usual_input(arch, channels)
     spec = ClassifierSpec(arch, names, channels, side, resize, mean, std)
     return Classifier(net, spec).eval()

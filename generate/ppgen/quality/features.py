@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ppcore.classifiers import Classifier, find_head, to_grey
+from ppcore.classifiers import Classifier, find_heads, to_grey
 from ppcore.errors import UserError
 from ppcore.images import decode
 from ppcore.seeds import numpy_rng
@@ -197,9 +197,9 @@ def dhash(images: torch.Tensor) -> np.ndarray:
 
 
 def has_features(classifier: Classifier) -> bool:
-    """Whether the classifier ends in a linear layer; its input is the features."""
+    """Whether the classifier has a head; its input is the features."""
     try:
-        find_head(classifier.net)
+        find_heads(classifier.net)
     except UserError:
         return False
     return True

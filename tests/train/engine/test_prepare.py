@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from toyshards import CLASSES, ShardWriter
-from trainruns import Settings, run
+from trainruns import Settings, bad
 
 from ppcore.classifiers import ClassifierSpec, build, save_classifier
-from ppcore.errors import UserError
 from ppcore.targets import load_target
 from pptrain.config import load_config
 from pptrain.engine.prepare import prepare_run
@@ -44,13 +42,6 @@ def test_init_copies_the_backbone(supervised: Settings, tmp_path: Path) -> None:
         if not name.startswith("fc."):
             assert torch.equal(tensor, net.state_dict()[name])
     assert net.state_dict()["fc.weight"].shape[0] == len(CLASSES)
-
-
-def bad(config: Settings, message: str, out: Path) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        run(config, out=str(out))
-    assert "\n" not in str(caught.value)
-    assert not out.exists()
 
 
 def test_bad_input_is_one_sentence_and_writes_nothing(

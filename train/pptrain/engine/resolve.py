@@ -91,7 +91,9 @@ def resolve_config(config: TrainConfig, inputs: Inputs, group: ProcessGroup) -> 
 
     spec = make_spec(arch, inputs.class_names, channels, config.data.resolution, inputs.initial)
     torch.manual_seed(derive(config.seed, "start"))
-    net, started = make_network(spec, inputs.initial, config.model.init)
+    method = make_method(config.method.name, config.method.options)
+    needs_head = inputs.target is None or method.needs_features  # a pre-trained network gets a new head later
+    net, started = make_network(spec, inputs.initial, config.model.init, needs_head=needs_head)
     config, more = _with_precision(config, net, group)
     return Resolved(config, spec, net, started, train, val, [*notes, *more])
 
@@ -148,7 +150,7 @@ def _resolution(config: TrainConfig, inputs: Inputs, arch: str, channels: int) -
         return inputs.initial.spec.resolution
     if inputs.shards is not None:
         return inputs.shards.resolution
-    return usual_input(arch, channels)[0]
+    return usual_input(arch, channels).side
 
 
 def _label_seed(config: TrainConfig, pseudo: ShardPool | None) -> int:

@@ -146,6 +146,7 @@ class Method(ABC):
         views: views of the unlabelled images in a batch; empty for methods that use none.
         needs_teacher: whether the method needs `Context.teacher`.
         needs_conditions: whether the method needs `Context.source`; its unlabelled images are pseudo or synth directories.
+        needs_features: whether the method uses the features of the network, the input of its head.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -153,6 +154,7 @@ class Method(ABC):
     views: ClassVar[tuple[UnlabeledView, ...]] = ()
     needs_teacher: ClassVar[bool] = False
     needs_conditions: ClassVar[bool] = False
+    needs_features: ClassVar[bool] = False
 
     def setup(self, context: Context) -> None:
         """Called once before the first step. A method registers its state tensors here."""

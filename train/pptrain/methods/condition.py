@@ -44,6 +44,7 @@ class Condition(SemiSupervised):
     labelled_soft: Amount = 0.0
 
     needs_conditions: ClassVar[bool] = True
+    needs_features: ClassVar[bool] = True
 
     @property
     def needs_teacher(self) -> bool:  # type: ignore[override]

@@ -124,6 +124,7 @@ class FeatureConsistency(SemiSupervised):
     arXiv 2307.13899, without its meta-learned latents)."""
 
     views: ClassVar = (WEAK, STRONG)
+    needs_features: ClassVar[bool] = True
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
         network = cast(Network, model)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ppcore.classifiers import Classifier, ClassifierSpec, find_head
+from ppcore.classifiers import Classifier, ClassifierSpec, run_with_features
 from ppcore.errors import UserError
 from pptrain.models.graphs import Graphs
 
@@ -69,22 +69,18 @@ class Network(nn.Module):
         return self._logits(x)
 
     def _logits(self, x: Tensor) -> Tensor:
-        return self.net((x - self._mean) / self._std)
+        return self.net(self._normalised(x))
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        return (x - self._mean) / self._std
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """float (B, C, R, R) -> (features (B, D), the input of the last linear layer; logits (B, K)).
+        """float (B, C, R, R) -> (features (B, D), the input of the head; logits (B, K)).
 
-        The network runs uncompiled here, because a compiled one would ignore the hook.
+        The network runs uncompiled here, because a compiled one would ignore the hooks.
         """
-        _, head = find_head(self.net)
-        caught: list[Tensor] = []
-        handle = head.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
-        try:
-            with torch.compiler.set_stance("force_eager"):
-                logits = self._logits(x)
-        finally:
-            handle.remove()
-        return caught[-1].flatten(1), logits
+        with torch.compiler.set_stance("force_eager"):
+            return run_with_features(self.net, self._normalised(x))
 
     def with_source(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """float (B, C, R, R) -> (logits (B, K) of the target, logits (B, K_s) of the source head on the same features)."""

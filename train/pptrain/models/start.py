@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
 
-from ppcore.classifiers import Classifier, ClassifierSpec, build, find_head, load_weights, usual_input
+from ppcore.classifiers import (
+    Classifier,
+    ClassifierSpec,
+    build,
+    head_names,
+    linear_map,
+    load_weights,
+    require_head,
+    usual_input,
+)
 from ppcore.errors import UserError
 
 SMALL_SIDE = 64
@@ -20,11 +31,13 @@ def make_spec(
     if source is not None:
         mean, std = source.spec.mean, source.spec.std
     else:
-        _, mean, std = usual_input(arch, channels)
+        _, _, mean, std = usual_input(arch, channels)
     return ClassifierSpec(arch, class_names, channels, resolution, resize, mean, std)
 
 
-def make_network(spec: ClassifierSpec, source: Classifier | None, where: str) -> tuple[nn.Module, str]:
+def make_network(
+    spec: ClassifierSpec, source: Classifier | None, where: str, *, needs_head: bool = False
+) -> tuple[nn.Module, str]:
     """(network, text for the user on where its weights come from).
 
     The backbone has the weights of `source`, and so has the head if the classes are the same. All other weights are random: set the
@@ -33,27 +46,27 @@ def make_network(spec: ClassifierSpec, source: Classifier | None, where: str) ->
     Args:
         source: the initial model, or None to start from scratch.
         where: name of the initial model, for messages.
+        needs_head: whether the run, or a later one that starts from its model, must know the head of the network.
 
     Raises:
-        UserError: the weights do not fit, or the architecture does not take images of this size.
+        UserError: the weights do not fit, the architecture does not take images of this size or gives no logits for them, or it has
+            no known head and needs one.
     """
     net = build(spec.arch, spec.num_classes, spec.channels)
-    started = "from scratch"
-    if source is not None:
-        started = _start_from(net, source, spec.class_names, where)
-    _try_forward(net, spec)
-    return net, started
-
-
-def _start_from(net: nn.Module, source: Classifier, class_names: tuple[str, ...], where: str) -> str:
+    _try_forward(net.eval(), spec)  # lazy modules get their shapes here
+    _try_forward(copy.deepcopy(net).train(), spec)  # a copy, because running statistics change
+    kept_head = source is not None and source.spec.class_names == spec.class_names
+    if needs_head or not (source is None or kept_head):
+        require_head(net, _noise(spec))
+    net.train()
+    if source is None:
+        return net, "from scratch"
     weights = dict(source.net.state_dict())
-    kept_head = source.spec.class_names == class_names
     if not kept_head:
-        head, _ = find_head(net)
-        own = net.state_dict()
-        weights.update({name: own[name] for name in own if name.startswith(f"{head}.")})
+        fresh = tuple(f"{name}." for name in head_names(net))
+        weights.update({name: t for name, t in net.state_dict().items() if name.startswith(fresh)})
     load_weights(net, weights, where)
-    return f"from {where}, {'head kept' if kept_head else f'new head for {len(class_names)} classes'}"
+    return net, f"from {where}, {'head kept' if kept_head else f'new head for {spec.num_classes} classes'}"
 
 
 def make_source_head(
@@ -64,38 +77,39 @@ def make_source_head(
     Classes that the head of the initial model `source` has, such as after pseudo pre-training, get its weights; the others get random
     ones: set the torch seed before the call.
     """
-    head = nn.Linear(find_head(net)[1].in_features, len(class_names))
+    head = nn.Linear(linear_map(net)[0].shape[1], len(class_names))
     known = {} if source is None else {name: k for k, name in enumerate(source.spec.class_names)}
     mine = [k for k, name in enumerate(class_names) if name in known]
     if source is not None and mine:
-        _, old = find_head(source.net)
+        weight, bias = linear_map(source.net)
         rows = [known[class_names[k]] for k in mine]
         with torch.no_grad():
-            head.weight[mine] = old.weight[rows]
-            if old.bias is not None:
-                head.bias[mine] = old.bias[rows]
+            head.weight[mine], head.bias[mine] = weight[rows], bias[rows]
     return (
         head,
         f"source head: {len(mine)} of {len(class_names)} classes start from the initial model, the others from random weights",
     )
 
 
+def _noise(spec: ClassifierSpec) -> torch.Tensor:
+    """Two different images for the network, always the same."""
+    shape = (2, spec.channels, spec.resolution, spec.resolution)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
 def _try_forward(net: nn.Module, spec: ClassifierSpec) -> None:
-    """Run two blank images through the network, to report a mismatch now in one sentence and not later as a traceback."""
-    net.eval()
-    images = torch.zeros(2, spec.channels, spec.resolution, spec.resolution)
+    """Run two images through the network, to report a mismatch now in one sentence and not later as a traceback."""
     try:
         with torch.no_grad():
-            logits = net(images)
+            logits = net(_noise(spec))
     except Exception as error:  # a user's own network may raise anything
         raise UserError(
             f"{spec.arch} does not take {spec.channels}x{spec.resolution}x{spec.resolution} images "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); change --resolution or --channels"
         ) from error
-    finally:
-        net.train()
     if not isinstance(logits, torch.Tensor) or logits.shape != (2, spec.num_classes):
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise UserError(
-            f"{spec.arch} gives {found} for 2 images, expected logits of shape (2, {spec.num_classes})"
+            f"{spec.arch} gives {found} for 2 images{' in training' if net.training else ''}, expected logits of shape "
+            f"(2, {spec.num_classes}); return the logits alone"
         )
