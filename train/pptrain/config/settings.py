@@ -74,8 +74,8 @@ class DataConfig:
         unlabeled: pseudo directories (for condition prediction also synth directories), or one `target:SPEC` for the training
             images of a real target.
         weights: share of each directory in every batch, one number per directory; empty mixes them in proportion to their sizes.
-        resolution: side of the network's input in pixels; 0 takes that of the initial model, else that of `shards`, else 32 for
-            the built-in networks and 224 for all others.
+        resolution: side of the network's input in pixels; 0 takes that of the initial model, else that of `shards`, else that of
+            the weights that torchvision or timm publishes for the architecture, else 32 for the built-in networks and 224 for others.
         channels: 1 (grey) or 3 (colour); 0 takes that of the initial model, else of the shards, else of the target.
         workers: processes that decode images; 0 decodes in the training process.
         lanes: independent parts that the stream of each training process is cut into, a multiple of `workers`; 0 is one per
