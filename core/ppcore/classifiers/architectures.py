@@ -231,9 +231,12 @@ def _usual_of_timm(name: str) -> UsualInput:
     try:
         import timm  # optional
 
-        data = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
-    except (ImportError, RuntimeError, AttributeError):  # no timm, or no such network: `build` says so
+        published = timm.get_pretrained_cfg(name)
+    except (ImportError, RuntimeError):  # no timm, or no such weights: `build` says so
+        published = None
+    if published is None:
         return _IMAGENET
+    data = timm.data.resolve_data_config(pretrained_cfg=published.to_dict())
     side = int(data["input_size"][-1])
     return UsualInput(side, round(side / data["crop_pct"]), tuple(data["mean"]), tuple(data["std"]))
 

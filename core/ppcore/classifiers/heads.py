@@ -99,11 +99,14 @@ def require_head(net: nn.Module, images: torch.Tensor) -> None:
 
 def _layers(modules: Iterable[nn.Module]) -> list[HeadLayer]:
     """The linear layers among `modules`; if there are none, the 1x1 convolutions."""
-    found = list(modules)
-    convolutions = [
-        m for m in found if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1) and m.groups == 1
-    ]
-    return [m for m in found if isinstance(m, nn.Linear)] or convolutions
+    linear: list[HeadLayer] = []
+    convolutions: list[HeadLayer] = []
+    for module in modules:
+        if isinstance(module, nn.Linear):
+            linear.append(module)
+        elif isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1:
+            convolutions.append(module)
+    return linear or convolutions
 
 
 def _outputs(layer: HeadLayer) -> int:

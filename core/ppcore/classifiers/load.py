@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
 from ppcore.classifiers.architectures import build, usual_input
-from ppcore.classifiers.heads import head_names, run_with_features
+from ppcore.classifiers.heads import head_names, linear_map, run_with_features
 from ppcore.errors import UserError
 from ppcore.images import MAX_SIDE
 from ppcore.kits import KITS, get_kit
@@ -243,7 +243,7 @@ def _from_timm(name: str) -> tuple[nn.Module, ClassifierSpec]:
     import timm  # optional
 
     net = timm.create_model(name.removeprefix("timm/"), pretrained=True)
-    return net, _published_spec(name, default_class_names(net.num_classes))
+    return net, _published_spec(name, default_class_names(len(linear_map(net)[1])))
 
 
 def _published_spec(name: str, class_names: tuple[str, ...]) -> ClassifierSpec:
