@@ -1,6 +1,7 @@
 """The target, a small labelled task: reads its images from folders, archives, tables or the hub."""
 
 from ppcore.targets.files import read_files
+from ppcore.targets.folders import is_image
 from ppcore.targets.load import (
     Inspection,
     find_problems,
@@ -10,5 +11,5 @@ from ppcore.targets.load import (
     target_name,
 )
 from ppcore.targets.named import NAMED, NamedTarget, TargetState, list_targets, target_state
-from ppcore.targets.pixels import fit, stack
+from ppcore.targets.pixels import fit, stack, usual_channels, usual_side
 from ppcore.targets.target import FileReader, ImageSet, Layout, Target, few_shot

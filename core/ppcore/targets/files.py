@@ -17,7 +17,7 @@ from pydantic import Field
 from ppcore.errors import UserError
 from ppcore.images import IMAGE_EXTENSIONS
 from ppcore.storage import decode, open_table
-from ppcore.targets.folders import has_classes, read_folder
+from ppcore.targets.folders import SHADOW, has_classes, read_folder
 from ppcore.targets.layouts import read_layout
 from ppcore.targets.pixels import encoded_set
 from ppcore.targets.tables import TABLES, find_tables, read_tables
@@ -51,7 +51,7 @@ def _read_directory(root: Path) -> Splits:
     if known is not None:
         return known
     for suffix in READERS:
-        files = sorted(str(f) for f in root.rglob(f"*{suffix}"))
+        files = sorted(str(f) for f in root.rglob(f"*{suffix}") if not f.name.startswith(SHADOW))
         if files:
             return _read_sorted(files, str(root))
     tables = find_tables(root)

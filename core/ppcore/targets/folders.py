@@ -14,7 +14,8 @@ from ppcore.images import IMAGE_EXTENSIONS
 from ppcore.targets.pixels import encoded_set
 from ppcore.targets.target import TEST_NAMES, TRAIN_NAMES, ImageSet, Splits
 
-_SHADOW = "._"  # macOS writes such files beside others on foreign disks; they are not images
+SHADOW = "._"
+"""macOS writes files with such names beside others on foreign disks; they hold no data."""
 
 
 def read_folder(root: Path) -> Splits:
@@ -55,7 +56,7 @@ def is_image(path: Path) -> bool:
     """Whether a file is an image, by its name."""
     return (
         path.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS
-        and not path.name.startswith(_SHADOW)
+        and not path.name.startswith(SHADOW)
         and path.is_file()
     )
 

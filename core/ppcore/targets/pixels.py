@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 _SMALL_SIDE = 2  # smallest side of an image in pixels
+_LOOKED_AT = 200  # images, spread over a set, that say what its images are like
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
@@ -67,6 +68,30 @@ def stack(images: ImageSet, resolution: int, channels: int) -> torch.Tensor:
     for position in range(len(images)):
         batch[position] = fit(images.image(position), resolution, channels)
     return batch
+
+
+def usual_channels(images: ImageSet) -> int:
+    """1 if all images looked at are stored in grey, else 3. At most 200 images are decoded, spread over the set.
+
+    Raises:
+        UserError: a damaged image.
+    """
+    return 3 if any(images.image(p).shape[2] == 3 for p in _spread(images)) else 1
+
+
+def usual_side(images: ImageSet) -> int:
+    """The median of the shorter sides in pixels. At most 200 images are decoded, spread over the set.
+
+    Raises:
+        UserError: a damaged image.
+    """
+    sides = sorted(min(images.image(p).shape[:2]) for p in _spread(images))
+    return sides[len(sides) // 2]
+
+
+def _spread(images: ImageSet) -> list[int]:
+    last = len(images) - 1
+    return np.unique(np.linspace(0, last, _LOOKED_AT).round().astype(np.int64)).tolist()
 
 
 def fit(image: np.ndarray, resolution: int, channels: int) -> torch.Tensor:

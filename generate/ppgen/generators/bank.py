@@ -14,7 +14,7 @@ import torch
 
 from ppcore.errors import UserError
 from ppcore.seeds import numpy_rng
-from ppcore.targets import ImageSet, fit, read_files
+from ppcore.targets import ImageSet, fit, read_files, usual_channels, usual_side
 from ppgen.generators.parts.family import check_condition
 from ppgen.sources import Generator, Source, read_options
 
@@ -26,8 +26,8 @@ class BankOptions:
     """Sampling options.
 
     Attributes:
-        resolution: side in pixels; 0 takes the shorter side of the first image.
-        channels: 1 or 3; 0 takes those of the first image.
+        resolution: side in pixels; 0 takes the median of the shorter sides.
+        channels: 1 or 3; 0 takes 3 if there are images in colour, else 1.
         licence: licence of the images, for the dataset card.
     """
 
@@ -42,10 +42,9 @@ class ImageBank:
     revision = "local"
 
     def __init__(self, images: ImageSet, class_names: tuple[str, ...], options: BankOptions) -> None:
-        first = images.image(0)
         self.class_names, self.num_classes = class_names, len(class_names)
-        self.resolution = options.resolution or min(first.shape[:2])
-        self.channels = options.channels or first.shape[2]
+        self.resolution = options.resolution or usual_side(images)
+        self.channels = options.channels or usual_channels(images)
         self.licence = options.licence
         self._images = images
         self._members = [np.flatnonzero(images.labels == label) for label in range(self.num_classes)]

@@ -2,9 +2,10 @@
 
 import pytest
 from miniatures import png
+from PIL import Image
 
 from ppcore.errors import UserError
-from ppcore.targets import load_target
+from ppcore.targets import load_target, read_files, usual_channels, usual_side
 
 
 def write(root, *names, value=9):
@@ -126,3 +127,13 @@ def test_csv_that_cannot_be(rows, message, tmp_path):
     table(tmp_path / "data/list.csv", *rows)
     with pytest.raises(UserError, match=message):
         load_target(str(tmp_path / "data/list.csv"))
+
+
+def test_colour_unless_all_images_are_grey(tmp_path):
+    write(tmp_path, *(f"{c}/{i:03d}.png" for c in ("ant", "bee") for i in range(150)))
+    images = read_files(str(tmp_path)).train
+    assert (usual_channels(images), usual_side(images)) == (1, 8)
+    Image.new("RGB", (30, 20)).save(tmp_path / "bee" / "149.png")
+    assert (usual_channels(images), usual_side(images)) == (3, 8)
+    Image.new("RGB", (30, 20)).save(tmp_path / "ant" / "000.png")
+    assert usual_side(images) == 8

@@ -152,3 +152,9 @@ def test_distorted_copies_of_the_test_images_are_no_training_images(tmp_path):
     assert target.notes == (
         "2 files of other splits are not used (contrast-0.parquet, validation-0.parquet)",
     )
+
+
+def test_shadow_files_of_macos_hold_no_rows(tmp_path):
+    write_parquet(tmp_path / "images.parquet", [0, 1])
+    (tmp_path / "._images.parquet").write_bytes(b"\0\5\26\7")
+    assert len(load_target(str(tmp_path)).train) == 2

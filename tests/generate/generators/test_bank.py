@@ -62,6 +62,12 @@ def test_other_images_are_another_source(folder: Path) -> None:
     assert bank(folder).describe()["images_sha256"] != before["images_sha256"]
 
 
+def test_one_odd_image_in_front_changes_neither_size_nor_colour(folder: Path) -> None:
+    Image.fromarray(np.zeros((5, 6), dtype=np.uint8)).save(folder / "c0" / "+.png")
+    generator = bank(folder)
+    assert (generator.resolution, generator.channels) == (20, 3)
+
+
 def test_what_is_no_bank_is_one_sentence(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="neither a known name"):
         load_generator(f"bank:{tmp_path / 'nowhere'}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from toyshards import CLASSES, ShardWriter
 from trainruns import Settings, bad
@@ -12,7 +15,7 @@ from trainruns import Settings, bad
 from ppcore.classifiers import ClassifierSpec, build, save_classifier
 from ppcore.targets import load_target
 from pptrain.config import load_config
-from pptrain.engine.prepare import prepare_run
+from pptrain.engine.prepare import PreparedRun, prepare_run
 from pptrain.engine.process_group import ProcessGroup
 
 
@@ -66,6 +69,52 @@ def test_bad_input_is_one_sentence_and_writes_nothing(
     bad({}, "no training data", out)
     colour = write_shards("colour", [5], kind="pseudo", channels=3)
     bad({**uda, "data.unlabeled": str(colour), "data.channels": 1}, "RGB images but the model takes 1", out)
+
+
+def test_a_target_that_gives_no_test_or_no_task_is_refused(supervised: Settings, tmp_path: Path) -> None:
+    settings, root = {**supervised, "data.labels_per_class": 0}, tmp_path / "few"
+    for name in CLASSES:
+        shutil.copytree(Path(str(supervised["data.target"])) / "train" / name, root / name)
+        for file in sorted((root / name).iterdir())[4:]:
+            file.unlink()
+    bad(
+        {**settings, "data.target": str(root)},
+        "has no test images; give it a test split, or at least 5",
+        tmp_path / "r",
+    )
+    for name in CLASSES[1:]:
+        shutil.rmtree(root / name)
+    bad({**settings, "data.target": str(root)}, "training images of one class only", tmp_path / "r")
+
+
+def test_one_grey_file_in_front_does_not_make_a_run_grey(supervised: Settings, tmp_path: Path) -> None:
+    root = Path(str(supervised["data.target"]))
+
+    def prepared() -> PreparedRun:
+        return prepare_run(load_config(overrides={**supervised, "out": "x"}), ProcessGroup("cpu"))
+
+    assert prepared().spec.channels == 1
+    assert "1 input channel: the training images are grey" in prepared().notes
+    for file in sorted(root.rglob("*.png"))[1:]:
+        Image.open(file).convert("RGB").save(file)
+    assert prepared().spec.channels == 3
+    assert "3 input channels: there are training images in colour" in prepared().notes
+
+
+def test_imbalanced_classes_are_trained_by_default(supervised: Settings) -> None:
+    root = Path(str(supervised["data.target"])) / "train"
+    for name, count in zip(CLASSES, (60, 40, 2, 1), strict=True):
+        first = sorted((root / name).iterdir())[0]
+        for file in sorted((root / name).iterdir())[count:]:
+            file.unlink()
+        for number in range(12, count):
+            shutil.copy(first, root / name / f"{number:03d}.png")
+    config = load_config(overrides={**supervised, "data.labels_per_class": 0, "out": "x"})
+    task = prepare_run(config, ProcessGroup("cpu"))
+    assert task.val is not None
+    assert np.bincount(task.val.labels, minlength=4).tolist() == [6, 4, 0, 0]
+    assert task.labeled.samples == 93
+    assert "2 classes have too few labelled images to give any to validation" in task.notes
 
 
 def test_weights_that_do_not_fit(supervised: Settings, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from ppcore.errors import UserError
 from ppcore.targets import load_target
 from pptrain.cli import main
 from pptrain.evaluation.figures import calibration_error, choose_split, summarize, wilson
+from pptrain.evaluation.predictions import find_images
 
 
 def test_figures_agree_with_scikit_learn() -> None:
@@ -93,7 +95,35 @@ def test_classes_are_matched_by_name(target_folder: Path) -> None:
     chosen = choose_split(target, "test", more)
     assert chosen.labels.tolist() == [4] * 6 + [3] * 6 + [2] * 6 + [0] * 6
     assert len(choose_split(target, "all", more)) == len(target.train) + len(target.test)
-    renamed = ClassifierSpec("small", ("one", "two", "three", "four"), 1, 16)
-    assert choose_split(target, "train", renamed).labels.tolist() == target.train.labels.tolist()
     with pytest.raises(UserError, match="unknown split"):
         choose_split(target, "dev", more)
+
+
+def test_classes_without_a_common_name_are_matched_by_position_and_a_warning_says_so(
+    target_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = load_target(str(target_folder))
+    renamed = ClassifierSpec("small", ("one", "two", "three", "four"), 1, 16)
+    assert choose_split(target, "train", renamed).labels.tolist() == target.train.labels.tolist()
+    assert "matched by position (a is one, b is two, c is three, d is four)" in capsys.readouterr().err
+
+
+def test_one_renamed_class_is_refused_and_named(target_folder: Path) -> None:
+    target = load_target(str(target_folder))
+    for others in (("a", "b", "c", "dog"), ("a", "b", "c", "cat", "dog")):
+        model = ClassifierSpec("small", others, 1, 16)
+        with pytest.raises(UserError, match=r"not know: d \(the model's other classes: .*dog\); rename"):
+            choose_split(target, "test", model)
+
+
+def test_equal_lists_with_a_name_twice_are_the_same_classes(target_folder: Path) -> None:
+    target = replace(load_target(str(target_folder)), classes=("crane", "b", "crane", "d"))
+    model = ClassifierSpec("small", target.classes, 1, 16)
+    assert choose_split(target, "test", model).labels.tolist() == target.test.labels.tolist()
+
+
+def test_predict_skips_what_a_target_skips(target_folder: Path) -> None:
+    expected = find_images([str(target_folder)])
+    (target_folder / "train" / "a" / "._000.png").write_bytes(b"\0\5\26\7")
+    assert find_images([str(target_folder)]) == expected
+    assert len(expected) == 72

@@ -68,7 +68,7 @@ class DataConfig:
         labels_per_class: labelled target images per class; 0 uses all.
         label_seed: seed that chooses those images; -1 takes the seed in the plan of the pseudo directory, or `seed` without one.
         val_fraction: share of the labelled images kept for validation; null is 0.1, or 0 if fewer than 10 labels per class would
-            remain for training.
+            remain for training. A class whose share is less than half an image gives none.
         monitor: unused training images of the target whose accuracy is logged during training. It influences nothing.
         shards: synth directories for supervised pre-training (PP).
         unlabeled: pseudo directories (for condition prediction also synth directories), or one `target:SPEC` for the training

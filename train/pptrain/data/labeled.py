@@ -6,7 +6,6 @@ import hashlib
 
 import numpy as np
 
-from ppcore.errors import UserError
 from ppcore.seeds import numpy_rng
 from ppcore.targets import ImageSet, Target, few_shot
 
@@ -37,21 +36,13 @@ def val_share(labels: np.ndarray, asked: float | None) -> float:
 
 
 def split_validation(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """(training, validation): `share` of every class, at least one image, goes to validation.
-
-    Raises:
-        UserError: no training image would be left in a class.
-    """
+    """(training, validation): `share` of every class, rounded, goes to validation; every class keeps a training image."""
     held: list[int] = []
     if share > 0:
         for label in np.unique(images.labels):
             members = np.flatnonzero(images.labels == label)
-            count = max(1, round(share * len(members)))
-            if count >= len(members):
-                raise UserError(
-                    f"a validation share of {share} leaves class {int(label)} without training images (it has "
-                    f"{len(members)}); give more labels or set data.val_fraction=0"
-                )
+            wanted = share * len(members)
+            count = min(max(round(wanted), int(wanted >= 0.5)), len(members) - 1)
             held.extend(numpy_rng(seed, "validation", int(label)).permutation(members)[:count].tolist())
     chosen = np.sort(np.array(held, dtype=np.int64))
     rest = np.setdiff1d(np.arange(len(images)), chosen)

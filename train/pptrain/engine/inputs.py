@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ppcore.classifiers import Classifier, load_classifier
 from ppcore.errors import UserError
 from ppcore.targets import Target, load_target
@@ -54,7 +56,7 @@ def open_inputs(config: TrainConfig, trust: Trust) -> Inputs:
     data, model = config.data, config.model
     trust = replace(trust, typed=(*trust.typed, model.arch))
     shards = open_shard_pool(data.shards, "synth") if data.shards else None
-    target = load_target(data.target) if data.target else None
+    target = _open_target(data.target) if data.target else None
     pseudo = real = None
     if data.unlabeled and not data.unlabeled[0].startswith(REAL):
         pseudo = open_shard_pool(data.unlabeled, None if method.needs_conditions else "pseudo")
@@ -74,6 +76,20 @@ def open_inputs(config: TrainConfig, trust: Trust) -> Inputs:
         real=real,
         conditions=conditions,
     )
+
+
+def _open_target(spec: str) -> Target:
+    target = load_target(spec)
+    if len(np.unique(target.train.labels)) < 2:
+        raise UserError(
+            f"target {target.name!r} has training images of one class only; give images of at least two classes"
+        )
+    if not len(target.test):
+        raise UserError(
+            f"target {target.name!r} has no test images; give it a test split, or at least 5 images of a class (one in five is held "
+            f"out for the test)"
+        )
+    return target
 
 
 def _class_names(shards: ShardPool | None, target: Target | None) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -89,7 +90,7 @@ def prepare_run(config: TrainConfig, group: ProcessGroup, trust: Trust = NOBODY)
     batch = config.optim.batch_size // config.optim.accumulate
     share = BatchShare(batch, group.rank, group.world_size, config.data.groups)
     source, source_notes = _source_side(inputs, method, resolved)
-    notes = [*resolved.notes, *_notes(config, inputs, val), *source_notes]
+    notes = [*resolved.notes, *_notes(config, inputs, train, val), *source_notes]
     return PreparedRun(
         config=config,
         spec=resolved.spec,
@@ -223,7 +224,7 @@ def _fingerprints(inputs: Inputs, train: ImageSet | None, val: ImageSet | None) 
     return found
 
 
-def _notes(config: TrainConfig, inputs: Inputs, val: ImageSet | None) -> list[str]:
+def _notes(config: TrainConfig, inputs: Inputs, train: ImageSet | None, val: ImageSet | None) -> list[str]:
     target, pseudo = inputs.target, inputs.pseudo
     # ppgen and pptrain eval report duplicates of test images. Training does not: it opens no test image before its end.
     notes = [] if target is None else [f"warning: target {target.name}: {note}" for note in target.notes]
@@ -238,10 +239,14 @@ def _notes(config: TrainConfig, inputs: Inputs, val: ImageSet | None) -> list[st
                 f"note: the pseudo samples were conditioned on other images (label seed {planned.label_seed}) than the "
                 f"labelled images of this run (label seed {config.data.label_seed})"
             )
-    if target is not None and not config.data.val_fraction:
-        notes.append(
-            "no validation images (too few labels, or data.val_fraction is 0): the last averaged weights are saved"
-        )
+    if train is not None and val is not None:
+        small = len(np.setdiff1d(train.labels, val.labels))
+        if not len(val):
+            notes.append(
+                "no validation images (too few labels, or data.val_fraction is 0): the last averaged weights are saved"
+            )
+        elif small:
+            notes.append(f"{small} classes have too few labelled images to give any to validation")
     if inputs.real is not None:
         count = len(_real_images(inputs, val))
         notes.append(f"unlabelled images: {count} real training images of {inputs.real.name}")

@@ -12,7 +12,7 @@ from torch import nn
 from ppcore.classifiers import ClassifierSpec, usual_input
 from ppcore.errors import UserError
 from ppcore.seeds import derive
-from ppcore.targets import ImageSet, Target
+from ppcore.targets import ImageSet, Target, usual_channels
 from pptrain.config import (
     CONFIG_FILE,
     RuleSettings,
@@ -65,7 +65,8 @@ def resolve_config(config: TrainConfig, inputs: Inputs, group: ProcessGroup) -> 
     Raises:
         UserError: a setting contradicts the data or the initial model.
     """
-    arch, channels = _arch(config, inputs), _channels(config, inputs)
+    arch = _arch(config, inputs)
+    channels, notes = _channels(config, inputs)
     data = replace(
         config.data,
         channels=channels,  # type: ignore[arg-type]  # the model's, the shards' or the images': 1 or 3
@@ -79,7 +80,7 @@ def resolve_config(config: TrainConfig, inputs: Inputs, group: ProcessGroup) -> 
     train = val = None
     if inputs.target is not None:
         config, train, val = _split_labeled(config, inputs.target)
-        config, notes = _with_rule(config, _fine_tuning_rule(inputs, train), len(train), inputs.class_names)
+        rule, images = _fine_tuning_rule(inputs, train), len(train)
     else:
         if data.val_fraction:
             raise UserError("pre-training on shards has no validation images; drop data.val_fraction")
@@ -87,7 +88,7 @@ def resolve_config(config: TrainConfig, inputs: Inputs, group: ProcessGroup) -> 
         config = replace(config, data=replace(data, val_fraction=0.0))
         images = inputs.shards.samples
         rule = pre_training_rule(images, config.optim.batch_size)
-        config, notes = _with_rule(config, rule, images, inputs.class_names)
+    config, by_rule = _with_rule(config, rule, images, inputs.class_names)
 
     spec = make_spec(arch, inputs.class_names, channels, config.data.resolution, inputs.initial)
     torch.manual_seed(derive(config.seed, "start"))
@@ -95,7 +96,7 @@ def resolve_config(config: TrainConfig, inputs: Inputs, group: ProcessGroup) -> 
     needs_head = inputs.target is None or method.needs_features  # a pre-trained network gets a new head later
     net, started = make_network(spec, inputs.initial, config.model.init, needs_head=needs_head)
     config, more = _with_precision(config, net, group)
-    return Resolved(config, spec, net, started, train, val, [*notes, *more])
+    return Resolved(config, spec, net, started, train, val, [*notes, *by_rule, *more])
 
 
 def check_device(config: TrainConfig, device: torch.device) -> None:
@@ -123,7 +124,9 @@ def _arch(config: TrainConfig, inputs: Inputs) -> str:
     return initial.spec.arch
 
 
-def _channels(config: TrainConfig, inputs: Inputs) -> int:
+def _channels(config: TrainConfig, inputs: Inputs) -> tuple[int, list[str]]:
+    """(channels of the network's input, a line for the user if the target's images decided)."""
+    notes = []
     initial, target, shards = inputs.initial, inputs.target, inputs.shards or inputs.pseudo
     channels: int = config.data.channels
     if not channels and initial is not None:
@@ -131,7 +134,11 @@ def _channels(config: TrainConfig, inputs: Inputs) -> int:
     if not channels and shards is not None:
         channels = shards.channels
     if not channels and target is not None:
-        channels = target.train.image(0).shape[2]
+        channels = usual_channels(target.train)
+        grey, colour = "the training images are grey", "there are training images in colour"
+        notes.append(
+            f"{channels} input channel{'s' if channels > 1 else ''}: {grey if channels == 1 else colour}"
+        )
     if initial is not None and channels != initial.spec.channels:
         raise UserError(
             f"--init {config.model.init} takes {initial.spec.channels} channels, not {channels}; drop --channels"
@@ -140,7 +147,7 @@ def _channels(config: TrainConfig, inputs: Inputs) -> int:
         raise UserError(
             f"{shards.sets[0].store} holds RGB images but the model takes 1 channel; use grey shards or a model for RGB"
         )
-    return channels
+    return channels, notes
 
 
 def _resolution(config: TrainConfig, inputs: Inputs, arch: str, channels: int) -> int:

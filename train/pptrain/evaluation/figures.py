@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,6 +22,7 @@ from pptrain.models import choose_device
 
 _Z95 = 1.959963984540054
 _ECE_BINS = 15
+_NAMED = 5  # class names in a message
 
 
 @dataclass(frozen=True)
@@ -214,15 +216,43 @@ def choose_split(target: Target, split: str, spec: ClassifierSpec) -> ImageSet:
 def _model_classes(spec: ClassifierSpec, target: Target) -> np.ndarray:
     """Target class -> the model's class of the same name: int64 (classes of the target,).
 
-    If names differ but the numbers of classes are equal, the classes are taken to be in the same order. Raises UserError if they
-    are not equal.
+    If no name agrees and the numbers of classes do, the classes are taken to be in the same order, and a warning says so.
+
+    Raises:
+        UserError: only some names agree, or none and the numbers of classes differ.
     """
-    names = {name: position for position, name in enumerate(spec.class_names)}
-    if all(name in names for name in target.classes):
-        return np.array([names[name] for name in target.classes], dtype=np.int64)
-    if spec.num_classes == len(target.classes):
+    if spec.class_names == target.classes:  # published lists may contain a name twice
         return np.arange(spec.num_classes, dtype=np.int64)
+    names = {name: position for position, name in enumerate(spec.class_names)}
+    unknown = [name for name in target.classes if name not in names]
+    if not unknown:
+        return np.array([names[name] for name in target.classes], dtype=np.int64)
+    if len(unknown) == len(target.classes) == spec.num_classes:
+        print_warnings(
+            [
+                f"no class name of target {target.name!r} is one of the model's: classes are matched by position "
+                f"({_pairs(target.classes, spec.class_names)})"
+            ]
+        )
+        return np.arange(spec.num_classes, dtype=np.int64)
+    if len(unknown) < len(target.classes):
+        unused = [name for name in spec.class_names if name not in target.classes]
+        raise UserError(
+            f"target {target.name!r} has classes that the model does not know: {_some(unknown)} (the model's other classes: "
+            f"{_some(unused)}); rename them, or fine-tune the model on this target first"
+        )
     raise UserError(
         f"the model has {spec.num_classes} classes, target {target.name!r} has {len(target.classes)} others; fine-tune the "
         f"model on this target first"
     )
+
+
+def _pairs(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    pairs = [f"{a} is {b}" for a, b in zip(ours[:_NAMED], theirs, strict=False)]
+    return ", ".join(pairs) + (", ..." if len(ours) > _NAMED else "")
+
+
+def _some(names: Sequence[str]) -> str:
+    return (
+        ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    ) or "none"

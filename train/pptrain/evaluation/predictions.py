@@ -15,7 +15,7 @@ from ppcore.classifiers import Classifier, load_classifier
 from ppcore.errors import UserError
 from ppcore.images import IMAGE_EXTENSIONS, decode
 from ppcore.storage import Store
-from ppcore.targets import ImageSet, fit
+from ppcore.targets import ImageSet, fit, is_image
 from ppcore.trust import Trust
 from pptrain.evaluation.figures import Evaluation, predict_logits
 from pptrain.models import choose_device
@@ -65,9 +65,7 @@ def find_images(paths: Sequence[str]) -> list[Path]:
         if path.is_file():
             found.append(path)
             continue
-        found += sorted(
-            f for f in path.rglob("*") if f.is_file() and f.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS
-        )
+        found += sorted(file for file in path.rglob("*") if is_image(file))
     if not found:
         raise UserError(f"no images in {', '.join(paths)}; expected {', '.join(IMAGE_EXTENSIONS[:4])} files")
     return found
