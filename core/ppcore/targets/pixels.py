@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 _SMALL_SIDE = 2  # smallest side of an image in pixels
-_LOOKED_AT = 200  # images, spread over a set, that say what its images are like
+_LOOKED_AT = 100  # images, spread over a set, that say what its images are like
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
@@ -71,7 +71,7 @@ def stack(images: ImageSet, resolution: int, channels: int) -> torch.Tensor:
 
 
 def usual_channels(images: ImageSet) -> int:
-    """1 if all images looked at are stored in grey, else 3. At most 200 images are decoded, spread over the set.
+    """1 if all images looked at are stored in grey, else 3. At most 100 images are decoded, spread over the set.
 
     Raises:
         UserError: a damaged image.
@@ -80,7 +80,7 @@ def usual_channels(images: ImageSet) -> int:
 
 
 def usual_side(images: ImageSet) -> int:
-    """The median of the shorter sides in pixels. At most 200 images are decoded, spread over the set.
+    """The median of the shorter sides in pixels. At most 100 images are decoded, spread over the set.
 
     Raises:
         UserError: a damaged image.

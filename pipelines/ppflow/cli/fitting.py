@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ppcore.classifiers import usual_input
 from ppcore.errors import UserError
-from ppcore.targets import ImageSet, load_target, read_files
+from ppcore.targets import ImageSet, load_target, read_files, usual_channels, usual_side
 from ppgen.sources import source_kit
 from ppgen.sources.protocol import BANK
 from pptrain.models import make_network, make_spec
@@ -18,10 +16,8 @@ from pptrain.models import make_network, make_spec
 RECOMMENDED, WITHOUT_SOURCE = "best", "best-scratch"
 """The recipe for a user's own images, and what takes its place if no source is likely to help."""
 _EMBEDDED = "letters"
-_LOOKED_AT = 20  # images, evenly spread
 _SMALL = 64  # pixels; larger colour images are photographs
 _MULTIPLE = 32  # of pixels; networks halve their input up to five times
-_COLOUR_SHARE = 0.1  # a set with fewer colour images is grey
 
 
 @dataclass(frozen=True)
@@ -41,11 +37,8 @@ class Looks:
 
 
 def look_at(images: ImageSet) -> Looks:
-    """The looks of a set, by 20 of its images. Raises UserError for a damaged image."""
-    chosen = np.unique(np.linspace(0, len(images) - 1, _LOOKED_AT).astype(int))
-    shapes = [images.image(int(position)).shape for position in chosen]
-    colour = np.mean([channels == 3 for *_, channels in shapes]) > _COLOUR_SHARE
-    return Looks(int(np.median([min(shape[:2]) for shape in shapes])), 3 if colour else 1)
+    """The looks of a set. Raises UserError for a damaged image."""
+    return Looks(usual_side(images), usual_channels(images))
 
 
 def fit(name: str, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any], list[str]]:
