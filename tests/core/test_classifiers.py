@@ -48,7 +48,10 @@ def test_any_architecture_builds(arch, channels, monkeypatch):
     assert find_heads(net)[0].out_features == 7
 
 
-@pytest.mark.parametrize("arch", ["nosuch", "timm/nosuch", "no.such:thing", "json:nothing", "json:__name__"])
+@pytest.mark.parametrize(
+    "arch",
+    ["nosuch", "timm/nosuch", "timm/resnet50.nosuch", "no.such:thing", "json:nothing", "json:__name__"],
+)
 def test_unknown_architecture_is_one_sentence(arch):
     with pytest.raises(UserError, match=r"expected|lists"):
         build(arch, 2)

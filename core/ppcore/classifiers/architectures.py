@@ -298,7 +298,11 @@ def _build_timm(name: str, num_classes: int, channels: int) -> nn.Module:
         raise UserError(
             "timm architectures need the package timm; pip install 'pptransfer[train]'"
         ) from error
-    if not timm.is_model(name.split(".")[0]):
+    try:
+        known = timm.is_model(name.split(".")[0]) and (timm.get_pretrained_cfg(name) or True)
+    except RuntimeError:  # NAME.TAG with a tag that no weights have
+        known = False
+    if not known:
         raise UserError(f"unknown architecture 'timm/{name}'; timm.list_models() lists them")
     return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=channels)
 
