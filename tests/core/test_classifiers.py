@@ -92,17 +92,6 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
         load_classifier(f"resnet34@{tmp_path / 'w.pth'}")
 
 
-def test_code_in_a_pickle_does_not_run(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "harmed"), "w"))
-
-    torch.save({"w": Evil()}, tmp_path / "w.pth")
-    with pytest.raises(UserError, match="cannot be read as weights"):
-        load_classifier(f"resnet18@{tmp_path / 'w.pth'}")
-    assert not (tmp_path / "harmed").exists()
-
-
 @pytest.mark.parametrize("content", ["{", "[]", json.dumps({"arch": "small"}), json.dumps({"unknown": 1})])
 def test_damaged_config(tmp_path, content):
     (tmp_path / "config.json").write_text(content)

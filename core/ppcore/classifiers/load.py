@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from ppcore.trust import NOBODY, Trust
 MAX_CLASSES = (
     100_000  # the head is allocated before the weights are read, and config.json may come from anybody
 )
+_USUAL_CLASSES = 1000  # ImageNet's
 
 
 @dataclass(frozen=True)
@@ -127,63 +129,145 @@ def soft_labels(logits: torch.Tensor, temperature: float, top_k: int | None) -> 
 
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+_WRAPPERS = (
+    *("state_dict_ema", "model_ema", "ema_model", "ema"),
+    *("model_state_dict", "state_dict", "model", "net", "module"),
+)
+"""Keys under which checkpoints of training programs store a state dict; averaged weights first, as timm prefers them."""
+_COMPILED = "_orig_mod."  # torch.compile adds it to names
+_COUNTER = "num_batches_tracked"  # of batch norm; files from before PyTorch 0.4.1 lack it
 
 
 def save_classifier(folder: str | Path, net: nn.Module, spec: ClassifierSpec) -> None:
-    """Write model.safetensors, then config.json, each atomically."""
+    """Write model.safetensors, then config.json, each atomically. A tensor that has several names is stored under the first one."""
     store = Store(folder)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    state = net.state_dict()
+    first = _first_names(state)
+    weights = {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in state.items()
+        if first[name] == name
+    }
     store.write_atomic(WEIGHTS, save(weights))
     store.write_atomic(CONFIG, (json.dumps(asdict(spec), indent=1) + "\n").encode())
 
 
 def read_weights(file: str | Path) -> dict[str, torch.Tensor]:
-    """Read a state dict from .safetensors, or from a pickle with `weights_only` (no code runs).
+    """Read a state dict from .safetensors, or from a pickle with `weights_only` (no code runs), perhaps inside a checkpoint.
 
     Raises:
         UserError: missing, unreadable, or not a state dict.
     """
     path = Path(file)
+    if not path.is_file():
+        raise UserError(f"there is no file {path}; check the path")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"no weights at {path}; check the path") from error
+        state = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
     except Exception as error:  # pickle and safetensors raise many types for damaged files
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{path} cannot be read as weights ({reason}); expected safetensors or a plain state dict"
-        ) from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
+        raise UserError(_unreadable(path, "it is damaged, or of another format")) from error
+    for _ in range(2):
+        inner = [state.get(key) for key in _WRAPPERS] if isinstance(state, Mapping) else []
+        state = next((value for value in inner if isinstance(value, Mapping) and value), state)
     if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise UserError(f"{path} holds no state dict; expected a mapping from names to tensors")
-    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+        raise UserError(_unreadable(path, "it holds no state dict"))
+    return {str(name): tensor for name, tensor in state.items()}
+
+
+def _unreadable(path: Path, reason: str) -> str:
+    return (
+        f"{path} cannot be read as weights ({reason}); "
+        f"expected safetensors, or a file that torch.save(net.state_dict(), FILE) writes"
+    )
+
+
+class _Unused:
+    """Stands for every object of a checkpoint that is no tensor, such as the options of the program that wrote it."""
+
+    def __init__(self, *_args: object, **_named: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+def _load_pickle(path: Path) -> Any:
+    """The content of a file of torch.save. Its classes and functions are neither imported nor called: :class:`_Unused` replaces them."""
+    names = {"argparse.Namespace"}
+    if zipfile.is_zipfile(path):  # the names in files from before PyTorch 1.6 cannot be listed
+        names.update(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    with torch.serialization.safe_globals([(_Unused, name) for name in names]):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def load_weights(net: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
-    """Load `state` into `net`. Raises UserError that names missing, unexpected and differently shaped tensors; `where` names the file."""
+    """Load `state` into `net`.
+
+    The names may have a prefix, as torch.compile, DistributedDataParallel and Lightning add one; tensors without it are then left
+    out. Of the names of one tensor (tied weights) one is enough. `num_batches_tracked` may be missing.
+
+    Args:
+        where: names the file in messages.
+
+    Raises:
+        UserError: the message names missing, unexpected and differently shaped tensors.
+    """
     own = net.state_dict()
-    missing = sorted(set(own) - set(state))
-    unexpected = sorted(set(state) - set(own))
-    known = [name for name in own if name in state and not is_lazy(own[name])]
-    shapes = [name for name in known if own[name].shape != state[name].shape]
+    first = _first_names(own)
+    given = _without_prefix(state, net, where)
+    shared = {first[name]: tensor for name, tensor in given.items() if name in first}
+    counters = {name: tensor for name, tensor in own.items() if name.endswith(_COUNTER)}
+    full = {**counters, **{n: shared[first[n]] for n in own if first[n] in shared}, **given}
+    missing = sorted(set(own) - set(full))
+    unexpected = sorted(set(full) - set(own))
+    known = [name for name in own if name in full and not is_lazy(own[name])]
+    shapes = [name for name in known if own[name].shape != full[name].shape]
     if missing or unexpected or shapes:
         parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
         misfits = "; ".join(f"{len(names)} keys {what} such as {names[0]}" for what, names in parts if names)
         raise UserError(
             f"the weights in {where} do not fit {type(net).__name__}: {misfits}; use the architecture that they were trained with"
         )
-    net.load_state_dict({name: state[name] for name in own})
+    own.update(
+        full
+    )  # it keeps the versions of its modules, without which torchvision's MNASNet refuses to load
+    net.load_state_dict(own)
 
 
-_AUXILIARY = (
-    "aux1.",
-    "aux2.",
-    "AuxLogits.",
-)  # of torchvision's googlenet and inception_v3, which `build` leaves out
+def _first_names(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Every name -> the first name of the same tensor."""
+    named: dict[Any, str] = {}
+    first: dict[str, str] = {}
+    for name, tensor in state.items():
+        address = 0 if is_lazy(tensor) else tensor.data_ptr()  # 0 if it is empty, too
+        key = (address, tensor.dtype, tensor.shape, tensor.stride()) if address else name
+        first[name] = named.setdefault(key, name)
+    return first
+
+
+def _without_prefix(state: Mapping[str, torch.Tensor], net: nn.Module, where: str) -> dict[str, torch.Tensor]:
+    """The tensors of `state` below the prefix under which most tensors of `net` lie, without that prefix.
+
+    Raises:
+        UserError: all of `net` lies under several prefixes.
+    """
+    first = _first_names(net.state_dict())
+    if not any(_COMPILED in name for name in first):
+        state = {name.replace(_COMPILED, ""): tensor for name, tensor in state.items()}
+    below: dict[str, set[str]] = {"": set()}  # prefix -> the tensors of the network that lie below it
+    for name in state:
+        for start in (0, *(dot + 1 for dot, letter in enumerate(name) if letter == ".")):
+            if name[start:] in first:
+                below.setdefault(name[:start], set()).add(first[name[start:]])
+    most = max(map(len, below.values()))
+    best = [prefix for prefix, names in below.items() if len(names) == most]
+    needed = {name for name in first.values() if not name.endswith(_COUNTER)}
+    if "" not in best and len(best) > 1 and needed <= below[best[0]]:
+        raise UserError(
+            f"{where} holds several networks that fit ({', '.join(best)}); store the state dict of one of them in a file of its own"
+        )
+    return {name.removeprefix(best[0]): t for name, t in state.items() if name.startswith(best[0])}
+
+
+# Auxiliary classifiers of torchvision's googlenet and inception_v3, which `build` leaves out.
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
 def imagenet_class_names() -> tuple[str, ...]:
@@ -202,7 +286,9 @@ def published_class_names(name: str) -> tuple[str, ...]:
 
 def default_class_names(num_classes: int) -> tuple[str, ...]:
     """ImageNet's names for 1,000 classes, numbers for any other count."""
-    return imagenet_class_names() if num_classes == 1000 else tuple(str(k) for k in range(num_classes))
+    return (
+        imagenet_class_names() if num_classes == _USUAL_CLASSES else tuple(str(k) for k in range(num_classes))
+    )
 
 
 def load_published(name: str) -> Classifier:
@@ -295,18 +381,18 @@ def _load_directory(folder: str, trust: Trust) -> Classifier:
 
 
 def _load_checkpoint(arch: str, file: str, class_names: tuple[str, ...]) -> Classifier:
-    state = read_weights(file)
-    stems = [t for t in state.values() if t.ndim == 4]
-    channels = int(stems[0].shape[1]) if stems and stems[0].shape[1] in (1, 3) else 3
-    net = build(arch, 1000, channels)
+    net = build(arch, _USUAL_CLASSES)
+    state = _without_prefix(read_weights(file), net, file)
     heads = [state[f"{name}.weight"] for name in head_names(net) if f"{name}.weight" in state]
-    num_classes = heads[0].shape[0] if heads else 1000
+    stem = state.get(next((f"{n}.weight" for n, m in net.named_modules() if isinstance(m, nn.Conv2d)), ""))
+    num_classes = heads[0].shape[0] if heads else _USUAL_CLASSES
+    channels = 1 if stem is not None and stem.shape[1:2] == (1,) else 3
     names = class_names or default_class_names(num_classes)
     if len(names) != num_classes:
         raise UserError(
             f"{file} has {num_classes} classes but {len(names)} class names were given; they must agree"
         )
-    if num_classes != 1000:
+    if (num_classes, channels) != (_USUAL_CLASSES, 3):
         net = build(arch, num_classes, channels)
     own = net.state_dict().keys()
     load_weights(net, {n: t for n, t in state.items() if n in own or not n.startswith(_AUXILIARY)}, file)

@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 from trainruns import Settings, run, run_until_killed, same_weights
 
+from ppcore.classifiers import load_classifier
 from ppcore.errors import UserError
+from ppcore.targets import load_target
+from ppcore.trust import Trust
 from pptrain.config import load_config
 from pptrain.engine import train
+from pptrain.evaluation import evaluate, export_model
 
 
 @pytest.mark.parametrize("kind", ["supervised", "uda", "pretraining", "mean-teacher", "accumulate", "mixup"])
@@ -67,3 +71,24 @@ def test_finished_run_is_reported_and_other_settings_are_refused(
     (tmp_path / "foreign" / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="does not hold a run of pptrain"):
         run(supervised, out=str(tmp_path / "foreign"))
+
+
+@pytest.mark.parametrize("method", ["supervised", "mean-teacher"])
+def test_tied_and_versioned_weights_are_resumed_and_opened_again(
+    method: str, uda: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**uda, "method.name": method, "model.arch": "strictnet:build", "loop.checkpoint_every": 3}
+    settings |= {"data.labels_per_class": 0, "data.val_fraction": 0.3, "loop.eval_every": 2}
+    if method == "supervised":
+        settings |= {"data.unlabeled": [], "method.options": {}}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    result = run(settings, out=str(whole))
+    run_until_killed({**settings, "out": str(cut)}, 7, monkeypatch)
+    run(settings, out=str(cut))
+    assert same_weights(whole, cut)
+    classifier = load_classifier(str(whole), trust=Trust(True))
+    assert evaluate(classifier, load_target(str(settings["data.target"])).test).accuracy == result.accuracy
+    tuned = run({**settings, "model.init": str(whole)}, out=str(tmp_path / "tuned"))
+    assert tuned.steps == result.steps
+    exported = export_model(str(whole), str(tmp_path / "m.pt2"), to="torch-export", trust_code=True)
+    assert exported.difference == pytest.approx(0, abs=1e-5)

@@ -54,7 +54,10 @@ class TrainState:
         if self.best and rank <= self.best["rank"]:
             self.stale += 1
             return
-        weights = {n: t.detach().cpu().clone() for n, t in self.ema.model.state_dict().items()}
+        weights = (
+            self.ema.model.state_dict()
+        )  # changed in place, so that the versions of its modules stay with it
+        weights.update({n: t.detach().to("cpu", copy=True) for n, t in weights.items()})
         self.best = {"rank": rank, "step": self.step, "weights": weights}
         self.stale = 0
 
@@ -142,7 +145,7 @@ def load_checkpoint(run: Path, state: TrainState) -> bool:
         state.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch raises many types for a damaged file
         raise UserError(
-            f"the checkpoint {path} cannot be read ({str(error).splitlines()[0]}); delete it to start the run again"
+            f"the checkpoint {path} is damaged, or another version wrote it; delete it to start the run again"
         ) from error
     return True
 

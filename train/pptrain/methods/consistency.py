@@ -74,7 +74,8 @@ class MeanTeacher(SemiSupervised):
         return {"steps": torch.tensor(self.steps), **self.teacher.state_dict(prefix="teacher.")}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        weights = {name.removeprefix("teacher."): t for name, t in state.items() if name != "steps"}
+        weights = self.teacher.state_dict()  # has the versions of its modules, which some need
+        weights.update({name: state[f"teacher.{name}"] for name in weights})
         self.teacher.load_state_dict(weights)
         self.steps = int(state["steps"])
 
