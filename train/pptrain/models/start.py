@@ -103,9 +103,10 @@ def _try_forward(net: nn.Module, spec: ClassifierSpec) -> None:
         with torch.no_grad():
             logits = net(_noise(spec))
     except Exception as error:  # a user's own network may raise anything
+        usual = "" if ":" in spec.arch else f" (designed for {usual_input(spec.arch, 3).side} pixels)"
         raise UserError(
             f"{spec.arch} does not take {spec.channels}x{spec.resolution}x{spec.resolution} images "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); change --resolution or --channels"
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); change --resolution or --channels{usual}"
         ) from error
     if not isinstance(logits, torch.Tensor) or logits.shape != (2, spec.num_classes):
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
