@@ -10,11 +10,13 @@ from toyshards import CLASSES, ShardWriter
 from benchmarks.zoo import STAGES, Data, examine, table
 
 SMALL = {
+    "mnasnet1_0": 32,
     "squeezenet1_1": 32,
     "timm/test_efficientnet": 64,
     "timm/test_resnet": 64,
     "timm/test_vit": 160,
     "benchmarks.zoo_networks:Lazy": 32,
+    "benchmarks.zoo_networks:Tied": 32,
     "benchmarks.zoo_networks:TwoHeads": 32,
 }
 
