@@ -26,7 +26,7 @@ _COMMON = {
     "loop.log_every": 1,
 }
 _COMMON |= {"loop.amp": "no", "loop.device": "cpu", "loop.tensorboard": False}
-_METHODS = ("pi-model", "mean-teacher", "vat", "flexmatch", "freematch", "softmatch", "feature-consistency")
+_METHODS = ("pi-model", "mean-teacher", "vat", "flexmatch", "freematch", "softmatch")
 
 
 def settings(root: Path) -> dict[str, dict[str, Any]]:
@@ -38,13 +38,20 @@ def settings(root: Path) -> dict[str, dict[str, Any]]:
     more = {"data.target": "digits", "data.labels_per_class": 12, "data.monitor": 20, "loop.eval_every": 2}
     parts = {"data.groups": 2, "data.lanes": 2, "optim.accumulate": 2, "optim.name": "sgd", "optim.clip": 0.5}
     crops = {"views.crop": "resized", "views.labeled": "weak", "optim.schedule": "steps"}
+    split = {"method.batch_norm": "split"}
     uda = {**few, "method.name": "uda", "method.options": {"mu": 2, "tsa": "log"}}
     return {
         "supervised": {**more, "method.options": {"mixup": 0.4, "cutmix": 0.4}},
         "streamed": {"data.shards": synth, "data.resident_mb": 0, **parts},
         "crops": {"data.shards": colour, **crops},
-        "uda-split": {**uda, "method.batch_norm": "split"},
+        "uda-split": {**uda, **split},
         **{name: {**few, "method.name": name, "method.options": {"mu": 2.0}} for name in _METHODS},
+        "feature-consistency": {
+            **few,
+            **split,
+            "method.name": "feature-consistency",
+            "method.options": {"mu": 2.0},
+        },
     }
 
 

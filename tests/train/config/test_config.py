@@ -53,6 +53,7 @@ def test_saved_configuration_comes_back(tmp_path: Path) -> None:
         ("optim", {"batch_size": 50, "accumulate": 3}, "not a multiple"),
         ("data.val_fraction", 1.5, "below 1"),
         ("data.weights", [0.5], "1 weights were given for 0"),
+        ("data", {"shards": ["a", "b"], "weights": [0, 0]}, "data.weights are all 0"),
     ],
 )
 def test_mistakes(name: str, value: object, message: str) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from ppcore.classifiers import ClassifierSpec
+from ppcore.classifiers import Classifier, ClassifierSpec
 from ppcore.errors import UserError
 from pptrain.data import ConditionTable
-from pptrain.methods import METHODS, SemiSupervised, SourceSide, make_method
+from pptrain.methods import METHODS, SemiSupervised, SourceSide, losses, make_method
 from pptrain.methods.base import OTHER, STRONG, WEAK, Batch, Context
+from pptrain.methods.pseudo_labels import FlexMatch
 from pptrain.methods.supervised import cutmix, mixup
-from pptrain.models import Network, untracked
+from pptrain.models import Network, Teacher, untracked
 
 K = 4
 SEMI = [name for name, method in METHODS.items() if issubclass(method, SemiSupervised)]
@@ -50,6 +55,18 @@ def ready(name: str, model: nn.Module, batch_norm: str = "joint", **options: obj
     context = Context(K, model, batch_norm, 10, teacher=lambda x: teacher(x).detach(), source=source)
     method.setup(context)
     return method  # type: ignore[return-value]
+
+
+class Largest(TorchDispatchMode):
+    """The largest number of elements that an operation returned anew."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, Tensor) and not any(made is arg for arg in args):
+            self.elements = max(self.elements, made.numel())
+        return made
 
 
 def gradients(model: nn.Module) -> list[Tensor]:
@@ -134,7 +151,6 @@ def test_vat_direction_raises_the_divergence() -> None:
     method = ready("vat", model, eps=1.0)
     torch.manual_seed(0)
     adversarial = method.step(model, batch(), 0.5)["loss_unlabeled"].item()
-    from pptrain.methods import losses
     from pptrain.methods.consistency import _unit
 
     x = batch().unlabeled[WEAK]
@@ -167,23 +183,66 @@ def running(model: nn.Module) -> Tensor:
     return next(m.running_mean.clone() for m in model.modules() if isinstance(m, nn.BatchNorm2d))
 
 
-def test_batch_norm_modes() -> None:
+@pytest.mark.parametrize("name", SEMI)
+def test_batch_norm_modes(name: str) -> None:
     """split: running statistics see labelled images only; joint sees all."""
     labeled_only = toy()
     labeled_only(batch().x)
     after = {}
     for mode in ("joint", "split"):
         model = toy()
-        ready("uda", model, mode).step(model, batch(), 0.5)
+        ready(name, model, mode).step(model, batch(), 0.5)
         after[mode] = running(model)
     assert torch.allclose(after["split"], running(labeled_only))
     assert not torch.allclose(after["joint"], running(labeled_only))
+
+
+def test_untracked_passes_normalise_by_the_batch() -> None:
     model, x = toy(), batch().unlabeled[WEAK]
     before = running(model)
     with untracked(model):
         by_batch = model(x)
     assert torch.equal(running(model), before)
     assert torch.allclose(by_batch, model(x))
+
+
+def test_flexmatch_counts_the_last_confident_prediction_of_every_image() -> None:
+    """Against counting the whole set again, in batches that hold some images twice."""
+    method = ready("flexmatch", toy(), threshold=0.5)
+    assert isinstance(method, FlexMatch)
+    last = [-1] * 10
+    for step in range(20):
+        g = torch.Generator().manual_seed(step)
+        z, index = torch.randn(8, K, generator=g) * 2, torch.randint(0, 10, (8,), generator=g)
+        limits = method.limit(z, replace(batch(), index=index))
+        before = list(last)
+        for p, i in zip(z.softmax(1), index.tolist(), strict=True):
+            last[i] = int(p.argmax()) if p.max() >= 0.5 else before[i]
+        counts = [last.count(k) for k in range(-1, K)]
+        assert method.state["counts"].tolist() == counts
+        wanted = losses.flexmatch_thresholds(torch.tensor(counts[1:]), torch.tensor(counts[0]), 0.5)
+        assert torch.equal(limits, wanted)
+
+
+def test_a_step_of_flexmatch_does_not_read_its_whole_set() -> None:
+    method = ready("flexmatch", toy())
+    method.context.unlabeled_samples = 100_000
+    method.setup(method.context)
+    with Largest() as largest:
+        method.limit(torch.randn(10, K), batch())
+    assert largest.elements < 1000
+
+
+def test_a_teacher_sees_the_whole_view() -> None:
+    """Also a teacher that enlarges and crops the images it classifies, as published ones do."""
+    net, x = toy().net.eval(), torch.rand(2, 1, 16, 16)
+    x[:, :, 1:-1, 1:-1] = 0.5  # only the border differs
+    for resolution in (16, 12):
+        spec = replace(SPEC, resolution=resolution, resize=resolution * 8 // 7)
+        seen = x if resolution == 16 else F.interpolate(x, (12, 12), mode="bicubic", antialias=True)
+        with torch.no_grad():
+            wanted = net((seen.clamp(0, 1) - 0.5) / 0.5)
+            torch.testing.assert_close(Teacher(Classifier(net, spec))(x), wanted)
 
 
 def test_mixtures_keep_probabilities() -> None:

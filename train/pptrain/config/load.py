@@ -172,6 +172,8 @@ def _check_together(config: TrainConfig) -> None:
         raise UserError(
             f"{len(config.data.weights)} weights were given for {sources} directories; give one weight per directory"
         )
+    if config.data.weights and not any(config.data.weights):
+        raise UserError("data.weights are all 0; give at least one directory a weight above 0")
     if config.optim.batch_size % config.optim.accumulate:
         raise UserError(
             f"optim.batch_size {config.optim.batch_size} is not a multiple of optim.accumulate {config.optim.accumulate}; "

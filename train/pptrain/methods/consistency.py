@@ -128,14 +128,16 @@ class FeatureConsistency(SemiSupervised):
     needs_features: ClassVar[bool] = True
 
     def step(self, model: nn.Module, batch: Batch, progress: float) -> Losses:
-        network = cast(Network, model)
-        z = model(batch.x)
-        with untracked(model):
-            with torch.no_grad():
-                weak, _ = network.features(batch.unlabeled[WEAK])
-            strong, _ = network.features(batch.unlabeled[STRONG])
-        supervised = losses.cross_entropy(z, batch.y)
-        unlabeled = losses.feature_consistency(strong, weak)
+        K = self.context.num_classes
+
+        def both(x: Tensor) -> Tensor:
+            """Logits and features side by side, (N, K + D)."""
+            features, logits = cast(Network, model).features(x)
+            return torch.cat([logits, features], 1)
+
+        z, u = self.forward(model, batch, fixed=(WEAK,), call=both)
+        supervised = losses.cross_entropy(z[:, :K], batch.y)
+        unlabeled = losses.feature_consistency(u[STRONG][:, K:], u[WEAK][:, K:])
         return self.combine(supervised, unlabeled)
 
 

@@ -92,15 +92,22 @@ class FlexMatch(FixMatch):
 
     def setup(self, context: Context) -> None:
         super().setup(context)
-        self.register("selected", torch.full((max(context.unlabeled_samples, 1),), -1, dtype=torch.int64))
+        samples = max(context.unlabeled_samples, 1)
+        self.register("selected", torch.full((samples,), -1))
+        self.register("counts", torch.tensor([samples] + [0] * context.num_classes))  # of -1, 0, 1, ...
 
     def limit(self, z_w: Tensor, batch: Batch) -> Tensor:
-        selected, classes = self.state["selected"], self.context.num_classes
+        selected, counts = self.state["selected"], self.state["counts"]
         best, label = (gather_rows(x) for x in losses.confidence(z_w))
-        index = gather_rows(batch.index)
-        selected[index] = torch.where(best >= self.threshold, label, selected[index])
-        counts = torch.zeros(classes + 1, dtype=torch.int64, device=z_w.device)
-        counts.index_add_(0, selected + 1, torch.ones_like(selected))
+        index, order = gather_rows(batch.index).sort(stable=True)
+        before = selected[index]
+        after = torch.where(best[order] >= self.threshold, label[order], before)
+        last = (
+            torch.searchsorted(index, index, right=True) - 1
+        )  # an image may occur twice: its last row counts
+        changed = (last == torch.arange(len(index), device=index.device)).long()
+        counts.index_add_(0, before + 1, -changed).index_add_(0, after + 1, changed)
+        selected[index] = after[last]
         return losses.flexmatch_thresholds(counts[1:], counts[0], self.threshold)
 
 

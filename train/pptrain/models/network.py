@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -126,11 +127,12 @@ def _overruns(module: nn.Module) -> bool:
 
 
 class Teacher(nn.Module):
-    """A trained classifier in eval mode. It gets the same views as the student, and has its own normalisation and size."""
+    """A trained classifier in eval mode. It gets the whole views of the student, and has its own normalisation and size."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        self.classifier = classifier.eval().requires_grad_(False)
+        whole = replace(classifier.spec, resize=0)  # a view is a crop: the teacher must not cut it again
+        self.classifier = Classifier(classifier.net, whole).eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> Teacher:  # always in eval mode
         return self
