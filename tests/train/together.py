@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
+from ppcore.errors import UserError
 from pptrain.config import load_config
 from pptrain.engine import train
 from pptrain.engine.process_group import ProcessGroup
@@ -66,6 +68,22 @@ def interrupt_and_resume(group: ProcessGroup, whole: dict[str, Any], cut: dict[s
     share_and_average(group)
 
 
+def explode(group: ProcessGroup, settings: dict[str, Any], out: Path) -> None:
+    """Train a run whose loss becomes NaN in one process, and write the message of this process to `out`."""
+    with pytest.raises(UserError) as caught:
+        train(load_config(overrides=settings), quiet=True)
+    (out / f"{group.rank}.txt").write_text(str(caught.value))
+
+
+def count_exchanges(group: ProcessGroup, settings: dict[str, Any], out: Path) -> None:
+    """Write to `out` how many objects this process exchanged with the others inside the loop of a run."""
+    seen = []
+    broadcast = ProcessGroup.broadcast
+    ProcessGroup.broadcast = lambda self, value: (seen.append(value), broadcast(self, value))[1]  # type: ignore[method-assign]
+    train(load_config(overrides=settings), quiet=True)
+    (out / f"{group.rank}.txt").write_text(str(len(seen)))
+
+
 def share_and_average(group: ProcessGroup) -> None:
     tensors = [torch.full((3,), float(group.rank)), torch.tensor(group.rank)]
     group.share(tensors)
@@ -73,3 +91,6 @@ def share_and_average(group: ProcessGroup) -> None:
     tensors = [torch.full((3,), float(group.rank)), torch.full((2, 2), 4.0 * group.rank)]
     group.average([*tensors, torch.tensor(3)])
     assert [t.mean().item() for t in tensors] == [0.5, 2.0]
+    first = torch.tensor(group.rank + 3)
+    group.least(first)
+    assert first == 3

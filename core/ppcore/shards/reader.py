@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, SupportsIndex
+from typing import Any
 
 import numpy as np
 
@@ -88,14 +86,10 @@ class ShardSet:
     shards: list[ShardRef] = field(repr=False)
     _offsets: dict[int, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
-    @cached_property
-    def _ends(self) -> np.ndarray:
-        return np.cumsum([shard.samples for shard in self.shards])
-
-    @cached_property
+    @property
     def samples(self) -> int:
         """Number of samples."""
-        return int(self._ends[-1])
+        return sum(shard.samples for shard in self.shards)
 
     @property
     def num_classes(self) -> int:
@@ -177,7 +171,7 @@ class ShardSet:
         """An upper bound in bytes for a tar of `samples` samples."""
         return most_bytes(samples, self.resolution, self.channels, self.num_classes)
 
-    def fetch(self, sample: SupportsIndex | str) -> RawSample:
+    def fetch(self, sample: int | str) -> RawSample:
         """One sample by position or key (the position with leading zeros). Only the bytes of the sample are read.
 
         The first sample of a shard also reads the offsets of the shard's samples, which are kept (8 bytes a sample).
@@ -185,13 +179,10 @@ class ShardSet:
         Raises:
             UserError: there is no such sample, or its shard is missing or damaged.
         """
-        if isinstance(sample, str):
-            position = int(sample) if sample.isdecimal() else -1
-        else:
-            position = operator.index(sample)
-        if not 0 <= position < self.samples:
+        position = int(sample) if isinstance(sample, int) or sample.isdecimal() else -1
+        shard, row = self._locate(position)
+        if shard is None:
             raise UserError(f"{self.store} has no sample {sample!r}; it holds 0 to {self.samples - 1}")
-        shard, row = self.locate(position)
         path = self.store.path(shard.path)
         try:
             offsets = self._offsets.get(shard.index)
@@ -211,11 +202,14 @@ class ShardSet:
             )
         return replace(raw, offset=start + TAR_BLOCK)
 
-    def locate(self, position: int) -> tuple[ShardRef, int]:
-        """The shard of the sample at a position, 0 <= position < samples, and its row in that shard."""
-        number = int(self._ends.searchsorted(position, side="right"))
-        shard = self.shards[number]
-        return shard, position - int(self._ends[number]) + shard.samples
+    def _locate(self, position: int) -> tuple[ShardRef | None, int]:
+        """The shard of a position and the row in that shard; (None, 0) if there is none."""
+        if position >= 0:
+            for shard in self.shards:
+                if position < shard.samples:
+                    return shard, position
+                position -= shard.samples
+        return None, 0
 
 
 def _require_readable(plan: dict[str, Any], root: str, kind: str | None) -> None:

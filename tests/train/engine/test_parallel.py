@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from together import in_two_processes, interrupt_and_resume, train_all
+from together import count_exchanges, explode, in_two_processes, interrupt_and_resume, train_all
 from toyshards import ShardWriter
 from trainruns import Settings, same_weights
 
@@ -144,3 +144,31 @@ def test_two_processes_resume_exactly_with_batch_norm(split: Settings, tmp_path:
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
     assert losses(tmp_path / "whole")[-1] == losses(tmp_path / "cut")[-1]
+
+
+def test_a_loss_that_is_no_number_in_one_process_stops_both_and_spares_the_checkpoint(
+    split: Settings, tmp_path: Path
+) -> None:
+    settings = {
+        **split,
+        "model.arch": "explodingnet:build",
+        "method.name": "supervised",
+        "data.unlabeled": [],
+    }
+    settings |= {
+        "method.options": {},
+        "loop.checkpoint_every": 1,
+        "loop.log_every": 12,
+        "out": str(tmp_path / "r"),
+    }
+    in_two_processes(explode, settings, tmp_path)
+    for rank in range(2):
+        assert "not a number at step 8" in (tmp_path / f"{rank}.txt").read_text()
+    state = torch.load(tmp_path / "r" / "checkpoint" / "last.pt", weights_only=True)
+    assert state["step"] == 8
+    assert all(torch.isfinite(t).all() for t in state["model"].values())
+
+
+def test_the_clock_of_the_first_process_needs_no_exchange(split: Settings, tmp_path: Path) -> None:
+    in_two_processes(count_exchanges, {**split, "out": str(tmp_path / "r")}, tmp_path)
+    assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == ["0", "0"]

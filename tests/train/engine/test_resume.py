@@ -44,6 +44,20 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert result.steps == 12
 
 
+@pytest.mark.parametrize("left", ["", "step,epo"])
+def test_a_broken_metrics_file_does_not_keep_a_run_from_resuming(
+    left: str, supervised: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "r"
+    settings = {**supervised, "loop.checkpoint_every": 3, "out": str(out)}
+    run_until_killed(settings, 7, monkeypatch)
+    (out / "metrics.csv").write_text(left)
+    run(settings)
+    rows = list(csv.DictReader((out / "metrics.csv").open()))
+    assert [row["step"] for row in rows] == ["8", "12"]
+    assert float(rows[-1]["loss"]) > 0
+
+
 def test_seed_decides_everything(uda: Settings, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         run(uda, out=str(tmp_path / name), seed=seed)

@@ -58,24 +58,25 @@ def fit(
             evaluate = evaluation.possible and (state.step % loop.eval_every == 0 or last)
             row: dict[str, float] = {}
             if evaluate or state.step % loop.log_every == 0 or last:
-                _require_finite(prepared, averages, run)
                 group.average(averages.sums.values())
+                group.least(averages.first_bad)
+                _require_finite(prepared, averages, run)
                 row = averages.take(pace.steps * config.optim.accumulate) | pace.rates(config, now)
-            elif group.device.type == "cpu":
-                _require_finite(prepared, averages, run)  # on a GPU this would wait for the device
+            elif group.device.type == "cpu" and group.world_size == 1:
+                _require_finite(prepared, averages, run)  # a GPU or other processes would be waited for
             if evaluate:
                 row |= evaluation.run()
-                stopped = bool(loop.patience) and state.stale >= loop.patience
+                # Processors of different kinds may round differently, so the first process decides for all.
+                stopped = loop.patience > 0 and group.broadcast(state.stale >= loop.patience)
             if row:
                 pace = _Pace()  # evaluation does not count as time of steps
             if row and metrics is not None:
                 metrics.write(_position(prepared, state) | row)
             if progress is not None:
                 progress.advance(1, f"loss {row['loss']:.4f}" if "loss" in row else "")
-            if not last and not stopped and _save_due(config, state, group, now - saved):
-                _require_finite(prepared, averages, run)
-                if group.is_main:
-                    save_checkpoint(run, state)
+            save = group.is_main and not last and not stopped and _save_due(config, state, now - saved)
+            if save and state.is_finite():  # else the next row of metrics ends the run
+                save_checkpoint(run, state)
                 saved = time.monotonic()
     if progress is not None:
         progress.close("stopped early: validation no longer improves" if stopped else "")
@@ -137,9 +138,9 @@ def _position(prepared: PreparedRun, state: TrainState) -> dict[str, float]:
     }
 
 
-def _save_due(config: TrainConfig, state: TrainState, group: ProcessGroup, seconds: float) -> bool:
+def _save_due(config: TrainConfig, state: TrainState, seconds: float) -> bool:
     every = config.loop.checkpoint_every
-    return state.step % every == 0 if every else bool(group.broadcast(seconds > _CHECKPOINT_EVERY_S))
+    return state.step % every == 0 if every else seconds > _CHECKPOINT_EVERY_S
 
 
 def _require_finite(prepared: PreparedRun, averages: LossAverages, run: Path) -> None:

@@ -57,6 +57,11 @@ class ProcessGroup:
             for tensor, mean in zip(found, means.split([t.numel() for t in found]), strict=True):
                 tensor.copy_(mean.view_as(tensor))
 
+    def least(self, tensor: Tensor) -> None:
+        """Replace `tensor` by its minimum over the processes."""
+        if self.world_size > 1:
+            dist.all_reduce(tensor, dist.ReduceOp.MIN)
+
     def share(self, tensors: Iterable[Tensor]) -> None:
         """Replace every tensor, which must be on this process's device, by the first process's."""
         if self.world_size > 1:

@@ -68,6 +68,10 @@ class TrainState:
         self.ema.model.load_state_dict(self.best["weights"])
         return int(self.best["step"])
 
+    def is_finite(self) -> bool:
+        """Whether every weight is a finite number; waits for the device."""
+        return all(bool(p.isfinite().all()) for p in self.network.parameters())
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint stores: tensors, numbers, strings, lists and dicts of them. All processes hold the same values."""
         return {

@@ -13,6 +13,7 @@ from ppcore.errors import UserError
 from pptrain.config import flatten
 
 CSV_FILE = "metrics.csv"
+NEVER = 1 << 62
 _COLUMNS = ["step", "epoch", "lr", "seconds", "images_per_s", "waiting"]
 _COLUMNS += ["val_accuracy", "val_loss", "monitor_accuracy"]
 
@@ -22,19 +23,20 @@ class LossAverages:
 
     Attributes:
         sums: name of a loss -> () float32 on the device.
+        first_bad: () int64 on the device, the first step whose loss was not a finite number; `NEVER` if there is none.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.sums: dict[str, Tensor] = {}
-        self._first_bad = torch.tensor(-1, device=device)
+        self.first_bad = torch.tensor(NEVER, device=device)
 
     def add(self, losses: dict[str, Tensor], step: int) -> None:
         """Add the losses of one (micro-)batch of `step`."""
         for name, value in losses.items():
             value = value.detach().float()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
-        bad = ~torch.isfinite(losses["loss"].detach()) & (self._first_bad < 0)
-        self._first_bad = torch.where(bad, torch.full_like(self._first_bad, step), self._first_bad)
+        bad = ~torch.isfinite(losses["loss"].detach())
+        self.first_bad = torch.where(bad, self.first_bad.clamp(max=step), self.first_bad)
 
     def take(self, count: int) -> dict[str, float]:
         """Return the means over `count` batches and reset the sums; waits for the device."""
@@ -44,8 +46,8 @@ class LossAverages:
 
     def first_bad_step(self) -> int | None:
         """The first step whose loss was not a finite number, or None; waits for the device."""
-        step = int(self._first_bad)
-        return None if step < 0 else step
+        step = int(self.first_bad)
+        return None if step == NEVER else step
 
 
 class MetricsWriter:
@@ -104,11 +106,13 @@ class MetricsWriter:
     def _keep_before(self, step: int) -> None:
         if not self.path.exists():
             return
-        if step == 0:
-            self.path.unlink()
-            return
         with self.path.open(newline="") as handle:
             rows = list(csv.reader(handle))
+        if (
+            step == 0 or len(rows) < 2
+        ):  # a crash of the machine can leave an empty file, or a part of its first line
+            self.path.unlink()
+            return
         self.columns = rows[0]
         kept = [row for row in rows[1:] if len(row) == len(rows[0]) and int(float(row[0])) <= step]
         with self.path.open("w", newline="") as handle:
