@@ -41,6 +41,7 @@ def build(num_classes):
     return EfficientNet.from_name("efficientnet-lite0", num_classes=num_classes)
 '''
 _BATCH, _PP_BATCH = 50, 64
+_MU = 2  # unlabelled images of a step for each labelled one, by default
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ class Rehearsal:
                 Stage(
                     f"{arch} {side}: P-SSL",
                     [*tune, *similar, "--out", pssl],
-                    2 * steps * _BATCH,
+                    (1 + _MU) * steps * _BATCH,
                     self._trained(pssl),
                 ),
                 Stage(f"{arch} {side}: eval", evaluated, self.tests, self._evaluated(pssl)),
