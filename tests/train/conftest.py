@@ -6,16 +6,14 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 HERE = str(Path(__file__).parent)
 if HERE not in sys.path:
     sys.path.insert(0, HERE)
 
-from toyshards import CLASSES, ShardWriter, picture, write  # noqa: E402
+from toyshards import ShardWriter, write, write_target  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -31,20 +29,11 @@ def write_shards(tmp_path: Path) -> ShardWriter:
 
 @pytest.fixture
 def target_folder(tmp_path: Path) -> Path:
-    """An image folder of the same four classes: 12 training and 6 test images a class, 8 pixels, grey."""
-    root = tmp_path / "target"
-    for split, count in (("train", 12), ("test", 6)):
-        for label, name in enumerate(CLASSES):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                pixels = picture(label + len(CLASSES) * (number + 100 * (split == "test")), 8, 1)
-                noise = np.random.default_rng(number).integers(0, 16, pixels.shape).astype(np.uint8)
-                Image.fromarray((pixels // 16 * 15 + noise)[:, :, 0]).save(folder / f"{number:03d}.png")
-    return root
+    """See toyshards.write_target."""
+    return write_target(tmp_path / "target")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> dict[str, object]:
     """Settings of a run that takes a second."""
     return {

@@ -17,8 +17,6 @@ from pptrain.engine import train
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.step import StepRunner
 
-Runs = dict[str, dict[str, Any]]
-
 
 def _process(rank: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
@@ -38,34 +36,25 @@ def in_two_processes(work: Callable[..., None], *arguments: Any) -> None:
     torch.multiprocessing.spawn(_process, args=(port, work, arguments), nprocs=2)
 
 
-def train_all(group: ProcessGroup, runs: Runs) -> None:
-    """Train every run to its end."""
-    for settings in runs.values():
+def train_and_resume(group: ProcessGroup, whole: list[dict[str, Any]], cut: list[dict[str, Any]]) -> None:
+    """Train every run of `whole` to its end, and every run of `cut` to step 7 and then from its checkpoint to its end."""
+    share_and_average(group)
+    for settings in whole:
         train(load_config(overrides=settings), quiet=True)
-
-
-def interrupt_and_resume(group: ProcessGroup, whole: dict[str, Any], cut: dict[str, Any], out: Path) -> None:
-    """Train `whole` to its end, and `cut` to step 7 and then to its end; `out` gets this process's batch norm statistics of `whole`."""
     step = StepRunner.run
-    buffers: dict[str, Any] = {}
 
     def watched(self: StepRunner, *arguments: Any) -> float:
-        if self.config.out == cut["out"] and self.state.step == 7:
+        if self.state.step == 7:
             raise KeyboardInterrupt
-        waited = step(self, *arguments)
-        buffers.update({name: t.clone() for name, t in self.state.network.net.named_buffers()})
-        return waited
+        return step(self, *arguments)
 
-    StepRunner.run = watched  # type: ignore[method-assign]
-    train(load_config(overrides=whole), quiet=True)
-    torch.save(buffers, out / f"{group.rank}.pt")
-    try:
-        train(load_config(overrides=cut), quiet=True)
-    except KeyboardInterrupt:
-        assert not Path(cut["out"], "result.json").exists()
-    StepRunner.run = step  # type: ignore[method-assign]
-    train(load_config(overrides=cut), quiet=True)
-    share_and_average(group)
+    for settings in cut:
+        StepRunner.run = watched  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            train(load_config(overrides=settings), quiet=True)
+        StepRunner.run = step  # type: ignore[method-assign]
+        assert not Path(settings["out"], "result.json").exists()
+        train(load_config(overrides=settings), quiet=True)
 
 
 def explode(group: ProcessGroup, settings: dict[str, Any], out: Path) -> None:

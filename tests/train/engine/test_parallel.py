@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from together import count_exchanges, explode, in_two_processes, interrupt_and_resume, train_all
-from toyshards import ShardWriter
+from safetensors.torch import load_file
+from together import count_exchanges, explode, in_two_processes, train_and_resume
+from toyshards import write, write_target
 from trainruns import Settings, same_weights
 
 from ppcore.classifiers import ClassifierSpec, build, save_classifier
@@ -38,12 +39,14 @@ def assert_equal(one: Path, two: Path, steps: int) -> None:
         assert first == pytest.approx(second, abs=1e-4), one.name
 
 
-@pytest.fixture
-def split(target_folder: Path, write_shards: ShardWriter, tiny: Settings) -> Settings:
+@pytest.fixture(scope="module")
+def split(tiny: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A UDA run whose batches are cut into two groups, without batch norm."""
+    root = tmp_path_factory.mktemp("split")
+    target_folder = write_target(root / "target")
     names = load_target(str(target_folder)).train.ids
     plan = {"target": {"name": target_folder.name, "labels_per_class": None, "label_seed": 0}}
-    pseudo = write_shards("pseudo", [24, 24], kind="pseudo", plan=plan, target_ids=names)
+    pseudo = write(root / "pseudo", [24, 24], kind="pseudo", plan=plan, target_ids=names)
     return {
         **tiny,
         "data.target": str(target_folder),
@@ -105,45 +108,66 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_every_method_does_in_two_processes_what_it_does_in_one(split: Settings, tmp_path: Path) -> None:
-    target = load_target(split["data.target"])
-    save_classifier(
-        tmp_path / "teacher", build("small", 4, 1), ClassifierSpec("small", target.classes, 1, 16)
-    )
-    runs: dict[str, Settings] = {}
-    for name, method in METHODS.items():
-        settings = {**split, "method.name": name, "method.options": OPTIONS.get(name, {})}
-        if not issubclass(method, SemiSupervised):
-            settings["data.unlabeled"] = []
-        elif name != "condition":
-            settings["method.options"] = {"mu": 2.0, **settings["method.options"]}
-        if method.needs_teacher is True:
-            settings["model.teacher"] = str(tmp_path / "teacher")
-        runs[name] = settings
-    runs["tsa"] = {**split, "method.options": {"mu": 2.0, "tsa": "log"}, "optim.lr": 0.02}
-    runs["accumulated"] = {**split, "optim.accumulate": 2, "optim.clip": 0.5, "optim.batch_size": 8}
-    runs["idle head"] = {**split, "method.name": "condition", "method.options": {"lambda_u": 0.0}}
-    for world in (1, 2):
-        for name, settings in runs.items():
-            settings["out"] = str(tmp_path / str(world) / name)
-        if world == 1:
-            for settings in runs.values():
-                train(load_config(overrides=settings), quiet=True)
-        else:
-            in_two_processes(train_all, runs)
-    for name in runs:
-        assert_equal(tmp_path / "1" / name, tmp_path / "2" / name, 12)
+def of_method(name: str) -> Settings:
+    """Settings of a run of the method `name`; a teacher is "TEACHER"."""
+    method, options = METHODS[name], OPTIONS.get(name, {})
+    chosen: Settings = {"method.name": name, "method.options": options}
+    if not issubclass(method, SemiSupervised):
+        chosen["data.unlabeled"] = []
+    elif name != "condition":
+        chosen["method.options"] = {"mu": 2.0, **options}
+    return chosen | ({"model.teacher": "TEACHER"} if method.needs_teacher is True else {})
 
 
-def test_two_processes_resume_exactly_with_batch_norm(split: Settings, tmp_path: Path) -> None:
-    settings = {**split, "model.arch": "small", "loop.checkpoint_every": 3, "method.name": "mean-teacher"}
-    settings["method.options"] = {"mu": 2.0}
-    whole, cut = ({**settings, "out": str(tmp_path / name)} for name in ("whole", "cut"))
-    in_two_processes(interrupt_and_resume, whole, cut, tmp_path)
-    ends = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
-    assert same_weights(tmp_path / "whole", tmp_path / "cut")
-    assert losses(tmp_path / "whole")[-1] == losses(tmp_path / "cut")[-1]
+RUNS: dict[str, Settings] = {name: of_method(name) for name in METHODS}
+RUNS["tsa"] = {"method.options": {"mu": 2.0, "tsa": "log"}, "optim.lr": 0.02}
+RUNS["accumulated"] = {"optim.accumulate": 2, "optim.clip": 0.5}
+RUNS["streamed"] = {"data.resident_mb": 0, "data.workers": 1}
+RUNS["split batch norm"] = {"method.batch_norm": "split"}
+RUNS["idle head"] = {"method.name": "condition", "method.options": {"lambda_u": 0.0}}
+RUNS["source classifier"] = of_method("condition")
+RUNS["source classifier"] |= {"method.options": {"target": "classifier"}, "model.teacher": "TEACHER"}
+
+
+@pytest.fixture(scope="module")
+def trained(split: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every run of RUNS: without batch norm below `one` in one process and below `two` in two; with batch norm in two processes
+    below `whole`, and below `cut` killed and resumed."""
+    root = tmp_path_factory.mktemp("trained")
+    spec = ClassifierSpec("small", load_target(split["data.target"]).classes, 1, 16)
+    save_classifier(root / "teacher", build("small", 4, 1), spec)
+
+    def runs(folder: str, **more: Any) -> list[Settings]:
+        made = [
+            {**split, **chosen, **more, "out": str(root / folder / name)} for name, chosen in RUNS.items()
+        ]
+        for settings in made:
+            if "model.teacher" in settings:
+                settings["model.teacher"] = str(root / "teacher")
+        return made
+
+    plain: Settings = {"optim.steps": 20, "loop.ema": 0.0}
+    norm: Settings = {"optim.steps": 10, "model.arch": "small", "loop.checkpoint_every": 3}
+    for settings in runs("one", **plain):
+        train(load_config(overrides=settings), quiet=True)
+    whole = [*runs("two", **plain), *runs("whole", **norm)]
+    in_two_processes(train_and_resume, whole, runs("cut", **norm))
+    return root
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_come_to_the_losses_and_weights_of_one(name: str, trained: Path) -> None:
+    one, two = trained / "one" / name, trained / "two" / name
+    assert_equal(one, two, 20)
+    first, second = (load_file(run / "model" / "model.safetensors") for run in (one, two))
+    assert max((first[key] - second[key]).abs().max().item() for key in first) < 1e-4
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_with_batch_norm_resume_exactly(name: str, trained: Path) -> None:
+    whole, cut = trained / "whole" / name, trained / "cut" / name
+    assert same_weights(whole, cut)
+    assert losses(whole)[-1] == losses(cut)[-1]
 
 
 def test_a_loss_that_is_no_number_in_one_process_stops_both_and_spares_the_checkpoint(
