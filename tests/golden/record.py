@@ -2,8 +2,9 @@
 
     .venv/bin/python tests/golden/record.py
 
-Generation runs with AVX2 instructions whatever the processor has more, so that one record serves many machines; the record names
-the kind of processor, and others skip.
+Generation runs with AVX2 instructions whatever the processor has more, so that one record serves many machines. The bytes are
+compared on the kind of processor that the record names. On every processor :func:`differences` compares what may not depend on it with
+the directories in `version-2`, and :func:`numbers` and the configurations are compared with the record.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 HERE = Path(__file__).parent
 RECORD = HERE / "golden.json"
+MADE = HERE / "version-2"
 
 # The last bits of a convolution follow the instruction set; these hold torch, oneDNN and MKL to AVX2.
 ENVIRONMENT = {
@@ -109,20 +113,91 @@ def directory_content(out: Path) -> dict[str, str]:
     return {str(path.relative_to(out)): digest[path.suffix](path) for path in files}
 
 
-def contents(folder: Path) -> dict[str, Any]:
-    """Make both directories and train on them; what is in the shards, and the resolved configurations."""
+def make(folder: Path) -> None:
+    """Make both directories and train on them."""
     training = [
         f"pptrain run {arguments} --amp no --device cpu --out {name}" for name, arguments in TRAINING.items()
     ]
     run([f"ppgen {arguments}" for arguments in RUNS.values()] + training, folder)
-    shards: dict[str, Any] = {}
+
+
+def shards(folder: Path) -> dict[str, dict[str, str]]:
+    """What is in the shards of both directories."""
+    found = {}
     for name in RUNS:
         plan = json.loads((folder / name / "plan.json").read_text())
-        shards[name] = directory_content(folder / name) | {"fingerprint": plan["fingerprint"]}
+        found[name] = directory_content(folder / name) | {"fingerprint": plan["fingerprint"]}
+    return found
+
+
+def configurations(folder: Path) -> dict[str, str]:
+    """The resolved configurations of the runs."""
+    return {name: (folder / name / "config.yaml").read_text() for name in TRAINING}
+
+
+def numbers() -> dict[str, list[Any]]:
+    """Noise of samples and orders of training, as a list of numbers for each."""
+    from ppcore.seeds import PerSampleNoise, derive
+    from pptrain.data.order import LaneOrder, Permuted
+
+    noise = PerSampleNoise([7, derive(7, "golden"), 2**63 - 1])
+    draws = [noise.randn((2, 4, 4)), noise.randn((5,))]
+    lane = LaneOrder([5, 3, 6, 4], 7, "golden", lane=1, lanes=2, window=4).epoch(3)
     return {
-        "shards": shards,
-        "configurations": {name: (folder / name / "config.yaml").read_text() for name in TRAINING},
+        "noise": [round(value, 6) for draw in draws for value in draw.flatten()[::9].tolist()],
+        "permuted": Permuted(10, 7, "golden").positions(5, 20).tolist(),
+        "streamed": lane.index[lane.order].tolist(),
     }
+
+
+EXACT = ("key", "index", "shard", "class", "seed", "attempt", "target_id")
+ROUNDED = ("entropy", "norm", "confidence")
+TOLERANCE = 1e-3  # of a probability; two kinds of processor differ by less than 1e-6
+
+
+def _close(a: Any, b: Any) -> bool:
+    """Whether numbers agree within the tolerance, and are missing (None) in the same places."""
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    return a.shape == b.shape and np.allclose(a, b, rtol=0, atol=TOLERANCE, equal_nan=True)
+
+
+def differences(made: Path, recorded: Path) -> list[str]:
+    """How a directory differs from a recorded one by more than the last bits of a processor.
+
+    Plan, seeds, order and labels must be equal, soft labels equal within a tolerance, images within one grey level.
+    """
+    import pyarrow.parquet as pq
+
+    from ppcore.images import decode
+    from ppcore.shards import ShardSet
+
+    plans = [json.loads((folder / "plan.json").read_text()) for folder in (made, recorded)]
+    for plan in plans:
+        # Both follow the last bits of the soft labels.
+        plan["fingerprint"] = (plan["condition"] or {})["sha256"] = None
+    found = [name for name in plans[0].keys() | plans[1].keys() if plans[0].get(name) != plans[1].get(name)]
+    for name in ("manifest.parquet", "conditions.parquet"):
+        if (recorded / name).exists():
+            ours, theirs = (pq.read_table(folder / name, use_threads=False) for folder in (made, recorded))
+            for column in theirs.column_names:
+                a, b = (table.column(column).to_pylist() for table in (ours, theirs))
+                if column in EXACT:
+                    same = a == b
+                elif column in (*ROUNDED, "soft"):
+                    same = _close(a, b)
+                else:
+                    continue
+                found += [] if same else [f"{name}: {column}"]
+    opened = [ShardSet.open(str(folder)) for folder in (made, recorded)]
+    for sample in range(opened[1].samples):
+        a, b = (directory.fetch(sample) for directory in opened)
+        if (a.key, a.label, a.extension) != (b.key, b.label, b.extension):
+            found.append(f"label of {b.key}")
+        if not _close(a.soft, b.soft):
+            found.append(f"soft label of {b.key}")
+        levels = np.abs(decode(a.image).astype(int) - decode(b.image).astype(int)).max()
+        found += [] if levels <= 1 else [f"image of {b.key}: {levels} grey levels"]
+    return found
 
 
 def main() -> None:
@@ -131,7 +206,14 @@ def main() -> None:
         _run_here(sys.argv[2:])
         return
     with tempfile.TemporaryDirectory() as name:
-        record = {"processor": processor(), **contents(Path(name))}
+        folder = Path(name)
+        make(folder)
+        record = {
+            "processor": processor(),
+            "shards": shards(folder),
+            "configurations": configurations(folder),
+        }
+    record["numbers"] = numbers()
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
 
 

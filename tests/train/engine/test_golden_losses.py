@@ -1,4 +1,4 @@
-"""Five steps of runs of many kinds come to the recorded losses and weights, bit for bit; run as a program it records them anew."""
+"""Five steps of runs of many kinds come to the recorded losses and weights; run as a program it records them anew."""
 
 from __future__ import annotations
 
@@ -37,12 +37,14 @@ def losses(root: Path) -> dict[str, Any]:
 
 
 def test_losses_and_weights_are_as_recorded(tmp_path: Path) -> None:
+    """The losses on every processor within a tolerance; on the processor of the record bit for bit, and the weights too."""
     record = json.loads(RECORD.read_text())
-    if golden.processor(model=True) != record["processor"]:
-        pytest.skip(
-            f"recorded on {record['processor']}, this is {golden.processor(model=True)}: other last bits"
-        )
-    assert losses(tmp_path) == record["runs"]
+    found = losses(tmp_path)
+    assert found.keys() == record["runs"].keys()
+    for name, recorded in record["runs"].items():
+        assert found[name]["loss"] == pytest.approx(recorded["loss"], abs=1e-3), name
+    if golden.processor(model=True) == record["processor"]:
+        assert found == record["runs"]
 
 
 if __name__ == "__main__":
