@@ -12,6 +12,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+# Pillow warns of odd metadata. For all threads, because warnings.catch_warnings is not safe in threads that decode.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm")
 SHARD_EXTENSIONS = ("jpg", "png", "webp")
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
@@ -55,16 +58,14 @@ def decode(data: bytes, *, channels: int | None = None, max_side: int = MAX_SIDE
         image = _decode_jpeg(data, channels, max_side)
         if image is not None:
             return _turn_jpeg(image, data)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image_file:
-                _check_size(*image_file.size, max_side)
-                array = _turn(_pixels(image_file, channels), image_file)
-        except UnidentifiedImageError as error:
-            raise ValueError(f"not an image of a known format; it begins with {data[:8]!r}") from error
-        except (*_DAMAGED, Image.DecompressionBombError) as error:
-            raise ValueError(f"not a readable image ({error})") from error
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image_file:
+            _check_size(*image_file.size, max_side)
+            array = _turn(_pixels(image_file, channels), image_file)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"not an image of a known format; it begins with {data[:8]!r}") from error
+    except (*_DAMAGED, Image.DecompressionBombError) as error:
+        raise ValueError(f"not a readable image ({error})") from error
     return array[:, :, None] if array.ndim == 2 else array
 
 

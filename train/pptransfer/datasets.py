@@ -20,6 +20,7 @@ from ppcore.storage import read_table
 from pptrain.data import LaneOrder, decode_into, read_epoch
 from pptrain.evaluation import predict_logits
 
+_BATCH = 64
 Transform = Callable[[Image.Image], Any]
 Weight = Callable[[Mapping[str, Any]], float]
 """A row of a shard's parquet table (`class`, `entropy`, `confidence`, ...) -> the sample's weight."""
@@ -333,5 +334,5 @@ def soft_labels(
     require_positive("temperature", temperature)
     if top_k is not None:
         require_positive("top_k", top_k)
-    logits = predict_logits(load_classifier(classifier).to(device), images)
+    logits = torch.cat(list(predict_logits(load_classifier(classifier).to(device), images.split(_BATCH))))
     return _soften(logits, temperature, top_k).float()

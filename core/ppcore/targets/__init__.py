@@ -11,5 +11,5 @@ from ppcore.targets.load import (
     target_name,
 )
 from ppcore.targets.named import NAMED, NamedTarget, TargetState, list_targets, target_state
-from ppcore.targets.pixels import fit, stack, usual_channels, usual_side
+from ppcore.targets.pixels import decode_ahead, fit, stack, usual_channels, usual_side
 from ppcore.targets.target import FileReader, ImageSet, Layout, Target, few_shot

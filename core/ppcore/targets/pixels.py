@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 _SMALL_SIDE = 2  # smallest side of an image in pixels
+_THREADS = min(8, os.cpu_count() or 1)
+_AHEAD = 2  # parts that are decoded while the caller uses one
 _LOOKED_AT = 100  # images, spread over a set, that say what its images are like
 
 
@@ -62,12 +67,43 @@ def stack(images: ImageSet, resolution: int, channels: int) -> torch.Tensor:
     Raises:
         UserError: a damaged image.
     """
+    return next(decode_ahead(images, [range(len(images))], resolution, channels))
+
+
+def decode_ahead(
+    images: ImageSet, parts: Iterable[Sequence[int] | np.ndarray], resolution: int, channels: int
+) -> Generator[torch.Tensor, None, None]:
+    """The images at the positions of each part as one uint8 tensor (B, C, R, R), fitted as by :func:`stack`.
+
+    Threads decode the next two parts while the caller uses one. `parts` may be endless.
+
+    Raises:
+        UserError: a damaged image.
+    """
     import torch  # slow to import, not needed for commands that only list or check targets
 
-    batch = torch.empty(len(images), channels, resolution, resolution, dtype=torch.uint8)
-    for position in range(len(images)):
-        batch[position] = fit(images.image(position), resolution, channels)
-    return batch
+    def put(batch: torch.Tensor, row: int, position: int) -> None:
+        batch[row] = fit(images.image(position), resolution, channels)
+
+    def take() -> torch.Tensor:
+        batch, rows = waiting.popleft()
+        for row in rows:
+            row.result()
+        return batch
+
+    waiting: deque[tuple[torch.Tensor, list[Future[None]]]] = deque()
+    pool = ThreadPoolExecutor(_THREADS)
+    try:
+        for part in parts:
+            batch = torch.empty(len(part), channels, resolution, resolution, dtype=torch.uint8)
+            rows = [pool.submit(put, batch, row, int(position)) for row, position in enumerate(part)]
+            waiting.append((batch, rows))
+            if len(waiting) > _AHEAD:
+                yield take()
+        while waiting:
+            yield take()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def usual_channels(images: ImageSet) -> int:

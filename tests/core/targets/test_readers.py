@@ -1,15 +1,17 @@
 import io
 import json
 import tarfile
+from itertools import count
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from ppcore.errors import UserError
-from ppcore.targets import few_shot, fit, load_target, stack
+from ppcore.targets import decode_ahead, few_shot, fit, load_target, stack
 
 
 def png(value, size=(12, 10), mode="L"):
@@ -158,3 +160,24 @@ def test_shadow_files_of_macos_hold_no_rows(tmp_path):
     write_parquet(tmp_path / "images.parquet", [0, 1])
     (tmp_path / "._images.parquet").write_bytes(b"\0\5\26\7")
     assert len(load_target(str(tmp_path)).train) == 2
+
+
+def test_images_decoded_ahead_are_those_of_the_stack(tmp_path):
+    make_folder(tmp_path, ("train", "test"), per_class=6)
+    images = load_target(str(tmp_path)).train
+    parts = [[0, 3, 3], [11], range(4)]
+    whole = stack(images, 8, 3)
+    assert whole.is_contiguous()
+    for part, batch in zip(parts, decode_ahead(images, parts, 8, 3), strict=True):
+        assert torch.equal(batch, whole[list(part)])
+    assert stack(images.select([]), 8, 3).shape == (0, 3, 8, 8)
+
+
+def test_a_damaged_image_ends_an_endless_sequence_of_parts(tmp_path):
+    make_folder(tmp_path, ("train", "test"), per_class=6)
+    images = load_target(str(tmp_path)).train
+    (tmp_path / images.ids[5]).write_bytes(b"no image")
+    batches = decode_ahead(images, ([i % 12] for i in count()), 8, 3)
+    assert [next(batches)[0, 0, 0, 0].item() for _ in range(5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(UserError, match="is damaged"):
+        next(batches)

@@ -20,18 +20,25 @@ from sklearn.metrics import (
 )
 from toyshards import CLASSES
 
-from ppcore.classifiers import ClassifierSpec, build, save_classifier
+from ppcore.classifiers import Classifier, ClassifierSpec, build, save_classifier
 from ppcore.errors import UserError
-from ppcore.targets import load_target
+from ppcore.targets import ImageSet, load_target
 from pptrain.cli import main
-from pptrain.evaluation.figures import calibration_error, choose_split, summarize, wilson
+from pptrain.evaluation.figures import (
+    HeldImages,
+    calibration_error,
+    choose_split,
+    evaluate,
+    summarize,
+    wilson,
+)
 from pptrain.evaluation.predictions import find_images
 
 
 def test_figures_agree_with_scikit_learn() -> None:
     logits = torch.randn(300, 8, generator=torch.Generator().manual_seed(0)) * 2
     labels = torch.arange(300) % 7  # class 7 is absent
-    report = summarize(logits, labels)
+    report = summarize(logits.split(64), labels)
     guess, p = logits.argmax(1).numpy(), logits.softmax(1).double().numpy()
     p /= p.sum(1, keepdims=True)
     truth = labels.numpy()
@@ -54,9 +61,11 @@ def test_wilson_interval() -> None:
 def test_calibration_error() -> None:
     logits = torch.log(torch.tensor([[0.8, 0.2]] * 10))
     correct = torch.tensor([True] * 6 + [False] * 4)
-    assert calibration_error(logits, correct) == pytest.approx(0.2, abs=1e-6)
+    assert calibration_error(logits.softmax(1).amax(1), correct) == pytest.approx(0.2, abs=1e-6)
     certain = torch.tensor([[50.0, -50.0]] * 4)
-    assert calibration_error(certain, torch.tensor([True] * 4)) == pytest.approx(0.0, abs=1e-6)
+    assert calibration_error(certain.softmax(1).amax(1), torch.tensor([True] * 4)) == pytest.approx(
+        0.0, abs=1e-6
+    )
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -127,3 +136,31 @@ def test_predict_skips_what_a_target_skips(target_folder: Path) -> None:
     (target_folder / "train" / "a" / "._000.png").write_bytes(b"\0\5\26\7")
     assert find_images([str(target_folder)]) == expected
     assert len(expected) == 72
+
+
+class Few(Classifier):
+    """Remembers how many images were decoded when it saw its first batch."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.first = getattr(self, "first", len(self.loaded))
+        return super().forward(images)
+
+
+def test_images_are_decoded_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pptrain.evaluation.figures._LARGEST_BATCH", 8)
+    classifier = Few(build("small", 4, 1), ClassifierSpec("small", CLASSES, 1, 16))
+    classifier.loaded = []
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 16, 16, 1)).astype(np.uint8)
+
+    def load(position: int) -> np.ndarray:
+        classifier.loaded.append(position)
+        return pixels[position]
+
+    images = ImageSet([str(i) for i in range(100)], np.arange(100) % 4, load)
+    found = evaluate(classifier, images)
+    assert classifier.first <= 24  # the batch and the next two
+    assert sorted(classifier.loaded) == list(range(100))
+    whole = HeldImages(images, classifier.spec, keep_mb=1)
+    assert [whole.evaluate(classifier).loss for _ in range(2)] == [found.loss] * 2
+    assert len(classifier.loaded) == 200  # kept after the first time
+    np.testing.assert_array_equal(whole.evaluate(classifier).predictions, found.predictions)

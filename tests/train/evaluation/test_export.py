@@ -13,7 +13,7 @@ from ppcore.classifiers import Classifier, ClassifierSpec, build, load_classifie
 from ppcore.targets import load_target
 from pptrain.evaluation import export_model
 from pptrain.evaluation.export import onnx_logits, prepared_images
-from pptrain.evaluation.figures import load_images, predict_logits
+from pptrain.evaluation.figures import image_batches, predict_logits
 
 CLASSES = ("dark", "light")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -51,8 +51,8 @@ def test_an_export_of_any_size_agrees_with_the_classifier(
     classifier = make_model(tmp_path / "m", "small", resolution, resize)
     exported = export_model(str(tmp_path / "m"), target=str(photographs))
     test = load_target(str(photographs)).test
-    expected = predict_logits(classifier, load_images(test, classifier.spec))
-    found = onnx_logits(exported.file, prepared_images(classifier, test))
+    expected = torch.cat(list(predict_logits(classifier, image_batches(test, classifier.spec))))
+    found = torch.cat(list(onnx_logits(exported.file, prepared_images(classifier, test))))
     scale = float(expected.abs().max())
     assert expected.std(0).min() > 0.01 * scale  # the images matter
     assert (found - expected).abs().max() < 1e-4 * scale

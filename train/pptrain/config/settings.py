@@ -83,8 +83,8 @@ class DataConfig:
         groups: parts that every global batch is cut into, a multiple of the number of training processes; 0 is one per process.
             The order of the samples depends on it, and not on the number of processes.
         shuffle_window: how many samples ahead a streamed sample can be moved by shuffling.
-        resident_mb: shard sets whose decoded images need at most this many MiB are kept in memory and shuffled as a whole;
-            larger ones are streamed.
+        resident_mb: sets whose decoded images need at most this many MiB are kept in memory; of larger ones every batch is
+            decoded when it is needed.
     """
 
     target: str = ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import tee
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ppcore.errors import UserError
+from ppcore.targets import ImageSet, decode_ahead
 from pptrain.data.order import Mixture, Permuted
 from pptrain.data.shard_pool import ShardPool
 from pptrain.data.transforms import decode_into
@@ -83,6 +86,43 @@ class Feed(Protocol):
         """Name of the image at position `index`."""
 
 
+class _Order:
+    """The order of a set of which every epoch permutes the whole.
+
+    Args:
+        sizes: images of each source; the sources follow one another in the set.
+        weights: share of each source in every batch; without weights all images are one source.
+    """
+
+    def __init__(
+        self, share: BatchShare, sizes: Sequence[int], weights: Sequence[float], *, seed: int, name: str
+    ) -> None:
+        self.share, self.mixture = share, Mixture(weights or [1.0])
+        sizes = sizes if weights else [sum(sizes)]
+        self.bases = np.cumsum([0, *sizes])[:-1]
+        self.orders = [Permuted(n, seed, f"{name}-{i}") for i, n in enumerate(sizes)]
+
+    def batches(self, start: int) -> Iterator[Tensor]:
+        """This process's positions in batches number `start`, `start + 1`, ...: int64 (B,)."""
+        share = self.share
+        drawn = self.mixture.drawn(start * share.batch)
+        while True:
+            index = torch.from_numpy(self._positions(start * share.batch, drawn))
+            yield index[share.rank * share.local : (share.rank + 1) * share.local]
+            start += 1
+
+    def _positions(self, first: int, drawn: np.ndarray) -> np.ndarray:
+        """Positions of one global batch, int64 (B,); adds the draws of each source to `drawn`."""
+        chosen = self.mixture.choose(first, self.share.batch)
+        positions = np.empty_like(chosen)
+        for source, order in enumerate(self.orders):
+            mine = chosen == source
+            count = int(mine.sum())
+            positions[mine] = self.bases[source] + order.positions(int(drawn[source]), count)
+            drawn[source] += count
+        return positions
+
+
 class ResidentFeed:
     """A set held in memory as one uint8 tensor; every epoch permutes the whole set.
 
@@ -108,31 +148,12 @@ class ResidentFeed:
     ) -> None:
         self.images, self.labels, self.keys, self.share = images, labels, keys, share
         self.samples = images.shape[0]
-        self.mixture = Mixture(weights or [1.0])
-        sizes = sizes if weights else [self.samples]
-        self.bases = np.cumsum([0, *sizes])[:-1]
-        self.orders = [Permuted(n, seed, f"{name}-{i}") for i, n in enumerate(sizes)]
+        self.order = _Order(share, sizes or [self.samples], weights, seed=seed, name=name)
 
     def batches(self, start: int) -> Generator[RawBatch, None, None]:
-        share = self.share
-        drawn = self.mixture.drawn(start * share.batch)
-        while True:
-            index = torch.from_numpy(self._positions(start * share.batch, drawn))
-            index = index[share.rank * share.local : (share.rank + 1) * share.local]
+        for index in self.order.batches(start):
             where = index.to(self.images.device, non_blocking=True)
             yield RawBatch(self.images[where], self.labels[where], index)
-            start += 1
-
-    def _positions(self, first: int, drawn: np.ndarray) -> np.ndarray:
-        """Positions of one global batch, int64 (B,); adds the draws of each source to `drawn`."""
-        chosen = self.mixture.choose(first, self.share.batch)
-        positions = np.empty_like(chosen)
-        for source, order in enumerate(self.orders):
-            mine = chosen == source
-            count = int(mine.sum())
-            positions[mine] = self.bases[source] + order.positions(int(drawn[source]), count)
-            drawn[source] += count
-        return positions
 
     def key(self, index: int) -> str:
         return self.keys[index]
@@ -140,6 +161,40 @@ class ResidentFeed:
     def to(self, device: torch.device) -> None:
         """Move the set to a device."""
         self.images, self.labels = self.images.to(device), self.labels.to(device)
+
+
+class DecodingFeed:
+    """Target images that need too much memory: threads decode every batch anew. Batches are those of :class:`ResidentFeed`.
+
+    Args:
+        images: N images; a batch has them as uint8 (B, `channels`, `resolution`, `resolution`).
+        labels: int64 (N,).
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        labels: Tensor,
+        share: BatchShare,
+        *,
+        resolution: int,
+        channels: int,
+        seed: int,
+        name: str,
+    ) -> None:
+        self.images, self.labels, self.share, self.samples = images, labels, share, len(images)
+        self.resolution, self.channels = resolution, channels
+        self.order = _Order(share, [self.samples], (), seed=seed, name=name)
+
+    def batches(self, start: int) -> Generator[RawBatch, None, None]:
+        indices, again = tee(self.order.batches(start))
+        parts = (index.numpy() for index in again)
+        with closing(decode_ahead(self.images, parts, self.resolution, self.channels)) as decoded:
+            for images, index in zip(decoded, indices, strict=False):
+                yield RawBatch(images, self.labels[index], index)
+
+    def key(self, index: int) -> str:
+        return self.images.ids[index]
 
 
 def load_resident(pools: Sequence[ShardPool]) -> tuple[Tensor, Tensor, list[str]]:

@@ -107,8 +107,11 @@ class _Evaluation:
 
     def __init__(self, prepared: PreparedRun, state: TrainState) -> None:
         self.spec, self.state = prepared.spec, state
-        self.val = HeldImages(prepared.val, prepared.spec) if prepared.val is not None else None
-        self.monitor = HeldImages(prepared.monitor, prepared.spec) if prepared.monitor is not None else None
+        keep_mb = prepared.config.data.resident_mb
+        self.val, self.monitor = (
+            None if images is None else HeldImages(images, prepared.spec, keep_mb=keep_mb)
+            for images in (prepared.val, prepared.monitor)
+        )
 
     @property
     def possible(self) -> bool:

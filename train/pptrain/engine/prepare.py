@@ -18,6 +18,7 @@ from ppcore.trust import NOBODY, Trust
 from pptrain.config import TrainConfig
 from pptrain.data import (
     BatchShare,
+    DecodingFeed,
     Feed,
     ResidentFeed,
     ShardPool,
@@ -135,7 +136,7 @@ def _labeled_feed(
     if shards is not None:
         return _shard_feed(shards, config, share, "shards")
     assert train is not None
-    return _image_feed(train, torch.from_numpy(train.labels), spec, share, seed=config.seed, name="labeled")
+    return _image_feed(train, torch.from_numpy(train.labels), spec, config, share, name="labeled")
 
 
 def _unlabeled_feed(
@@ -155,7 +156,7 @@ def _unlabeled_feed(
         return _shard_feed(inputs.pseudo, config, share, "unlabeled")
     images = _real_images(inputs, val)
     no_labels = torch.full((len(images),), -1)
-    return _image_feed(images, no_labels, spec, share, seed=config.seed, name="unlabeled")
+    return _image_feed(images, no_labels, spec, config, share, name="unlabeled")
 
 
 def _real_images(inputs: Inputs, val: ImageSet | None) -> ImageSet:
@@ -167,11 +168,20 @@ def _real_images(inputs: Inputs, val: ImageSet | None) -> ImageSet:
 
 
 def _image_feed(
-    images: ImageSet, labels: torch.Tensor, spec: ClassifierSpec, share: BatchShare, *, seed: int, name: str
-) -> ResidentFeed:
-    """A feed of target images in memory."""
-    pixels = stack(images, spec.resize or spec.resolution, spec.channels)
-    return ResidentFeed(pixels, labels, images.ids, share, seed=seed, name=name)
+    images: ImageSet,
+    labels: torch.Tensor,
+    spec: ClassifierSpec,
+    config: TrainConfig,
+    share: BatchShare,
+    *,
+    name: str,
+) -> Feed:
+    """A feed of target images: in memory if they fit into `data.resident_mb`, else each batch is decoded when it is needed."""
+    side, seed = spec.resize or spec.resolution, config.seed
+    if len(images) * spec.channels * side**2 <= config.data.resident_mb * _MB:
+        pixels = stack(images, side, spec.channels)
+        return ResidentFeed(pixels, labels, images.ids, share, seed=seed, name=name)
+    return DecodingFeed(images, labels, share, resolution=side, channels=spec.channels, seed=seed, name=name)
 
 
 def _shard_feed(pool: ShardPool, config: TrainConfig, share: BatchShare, name: str) -> Feed:

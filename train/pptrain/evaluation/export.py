@@ -21,7 +21,7 @@ from ppcore.seeds import numpy_rng
 from ppcore.storage import Store
 from ppcore.targets import ImageSet, load_target
 from ppcore.trust import Trust
-from pptrain.evaluation.figures import Evaluation, choose_split, evaluate, load_images, summarize
+from pptrain.evaluation.figures import Evaluation, choose_split, evaluate, image_batches, summarize
 
 SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2"}
 """Formats, and the suffixes of their files."""
@@ -29,7 +29,6 @@ INPUT, OUTPUT = "images", "logits"
 _TOLERANCE = 1e-4  # largest difference of a logit, relative to the largest logit
 _CHECK_BATCH = 5
 _CALIBRATION_IMAGES = 200
-_BATCH = 32
 _QUANTIZED = ["Conv", "Gemm", "MatMul", "Add", "GlobalAveragePool", "AveragePool", "MaxPool"]
 
 
@@ -154,16 +153,15 @@ def export_classifier(classifier: Classifier, to: str, out: Path) -> float:
 def prepared_images(classifier: Classifier, images: ImageSet) -> Iterator[Tensor]:
     """Batches uint8 (B, C, R, R), the input of the exported model: resized and cropped like the classifier's input."""
     spec = classifier.spec
-    for first in range(0, len(images), _BATCH):
-        pixels = load_images(images.select(range(first, min(first + _BATCH, len(images)))), spec)
+    for pixels in image_batches(images, spec):
         edge = (pixels.shape[-1] - spec.resolution) // 2
         yield pixels[..., edge : edge + spec.resolution, edge : edge + spec.resolution].contiguous()
 
 
-def onnx_logits(file: Path, batches: Iterable[Tensor]) -> Tensor:
-    """Batches uint8 (B, C, R, R) -> float32 logits (N, K) of all images, computed by onnxruntime."""
+def onnx_logits(file: Path, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Batches uint8 (B, C, R, R) -> float32 logits (B, K), computed by onnxruntime."""
     run = _onnx_runner(file.read_bytes())
-    return torch.cat([torch.from_numpy(run(images.numpy())) for images in batches])
+    return (torch.from_numpy(run(images.numpy())) for images in batches)
 
 
 def quantize_int8(model: Path, out: Path, calibration: Iterable[Tensor]) -> None:

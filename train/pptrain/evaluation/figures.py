@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,16 @@ from torch.nn import functional as F
 from ppcore.classifiers import Classifier, ClassifierSpec, load_classifier
 from ppcore.console import print_warnings
 from ppcore.errors import UserError
-from ppcore.targets import ImageSet, Target, find_problems, load_target, stack
+from ppcore.targets import ImageSet, Target, decode_ahead, find_problems, load_target
 from ppcore.trust import Trust
 from pptrain.models import choose_device
 
 _Z95 = 1.959963984540054
 _ECE_BINS = 15
+_BATCH_PIXELS, _LARGEST_BATCH = (
+    1 << 21,
+    256,
+)  # 32 images of 256 pixels: the activations of a ResNet need 300 MB then
 _NAMED = 5  # class names in a message
 
 
@@ -123,57 +126,72 @@ def evaluate(classifier: Classifier, images: ImageSet) -> Evaluation:
 
 
 class HeldImages:
-    """Labelled images that are evaluated again and again: decoded once, then kept in memory."""
+    """Labelled images to evaluate on, prepared for the classifiers of `spec`.
 
-    def __init__(self, images: ImageSet, spec: ClassifierSpec) -> None:
+    Args:
+        keep_mb: sets whose decoded images need at most this many MiB are kept in memory after the first evaluation; others are decoded
+            again by each, batch by batch.
+    """
+
+    def __init__(self, images: ImageSet, spec: ClassifierSpec, *, keep_mb: int = 0) -> None:
         self.images, self.spec = images, spec
-
-    @cached_property
-    def _pixels(self) -> Tensor:
-        return load_images(self.images, self.spec)
+        self._kept: list[Tensor] = []
+        self._keep = len(images) * spec.channels * (spec.resize or spec.resolution) ** 2 <= keep_mb << 20
 
     def evaluate(self, classifier: Classifier) -> Evaluation:
         """The figures of a classifier with the preprocessing of `spec`."""
-        logits = predict_logits(classifier, self._pixels)
+        if self._keep and not self._kept:
+            self._kept = list(image_batches(self.images, self.spec))
+        logits = predict_logits(classifier, self._kept or image_batches(self.images, self.spec))
         return summarize(logits, torch.from_numpy(self.images.labels), self.spec.class_names)
 
 
-@torch.no_grad()
-def predict_logits(classifier: Classifier, images: Tensor, *, batch: int = 256) -> Tensor:
-    """uint8 (N, C, H, W) -> float32 logits (N, K) on the CPU, with the classifier in evaluation mode."""
+def image_batches(images: ImageSet, spec: ClassifierSpec) -> Iterator[Tensor]:
+    """Batches uint8 (B, C, S, S), the size before the classifier's centre crop; the next ones are decoded meanwhile."""
+    side, count = spec.resize or spec.resolution, len(images)
+    size = min(max(_BATCH_PIXELS // side**2, 1), _LARGEST_BATCH)
+    parts = [range(first, min(first + size, count)) for first in range(0, count, size)]
+    return decode_ahead(images, parts, side, spec.channels)
+
+
+def predict_logits(classifier: Classifier, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Batches uint8 (B, C, H, W) -> float32 logits (B, K) on the CPU, with the classifier in evaluation mode."""
     classifier.eval()
     device = next(classifier.parameters()).device
-    parts = [classifier(part.to(device)).cpu() for part in images.split(batch)]
-    return torch.cat(parts) if parts else torch.zeros(0, classifier.spec.num_classes)
+    for images in batches:
+        with torch.no_grad():
+            yield classifier(images.to(device)).cpu()
 
 
-def load_images(images: ImageSet, spec: ClassifierSpec) -> Tensor:
-    """Decode a set to uint8 (N, C, S, S), the size before the classifier's centre crop."""
-    return stack(images, spec.resize or spec.resolution, spec.channels)
-
-
-def summarize(logits: Tensor, labels: Tensor, class_names: tuple[str, ...] = ()) -> Evaluation:
-    """float32 (N, K) logits, int64 (N,) labels and the names of the K classes -> figures."""
-    count, classes = logits.shape
-    predictions = logits.argmax(1)
+def summarize(batches: Iterable[Tensor], labels: Tensor, class_names: tuple[str, ...] = ()) -> Evaluation:
+    """Batches of logits, float32 (B, K), the labels int64 (N,) of all images, and the names of the K classes -> figures."""
+    kept: list[tuple[Tensor, ...]] = []
+    done = classes = 0
+    for logits in batches:
+        truth = labels[done : done + len(logits)]
+        top = logits.topk(min(5, logits.shape[1]), 1).indices
+        confidences = logits.softmax(1).max(1).values
+        losses = F.cross_entropy(logits, truth, reduction="none")
+        kept.append((logits.argmax(1), confidences, (top == truth[:, None]).any(1), losses))
+        done, classes = done + len(logits), logits.shape[1]
+    predictions, confidences, among_top, losses = (torch.cat(part) for part in zip(*kept, strict=True))
     correct = predictions == labels
     confusion = torch.bincount(labels * classes + predictions, minlength=classes**2).view(classes, classes)
     present = confusion.sum(1)
     per_class = confusion.diagonal() / present  # 0/0 is NaN: the class has no images
-    top = logits.topk(min(5, classes), 1).indices
     hits = int(correct.sum())
     return Evaluation(
-        images=count,
-        accuracy=hits / count,
-        interval=wilson(hits, count),
-        top5=(top == labels[:, None]).any(1).float().mean().item(),
+        images=done,
+        accuracy=hits / done,
+        interval=wilson(hits, done),
+        top5=among_top.float().mean().item(),
         balanced=per_class[present > 0].mean().item(),
         per_class=per_class.tolist(),
         confusion=confusion.numpy(),
-        ece=calibration_error(logits, correct),
-        loss=F.cross_entropy(logits, labels).item(),
+        ece=calibration_error(confidences, correct),
+        loss=losses.mean().item(),
         predictions=predictions.numpy(),
-        confidences=logits.softmax(1).max(1).values.numpy(),
+        confidences=confidences.numpy(),
         class_names=class_names,
     )
 
@@ -186,11 +204,15 @@ def wilson(hits: int, count: int, z: float = _Z95) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def calibration_error(logits: Tensor, correct: Tensor, bins: int = _ECE_BINS) -> float:
-    """Mean over the images of |accuracy - confidence| of the image's confidence bin (Guo et al. 2017)."""
-    confidence = logits.softmax(1).max(1).values
-    which = (confidence * bins).long().clamp_(max=bins - 1)
-    gap = torch.zeros(bins).index_add_(0, which, confidence - correct.float())
+def calibration_error(confidences: Tensor, correct: Tensor, bins: int = _ECE_BINS) -> float:
+    """Mean over the images of |accuracy - confidence| of the image's confidence bin (Guo et al. 2017).
+
+    Args:
+        confidences: float32 (N,), probabilities of the predicted classes.
+        correct: bool (N,).
+    """
+    which = (confidences * bins).long().clamp_(max=bins - 1)
+    gap = torch.zeros(bins).index_add_(0, which, confidences - correct.float())
     return gap.abs().sum().item() / len(correct)
 
 

@@ -9,18 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-import torch
+import numpy as np
 
 from ppcore.classifiers import Classifier, load_classifier
 from ppcore.errors import UserError
 from ppcore.images import IMAGE_EXTENSIONS, decode
 from ppcore.storage import Store
-from ppcore.targets import ImageSet, fit, is_image
+from ppcore.targets import ImageSet, is_image
 from ppcore.trust import Trust
-from pptrain.evaluation.figures import Evaluation, predict_logits
+from pptrain.evaluation.figures import Evaluation, image_batches, predict_logits
 from pptrain.models import choose_device
 
-_BATCH = 256
 _TEST_PREDICTIONS = "predictions.parquet"
 
 
@@ -77,14 +76,14 @@ def predict(classifier: Classifier, files: Sequence[Path], *, top: int = 5) -> I
     Raises:
         UserError: a damaged image.
     """
-    spec = classifier.spec
-    for first in range(0, len(files), _BATCH):
-        part = files[first : first + _BATCH]
-        images = torch.stack([_read(file, spec.resize or spec.resolution, spec.channels) for file in part])
-        probabilities = predict_logits(classifier, images).softmax(1)
-        best, label = probabilities.topk(min(top, spec.num_classes))
-        for file, shares, classes in zip(part, best.tolist(), label.tolist(), strict=True):
-            yield Prediction(file, [spec.class_names[c] for c in classes], shares)
+    spec, names = classifier.spec, iter(files)
+    images = ImageSet(
+        [str(file) for file in files], np.zeros(len(files), dtype=np.int64), lambda p: _read(files[p])
+    )
+    for logits in predict_logits(classifier, image_batches(images, spec)):
+        best, label = logits.softmax(1).topk(min(top, spec.num_classes))
+        for shares, classes in zip(best.tolist(), label.tolist(), strict=True):
+            yield Prediction(next(names), [spec.class_names[c] for c in classes], shares)
 
 
 def write_csv(predictions: Iterator[Prediction], out: TextIO) -> int:
@@ -121,8 +120,8 @@ def write_test_predictions(run: Path, images: ImageSet, evaluation: Evaluation) 
     Store(run).write_atomic(_TEST_PREDICTIONS, data.getvalue())
 
 
-def _read(file: Path, side: int, channels: int) -> torch.Tensor:
+def _read(file: Path) -> np.ndarray:
     try:
-        return fit(decode(file.read_bytes()), side, channels)
-    except ValueError as error:
+        return decode(file.read_bytes())
+    except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read as an image ({error}); repair or remove it") from error
