@@ -12,6 +12,8 @@ import torch
 
 from ppcore.classifiers import ClassifierSpec, build, find_heads
 from pptrain.config import load_config
+from pptrain.config.settings import ViewsConfig
+from pptrain.data import ViewKey, ViewKind, Views
 from pptrain.engine.prepare import prepare_run
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.state import make_state
@@ -39,6 +41,20 @@ def runner_of(kind: str, cuda: torch.device, **more: Any) -> StepRunner:
     group = ProcessGroup(str(cuda))
     prepared = prepare_run(load_config(overrides={**settings, **more}), group)
     return StepRunner(prepared, make_state(prepared, group.device), group, LossAverages(group.device))
+
+
+@pytest.mark.parametrize("crop", ["shift", "resized"])
+@pytest.mark.parametrize("kind", ViewKind)
+@pytest.mark.parametrize(("stored", "side"), [(256, 224), (256, 32), (32, 32)])
+def test_views_show_the_pixels_of_a_cpu(
+    kind: ViewKind, crop: str, stored: int, side: int, cuda: torch.device
+) -> None:
+    images = torch.randint(0, 256, (16, 3, stored, stored), dtype=torch.uint8)
+    views = Views(ViewsConfig(crop=crop), side, 3, seed=0)
+    on_cpu, on_gpu = (views.make(u, kind, ViewKey("x", 0)).cpu() for u in (images, images.to(cuda)))
+    assert (
+        on_cpu - on_gpu
+    ).abs().mean() < 0.002  # half a grey level; edges of the erased square are rounded otherwise
 
 
 GRAPHED = [kind for kind in KINDS if "optim.accumulate" not in KINDS[kind]]

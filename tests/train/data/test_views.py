@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from pptrain.config.settings import ViewsConfig
-from pptrain.data.transforms import crop_bytes, cutout_, sample
+from pptrain.data.transforms import _resize_bytes, _resize_products, box_spans, cutout_, sample
 from pptrain.data.views import ViewKey, ViewKind, Views
 
 KEY = ViewKey("x", 0)
@@ -114,12 +116,13 @@ def test_sampling_grid_is_affine_grid() -> None:
 
 
 def test_crops_resized_as_bytes_agree_with_sampling() -> None:
-    """The CPU's fast path takes the same crops as the GPU's sampling grid."""
     ramp = torch.arange(96).view(1, 1, 1, 96).expand(8, 3, 96, 96)
     smooth = (ramp + ramp.transpose(2, 3)).to(torch.uint8).contiguous()
     views = Views(ViewsConfig(crop="resized"), 80, 3, seed=1)
     crop = views._resized_crop(8, torch.Generator().manual_seed(0))
-    fast, sampled = crop_bytes(smooth, crop, 80) / 255, sample(smooth, crop, 80) / 255
+    sizes, mirror = torch.full((8, 2), 80), crop[:, 0, 0] < 0
+    fast = _resize_bytes(smooth, box_spans(crop, 96, 96), sizes, [80, 80], mirror) / 255
+    sampled = sample(smooth, crop, 80) / 255
     inner = (
         slice(None),
         slice(None),
@@ -127,6 +130,53 @@ def test_crops_resized_as_bytes_agree_with_sampling() -> None:
         slice(3, -3),
     )  # the border of grid_sample blends with zero
     torch.testing.assert_close(fast[inner], sampled[inner], atol=0.02, rtol=0)
+
+
+def test_a_gpu_resizes_to_the_pixels_of_a_cpu() -> None:
+    """The products that a GPU computes, and the bytes that a CPU computes, differ by rounding."""
+    u, generator = images(3, side=50, count=40), torch.Generator().manual_seed(1)
+    low = torch.randint(0, 25, (40, 2, 1), generator=generator)
+    spans = torch.cat([low, low + torch.randint(1, 26, (40, 2, 1), generator=generator)], 2)
+    sizes = torch.randint(1, 31, (40, 2), generator=generator)
+    sizes[:20], mirror = 30, torch.arange(40) % 20 < 7
+    mirror[20:] = False
+    cpu, gpu = (render(u, spans, sizes, [30, 30], mirror) for render in (_resize_bytes, _resize_products))
+    assert (cpu - gpu).abs().max() <= 1
+    assert (cpu - gpu).abs().mean() < 0.1
+    assert len(torch.unique(spans[:, :, 1] - spans[:, :, 0])) > 15
+
+
+@pytest.mark.parametrize(("stored", "side"), [(256, 32), (128, 112)])
+@pytest.mark.parametrize("crop", ["shift", "resized"])
+@pytest.mark.parametrize("kind", ViewKind)
+def test_larger_images_are_shrunk_with_antialiasing(
+    kind: ViewKind, crop: str, stored: int, side: int
+) -> None:
+    """Noise of standard deviation 0.29 stays noise if single pixels are taken; a view of the whole image averages it."""
+    config = ViewsConfig(crop=crop, min_area=1.0, rotate=0, shear=0, zoom=0, color=0, cutout=0, shift=0)
+    x = Views(config, side, 3, 0).make(images(3, side=stored, count=8), kind, KEY)
+    expected = 0.289 * 2 / 3 * side / stored  # of a triangle as wide as the images are reduced
+    spread = x[:, :, 2:-2, 2:-2].std().item()
+    assert 0.5 * expected < spread < 1.25 * expected
+
+
+def test_a_shrunk_strong_view_is_that_of_the_small_image() -> None:
+    u, config = images(3, side=96, count=8), ViewsConfig(crop="shift")
+    small = torch.nn.functional.interpolate(u, size=32, mode="bilinear", antialias=True)
+    views = Views(config, 32, 3, 0)
+    assert torch.equal(views.make(u, ViewKind.STRONG, KEY), views.make(small, ViewKind.STRONG, KEY))
+
+
+def test_the_plain_view_crops_as_an_evaluation() -> None:
+    u, config = images(3, side=80, count=4), ViewsConfig(shift=0, flip=False, crop="shift")
+    views = Views(config, 70, 3, 0, resize=80)
+    centre = u[:, :, 5:75, 5:75].float() / 255
+    assert torch.equal(views.make(u, ViewKind.NONE, KEY), centre)
+    assert torch.equal(views.make(u, ViewKind.WEAK, KEY), centre)
+    still = replace(config, rotate=0, shear=0, zoom=0, color=0, cutout=0)
+    strong = replace(views, config=still).make(u, ViewKind.STRONG, KEY)
+    torch.testing.assert_close(strong, centre, atol=1e-4, rtol=0)
+    assert torch.equal(views.make(u[:, :, :70, :70], ViewKind.NONE, KEY), u[:, :, :70, :70].float() / 255)
 
 
 @pytest.mark.parametrize("kind", [ViewKind.WEAK, ViewKind.STRONG])

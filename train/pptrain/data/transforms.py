@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import simplejpeg
@@ -36,24 +37,86 @@ def sample(images: Tensor, matrices: Tensor, resolution: int) -> Tensor:
     return F.grid_sample(images.float(), grid, align_corners=False)
 
 
-def crop_bytes(images: Tensor, boxes: Tensor, resolution: int) -> Tensor:
-    """Like :func:`sample`, for boxes without rotation (zeros off the diagonal, perhaps mirrored) on the CPU.
+def resize(images: Tensor, spans: Tensor, sizes: Tensor, room: Sequence[int], mirror: Tensor) -> Tensor:
+    """Resize one box of every image with antialiasing: uint8 (B, C, H, W) -> whole numbers as float32 (B, C, *room) in [0, 255].
 
-    Every crop is resized as bytes with antialiasing, which is several times faster than sampling floats.
+    Args:
+        spans: int64 (B, 2, 2), the box: [axis][first pixel, pixel after the last], the vertical axis first.
+        sizes: int64 (B, 2), height and width to resize it to.
+        room: height and width of the result, at least `sizes`. The box is in the upper left corner, the rest is zero.
+        mirror: bool (B,), which boxes to mirror; only if they fill the room.
     """
-    height, width = images.shape[-2:]
-    x = torch.empty(images.shape[0], images.shape[1], resolution, resolution)
-    for i, ((a, _, u), (_, d, v)) in enumerate(boxes.tolist()):
-        left, right = _span(u, abs(a), width)
-        top, bottom = _span(v, d, height)
-        part = F.interpolate(
-            images[i : i + 1, :, top:bottom, left:right],
-            size=(resolution, resolution),
-            mode="bilinear",
-            antialias=True,
-        )
-        x[i] = part[0].flip(2) if a < 0 else part[0]
+    render = _resize_bytes if images.device.type == "cpu" else _resize_products
+    return render(images, spans, sizes, room, mirror)
+
+
+def _resize_bytes(
+    images: Tensor, spans: Tensor, sizes: Tensor, room: Sequence[int], mirror: Tensor
+) -> Tensor:
+    """On the CPU: box by box as bytes, which is several times as fast as floats."""
+    x = torch.zeros(*images.shape[:2], *room)
+    choices = zip(spans.tolist(), sizes.tolist(), mirror.tolist(), strict=True)
+    for image, out, (((top, bottom), (left, right)), size, mirrored) in zip(images, x, choices, strict=True):
+        part = image[None, :, top:bottom, left:right]
+        if [bottom - top, right - left] != size:
+            part = F.interpolate(part, size=size, mode="bilinear", antialias=True)
+        out[:, : size[0], : size[1]] = part[0].flip(2) if mirrored else part[0]
     return x
+
+
+def _resize_products(
+    images: Tensor, spans: Tensor, sizes: Tensor, room: Sequence[int], mirror: Tensor
+) -> Tensor:
+    """On a GPU: all boxes at once, as products with the weights of the pixels. At most one grey level from :func:`_resize_bytes`."""
+    down, across = (
+        _weights(spans[:, axis], sizes[:, axis], room[axis], images.shape[2 + axis])[:, None]
+        for axis in (0, 1)
+    )
+    across = torch.where(mirror.view(-1, 1, 1, 1), across.flip(2), across)
+    return (down @ images.float() @ across.mT).round_()
+
+
+def _weights(span: Tensor, size: Tensor, room: int, length: int) -> Tensor:
+    """(B, room, length): the share of every pixel of one axis in every pixel of the result, a triangle as in `F.interpolate`."""
+    low, high = span[:, :1], span[:, 1:]  # (B, 1)
+    scale = (high - low) / size[:, None]
+    place = torch.arange(room, device=span.device) + 0.5
+    pixel = torch.arange(length, device=span.device) + 0.5
+    reach = scale.clamp(min=1.0)[..., None]
+    weights = (1 - (pixel - (low + place * scale)[..., None]).abs() / reach).clamp_(min=0.0)
+    weights *= ((pixel > low) & (pixel < high))[:, None] & (place < size[:, None])[..., None]
+    return weights / weights.sum(2, keepdim=True).clamp_(min=1e-6)
+
+
+def box_spans(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Whole pixels of boxes given as sampling matrices without rotation (B, 2, 3), perhaps mirrored: spans of :func:`resize`."""
+    size = torch.stack([boxes[:, 1, 1], boxes[:, 0, 0]], 1).abs().double()  # (B, 2): height, width
+    centre = boxes[:, :, 2].flip(1).double()
+    length = torch.tensor([height, width])
+    low = ((centre - size + 1) / 2 * length).round().clamp(min=0).minimum(length - 1)
+    high = ((centre + size + 1) / 2 * length).round().maximum(low + 1).minimum(length)
+    return torch.stack([low, high], 2).long()
+
+
+def shrunk_sizes(boxes: Tensor, height: int, width: int, resolution: int) -> Tensor:
+    """Sizes to shrink whole images to, so that their `boxes`, sampled at `resolution`, show no more than one pixel for each of theirs.
+
+    Args:
+        boxes: (B, 2, 3), sampling matrices without rotation.
+
+    Returns:
+        int64 (B, 2): height and width, not larger than before.
+    """
+    shown = torch.stack([boxes[:, 1, 1], boxes[:, 0, 0]], 1).abs()
+    return (resolution / shown).round().minimum(torch.tensor([height, width])).long()
+
+
+def to_corner(matrices: Tensor, sizes: Tensor, room: Sequence[int]) -> Tensor:
+    """Sampling matrices (B, 2, 3) for images that only fill `sizes` (B, 2) of a `room`: see :func:`resize`."""
+    share = (sizes / torch.tensor(room)).flip(1)[..., None]  # (B, 2, 1): width, height
+    moved = matrices * share
+    moved[:, :, 2:] += share - 1
+    return moved
 
 
 def recolor(x: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
@@ -86,14 +149,6 @@ def cutout_(x: Tensor, holes: Tensor) -> Tensor:
     columns = (torch.arange(width, device=x.device) + 0.5) / width
     inside_y, inside_x = (rows - cy).abs() < half, (columns - cx).abs() < half  # (B, H), (B, W)
     return x.masked_fill_(inside_y[:, None, :, None] & inside_x[:, None, None, :], GREY)
-
-
-def _span(centre: float, size: float, length: int) -> tuple[int, int]:
-    """Pixels of an interval given by its centre in [-1, 1] and its share of the side; never empty."""
-    low = round((centre - size + 1) / 2 * length)
-    high = round((centre + size + 1) / 2 * length)
-    low = min(max(low, 0), length - 1)
-    return low, min(max(high, low + 1), length)
 
 
 _COLOR_TYPES = {1: 0, 3: 2}  # channels -> color type of a PNG: grey, RGB

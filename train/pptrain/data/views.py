@@ -7,9 +7,10 @@ views, and a GPU makes the same random choices as a CPU.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from ppcore.seeds import derive
 from pptrain.config import ViewsConfig
-from pptrain.data.transforms import crop_bytes, cutout_, recolor, sample
+from pptrain.data.transforms import box_spans, cutout_, recolor, resize, sample, shrunk_sizes, to_corner
 
 _SHIFT_UP_TO = 64
 _PART_PIXELS = (
@@ -59,12 +60,15 @@ class Views:
         resolution: R, the side of the network's input in pixels.
         channels: channels of the network's input.
         seed: seed of the run.
+        resize: images are resized to this before an evaluation crops their centre of side R; 0 means R. Views without a random area
+            show that centre, too.
     """
 
     config: ViewsConfig
     resolution: int
     channels: int
     seed: int
+    resize: int = 0
 
     @property
     def flip(self) -> bool:
@@ -92,14 +96,23 @@ class Views:
         generator = torch.Generator().manual_seed(seed)
         if kind is ViewKind.WEAK and not self.resized:
             return self._shifted(images, generator)
-        boxes = self._resized_crop(batch, generator) if self.resized else self._shift(batch, generator)
+        boxes = self._resized_crop(batch, generator) if self.resized else self._shift(images, generator)
         if kind is ViewKind.WEAK:
-            return self._in_parts(self._render_weak, images, boxes)
-        boxes = self._affine(boxes, generator)
+            spans = box_spans(boxes, *images.shape[2:])
+            return self._in_parts(self._render_weak, images, spans, boxes[:, 0, 0] < 0)
+        matrices = self._affine(boxes, generator)
         matrix, bias = self._color(batch, generator)
         holes = torch.rand(3, batch, generator=generator)
         holes[0] *= 0.5 * self.config.cutout
-        return self._in_parts(self._render_strong, images, boxes, matrix, bias, holes.T)
+        # Images larger than the network's input are shrunk with antialiasing first, because sampling has none.
+        height, width = images.shape[2:]
+        sizes = shrunk_sizes(boxes, height, width, self.resolution)
+        room = sizes.amax(0).tolist() if max(height, width) > self.resolution else []
+        if room:
+            matrices = to_corner(matrices, sizes, room)
+        whole = torch.tensor([[0, height], [0, width]]).expand(batch, 2, 2)
+        render = partial(self._render_strong, room)
+        return self._in_parts(render, images, whole, sizes, matrices, matrix, bias, holes.T)
 
     def _in_parts(self, render: Callable[..., Tensor], images: Tensor, *choices: Tensor) -> Tensor:
         """`render` the batch: a GPU renders it at once, the CPU in parts that stay in its cache."""
@@ -114,22 +127,37 @@ class Views:
             x[part] = render(images[part], *(c[part] for c in choices))
         return x
 
-    def _render_weak(self, images: Tensor, boxes: Tensor) -> Tensor:
-        crop = crop_bytes if images.device.type == "cpu" else sample
-        return crop(images, boxes, self.resolution).div_(255.0)
+    def _render_weak(self, images: Tensor, spans: Tensor, mirror: Tensor) -> Tensor:
+        room = [self.resolution, self.resolution]
+        return resize(images, spans, torch.full_like(spans[:, 0], self.resolution), room, mirror).div_(255.0)
 
     def _render_strong(
-        self, images: Tensor, boxes: Tensor, matrix: Tensor, bias: Tensor, holes: Tensor
+        self,
+        room: Sequence[int],
+        images: Tensor,
+        spans: Tensor,
+        sizes: Tensor,
+        matrices: Tensor,
+        matrix: Tensor,
+        bias: Tensor,
+        holes: Tensor,
     ) -> Tensor:
-        return cutout_(recolor(sample(images, boxes, self.resolution), matrix, bias), holes.T)
+        if room:
+            images = resize(images, spans, sizes, room, torch.zeros_like(sizes[:, 0], dtype=torch.bool))
+        return cutout_(recolor(sample(images, matrices, self.resolution), matrix, bias), holes.T)
 
     def plain(self, images: Tensor) -> Tensor:
-        """The images without augmentation, resized to side R."""
-        x = images.float().div_(255.0)
-        height, width = x.shape[-2:]
-        if (height, width) == (self.resolution, self.resolution):
-            return x
-        return F.interpolate(x, size=(self.resolution, self.resolution), mode="bilinear", antialias=True)
+        """The images without augmentation, resized and cropped as for an evaluation; images of side R stay as they are."""
+        x, side = images.float().div_(255.0), self._uncropped(images)
+        if x.shape[-2:] != (side, side):
+            x = F.interpolate(x, size=(side, side), mode="bilinear", antialias=True)
+        edge = (side - self.resolution) // 2
+        return x[:, :, edge : edge + self.resolution, edge : edge + self.resolution]
+
+    def _uncropped(self, images: Tensor) -> int:
+        """Side of the images before the centre of side R is cropped."""
+        same = images.shape[-2:] == (self.resolution, self.resolution)
+        return self.resolution if same else self.resize or self.resolution
 
     def _shifted(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Weak view of small images: whole-pixel shift with a zero border and a flip, by one gather and no interpolation."""
@@ -146,10 +174,11 @@ class Views:
         x = x.float().div_(255.0)
         return torch.where(flip.view(-1, 1, 1, 1) < 0.5, x.flip(3), x) if self.flip else x
 
-    def _shift(self, batch: int, generator: torch.Generator) -> Tensor:
+    def _shift(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """(B, 2, 3) sampling matrices: shift and flip."""
+        batch, share = images.shape[0], self.resolution / self._uncropped(images)
         move = (torch.rand(batch, 2, generator=generator) * 2 - 1) * 2 * self.config.shift
-        return self._matrices(torch.ones(batch, 2), move, generator)
+        return self._matrices(torch.full((batch, 2), share), move * share, generator)
 
     def _resized_crop(self, batch: int, generator: torch.Generator) -> Tensor:
         """(B, 2, 3) sampling matrices of random resized crops, area in [min_area, 1], aspect ratio in [3/4, 4/3]."""

@@ -72,8 +72,9 @@ class StepRunner:
         self.prepared, self.state, self.group, self.averages = prepared, state, group, averages
         self.config, self.device = prepared.config, group.device
         self.layout = choose_layout(prepared.net, self.device, self.config.loop.channels_last)
+        spec = prepared.spec
         self.views = Views(
-            self.config.views, prepared.spec.resolution, prepared.spec.channels, self.config.seed
+            self.config.views, spec.resolution, spec.channels, self.config.seed, resize=spec.resize
         )
         if self.config.loop.compile:
             state.network.net.compile()  # in place: all callers use the compiled network, copies of it do not
