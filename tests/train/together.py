@@ -16,6 +16,7 @@ from pptrain.config import load_config
 from pptrain.engine import train
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.step import StepRunner
+from pptrain.models import Network
 
 
 def _process(rank: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
@@ -39,22 +40,28 @@ def in_two_processes(work: Callable[..., None], *arguments: Any) -> None:
 def train_and_resume(group: ProcessGroup, whole: list[dict[str, Any]], cut: list[dict[str, Any]]) -> None:
     """Train every run of `whole` to its end, and every run of `cut` to step 7 and then from its checkpoint to its end."""
     share_and_average(group)
-    for settings in whole:
-        train(load_config(overrides=settings), quiet=True)
-    step = StepRunner.run
+    step, last_step = StepRunner.run, -1
+    networks: list[Network] = []
 
     def watched(self: StepRunner, *arguments: Any) -> float:
-        if self.state.step == 7:
+        if self.state.step == last_step:
             raise KeyboardInterrupt
+        networks[:] = [self.state.network]
         return step(self, *arguments)
 
-    for settings in cut:
-        StepRunner.run = watched  # type: ignore[method-assign]
-        with pytest.raises(KeyboardInterrupt):
-            train(load_config(overrides=settings), quiet=True)
-        StepRunner.run = step  # type: ignore[method-assign]
-        assert not Path(settings["out"], "result.json").exists()
+    StepRunner.run = watched  # type: ignore[method-assign]
+    for settings in whole + cut:
+        if settings in cut:
+            last_step = 7
+            with pytest.raises(KeyboardInterrupt):
+                train(load_config(overrides=settings), quiet=True)
+            assert not Path(settings["out"], "result.json").exists()
+        last_step = -1
         train(load_config(overrides=settings), quiet=True)
+        for buffer in networks[0].buffers():
+            mean = buffer.clone()
+            group.average([mean])
+            assert torch.equal(mean, buffer), settings["out"]  # equal in both processes
 
 
 def explode(group: ProcessGroup, settings: dict[str, Any], out: Path) -> None:
