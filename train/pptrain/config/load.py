@@ -30,7 +30,7 @@ _BATCH = 50
 _LAMBDA_U = 0.5
 _LABELLED_SOFT = 0.5
 # ---- pre-training on shards
-_PRETRAINING_EPOCHS, _PRETRAINING_STEPS, _PRETRAINING_BATCH = 10, (500, 100_000), 64
+_PRETRAINING_EPOCHS, _PRETRAINING_LEAST_STEPS, _PRETRAINING_BATCH = 10, 500, 64
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,7 @@ def fine_tuning_rule(images: int, *, conditions: bool = False, soft_labels: bool
 def pre_training_rule(images: int, batch_size: int) -> RuleSettings:
     """The rule for pre-training on `images` in batches of `batch_size`; 0 leaves the batch size to the rule, too."""
     batch = batch_size or _PRETRAINING_BATCH
-    low, high = _PRETRAINING_STEPS
-    return RuleSettings(min(max(ceil(_PRETRAINING_EPOCHS * images / batch), low), high), batch)
+    return RuleSettings(max(ceil(_PRETRAINING_EPOCHS * images / batch), _PRETRAINING_LEAST_STEPS), batch)
 
 
 def method_name(config: TrainConfig) -> str:
