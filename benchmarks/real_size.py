@@ -40,8 +40,8 @@ from efficientnet_lite_pytorch import EfficientNet
 def build(num_classes):
     return EfficientNet.from_name("efficientnet-lite0", num_classes=num_classes)
 '''
-_LABELS, _PER_IMAGE = 20, 10  # labelled images of a class; pseudo samples of each
 _BATCH, _PP_BATCH = 50, 64
+_MU = 2  # unlabelled images of a step for each labelled one, by default
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Sizes:
 
     Attributes:
         per_class: images of each of the 200 source classes.
+        labels: labelled photographs of a class.
+        per_image: pseudo samples of each of them.
         networks: name of the target network -> its resolution, steps of pre-training, steps of fine-tuning.
     """
 
@@ -59,7 +61,7 @@ class Sizes:
     networks: dict[str, tuple[int, int, int]]
 
 
-_FULL = Sizes(20, _LABELS, _PER_IMAGE, {"mobilenet_v3_small": (224, 120, 100), "resnet18": (128, 120, 100)})
+_FULL = Sizes(20, 20, 10, {"mobilenet_v3_small": (224, 120, 100), "resnet18": (128, 120, 100)})
 _TINY = Sizes(1, 2, 1, {"mobilenet_v3_small": (96, 2, 2), "resnet18": (64, 2, 2)})
 
 
@@ -118,8 +120,9 @@ class Rehearsal:
 
     def stages(self) -> list[Stage]:
         """All commands, in order."""
-        sizes, labels = self.sizes, ["--labels-per-class", str(self.sizes.labels)]
-        pseudo = len(self.photographs.classes) * sizes.labels * sizes.per_image
+        sizes = self.sizes
+        labels = ["--labels-per-class", str(sizes.labels)]
+        labelled = sizes.labels * len(self.photographs.classes)
         bank = ["--source", f"bank:{self.source}"]
         classifier = ["--classifier", "lite0", "--class-map", "map.json", "--trust-code"]
         synth = ["ppgen", "synth", *bank, "--per-class", str(sizes.per_class), "--out", "synth"]
@@ -129,7 +132,7 @@ class Rehearsal:
             Stage(
                 "pseudo",
                 [*like, "--per-image", str(sizes.per_image), "--out", "pseudo"],
-                pseudo,
+                labelled * sizes.per_image,
                 self._bytes("pseudo"),
             ),
         ]
@@ -164,7 +167,7 @@ class Rehearsal:
                 Stage(
                     f"{arch} {side}: P-SSL",
                     [*tune, *similar, "--out", pssl],
-                    2 * steps * _BATCH,
+                    (1 + _MU) * steps * _BATCH,
                     self._trained(pssl),
                 ),
                 Stage(f"{arch} {side}: eval", evaluated, self.tests, self._evaluated(pssl)),
