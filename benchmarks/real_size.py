@@ -197,6 +197,8 @@ class Rehearsal:
             )
             _, status, usage = os.wait4(process.pid, 0)
         seconds, printed = time.monotonic() - start, log.read_text()
+        if resumed := re.search(r"steps in (\d+) s ->", printed):
+            seconds = max(seconds, float(resumed[1]))  # those before an interruption count, too
         if status:
             raise SystemExit(
                 f"{stage.name} ended with {os.waitstatus_to_exitcode(status)}:\n{printed[-3000:]}"
