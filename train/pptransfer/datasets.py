@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import multiprocessing
+import operator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex, overload
 
 import numpy as np
 import torch
@@ -15,15 +19,18 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from ppcore.classifiers import load_classifier
 from ppcore.classifiers import soft_labels as _soften
 from ppcore.errors import UserError, require_positive
-from ppcore.shards import RawSample, ShardRef, ShardSet, meta_path
+from ppcore.shards import MANIFEST, ROW_SCHEMA, RawSample, ShardRef, ShardSet
 from ppcore.storage import read_table
 from pptrain.data import LaneOrder, decode_into, read_epoch
 from pptrain.evaluation import predict_logits
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _BATCH = 64
 Transform = Callable[[Image.Image], Any]
 Weight = Callable[[Mapping[str, Any]], float]
-"""A row of a shard's parquet table (`class`, `entropy`, `confidence`, ...) -> the sample's weight."""
+"""A row of manifest.parquet (`class`, `entropy`, `confidence`, ...) -> the sample's weight."""
 Weights = Weight | Literal["confidence"] | None
 
 
@@ -98,30 +105,48 @@ class MappedShards(Dataset[tuple[Any, ...]]):
 
     def __init__(self, reader: _Reader) -> None:
         self._reader, self.classes = reader, reader.classes
-        self._ends = np.cumsum([shard.samples for shard in reader.shards.shards])
-        self._weights: dict[int, Sequence[float | None]] = {}  # by number of the shard
 
     def __len__(self) -> int:
         return self._reader.shards.samples
 
-    def __getitem__(self, position: int) -> tuple[Any, ...]:
-        """(image, target) or (image, target, weight). Raises IndexError, and UserError for a damaged sample."""
-        place = position + len(self) if position < 0 else position
-        if not 0 <= place < len(self):
-            raise IndexError(f"sample {position} of {len(self)}")
-        number = int(np.searchsorted(self._ends, place, side="right"))
-        shard = self._reader.shards.shards[number]
-        if number not in self._weights:
-            self._weights[number] = self._reader.weights(shard)
-        weight = self._weights[number][place - int(self._ends[number])]
-        return self._reader.decode(self._reader.shards.fetch(place), shard, weight)
+    def __getitem__(self, position: SupportsIndex) -> tuple[Any, ...]:
+        """(image, target) or (image, target, weight); a negative position counts from the end.
+
+        Raises:
+            IndexError: there is no such sample.
+            UserError: the sample is damaged.
+        """
+        shards, place = self._reader.shards, operator.index(position)
+        place += shards.samples if place < 0 else 0
+        if not 0 <= place < shards.samples:
+            raise IndexError(f"sample {position} of {shards.samples}")
+        return self._reader.decode(shards.fetch(place), shards.locate(place)[0], place)
+
+
+class _State(NamedTuple):
+    """Where an iteration begins: after `taken` samples of a process's lane, or after `batches` batches of all lanes of a rank."""
+
+    epoch: int = 0
+    taken: int = 0
+    batches: int = 0
+    batch_size: int = 0
+
+    def public(self) -> dict[str, int]:
+        """The fields that are needed to resume."""
+        unused = {"taken"} if self.batch_size else {"batches", "batch_size"}
+        return {name: value for name, value in self._asdict().items() if name not in unused}
+
+
+# A cell of a stream's shared memory: an iteration, the number of a loader process, how many iterations had begun.
+_CELLS, _PROCESS_BITS, _COUNT_BITS = 1024, 10, 20
 
 
 class StreamedShards(IterableDataset[tuple[Any, ...]]):
-    """The samples of a shard directory, one epoch an iteration, in whole tars.
+    """The samples of a shard directory, in whole tars. Each iteration reads the next epoch, also after one that was broken off.
 
     The order is a function of the seed, the epoch, and the numbers of ranks and loader processes. Every loader process of every
-    rank reads its own lane. The lanes of an epoch are disjoint and hold every sample once.
+    rank reads its own lane. The lanes of an epoch are disjoint and hold every sample once. Samples that the ranks cannot share
+    equally, fewer than there are ranks, are left out, other ones in every epoch. So all ranks have equally many batches.
 
     To resume, save this dataset's state. torchdata's `StatefulDataLoader` does so by itself with :meth:`state_dict`; with PyTorch's
     `DataLoader` use :meth:`state_after`.
@@ -133,74 +158,175 @@ class StreamedShards(IterableDataset[tuple[Any, ...]]):
     def __init__(self, reader: _Reader, *, seed: int, window: int) -> None:
         self._reader, self.classes = reader, reader.classes
         self._seed, self._window = seed, window
-        self._epoch, self._taken = 0, 0
-        self._batches, self._batch_size = 0, 0
+        self._ranks = (0, 1)
+        self._iterations = 0  # that this process began
+        self._owner = 0
+        self._loaded: _State | None = None  # by torchdata's loader, in a loader process
+        self._restart(_State())
 
     def __len__(self) -> int:
-        """Samples of an epoch on this rank, up to one sample more or less for each loader process."""
-        rank, ranks = _rank()
-        return len(range(rank, self._reader.shards.samples, ranks))
+        """Samples of an epoch on this rank."""
+        return self._reader.shards.samples // self._place()[1]
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration begin at the start of epoch `epoch`."""
         self.load_state_dict({"epoch": epoch})
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch and the number of samples that this iterator yielded; in a loader process, that process's own."""
-        return {"epoch": self._epoch, "taken": self._taken}
+        """The epoch and the number of samples that this iterator yielded; in a loader process, that process's own.
+
+        Raises:
+            UserError: loader processes have read the stream since the last load, so this process does not know the position.
+        """
+        if get_worker_info() is None and self._begun() > self._own:
+            raise UserError(
+                "only the loader processes know the position of this stream; use state_after() with the number of batches"
+            )
+        return self._progress.public()
 
     def state_after(self, batches: int, batch_size: int) -> dict[str, int]:
         """The state after a `DataLoader` of that batch size yielded so many batches of this epoch.
 
         A loader takes one batch from each of its processes in turn, so the state follows from the number of batches. Resume with the
-        same number of processes.
+        same numbers of ranks and processes.
+
+        Args:
+            batches: counted from the start of the epoch, also if the iteration was resumed within it.
         """
-        return {"epoch": self._epoch, "batches": batches, "batch_size": batch_size}
+        epoch = self._start.epoch + max(self._begun() - 1, 0)
+        return _State(epoch, batches=batches, batch_size=batch_size).public()
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Let the next iteration resume from a state. Raises UserError if `state` is not a state."""
-        known = {"epoch", "taken", "batches", "batch_size"}
-        if set(state) - known or any(not isinstance(value, int) or value < 0 for value in state.values()):
+        known = set(state) <= set(_State._fields)
+        known &= all(isinstance(value, int) and value >= 0 for value in state.values())
+        if not known or (state.get("batches") and not state.get("batch_size")):
             raise UserError(
                 f"{dict(state)} is no state of a stream of shards; give what state_dict() returned"
             )
-        self._epoch, self._taken = state.get("epoch", 0), state.get("taken", 0)
-        self._batches, self._batch_size = state.get("batches", 0), state.get("batch_size", 0)
+        if get_worker_info() is None:
+            self._restart(_State(**state))
+        else:  # torchdata's loader gives each of its processes its own state
+            self._progress = self._loaded = _State(**state)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        info = get_worker_info()
+        self._iterations += 1
+        # A loader process begins at once, because torchdata's loader may load a state and never ask this iterator for a sample.
+        return self._samples(self._begin() if get_worker_info() else None)
+
+    def _samples(self, state: _State | None) -> Iterator[tuple[Any, ...]]:
+        state = state or self._begin()
+        info, (rank, ranks), shards = get_worker_info(), self._place(), self._reader.shards
         process, processes = (info.id, info.num_workers) if info else (0, 1)
-        rank, ranks = _rank()
-        sizes = [shard.samples for shard in self._reader.shards.shards]
+        sizes = [shard.samples for shard in shards.shards]
         lanes = [
-            LaneOrder(sizes, self._seed, "stream", lane=lane, lanes=ranks * processes, window=self._window)
+            LaneOrder(
+                sizes,
+                self._seed,
+                "stream",
+                lane=lane,
+                lanes=ranks * processes,
+                window=self._window,
+                ranks=ranks,
+            )
             for lane in range(rank * processes, (rank + 1) * processes)
         ]
-        lane, skipped = self._resumed(lanes, process) if self._batches else (process, self._taken)
-        self._batches, self._taken = 0, skipped
-        shards = self._reader.shards.shards
-        for (sample, weight), shard, _ in read_epoch(lanes[lane], self._epoch, skipped, self._load):
-            self._taken += 1
-            yield self._reader.decode(sample, shards[shard], weight)
-        self._epoch, self._taken = self._epoch + 1, 0
+        lane, taken = _next_lane(lanes, state, process) if state.batches else (process, state.taken)
+        for sample, shard, position in read_epoch(lanes[lane], state.epoch, taken, self._load):
+            taken += 1
+            self._progress = _State(state.epoch, taken)
+            yield self._reader.decode(sample, shards.shards[shard], position)
+        # torchdata's loader resumes finished loader processes too, which must then yield nothing.
+        self._progress = _State(state.epoch, taken) if info else _State(state.epoch + 1)
 
-    def _load(self, number: int) -> list[tuple[RawSample, float | None]]:
-        shard = self._reader.shards.shards[number]
-        return list(zip(self._reader.shards.read(shard), self._reader.weights(shard), strict=True))
+    def _load(self, number: int) -> list[RawSample]:
+        return list(self._reader.shards.read(self._reader.shards.shards[number]))
 
-    def _resumed(self, lanes: list[LaneOrder], process: int) -> tuple[int, int]:
-        """(lane, samples of it that were yielded before) of a loader process after `_batches` batches of this rank.
+    # A DataLoader copies the dataset into its processes and tells neither them nor this object when an iteration begins. They agree
+    # on its epoch in memory that they share: the state to start from, and a cell for each process (see _begin).
 
-        A resumed loader asks process 0 first, whichever process is next in turn, so process 0 takes the lane that is next.
+    @property
+    def _start(self) -> _State:
+        """The state that was set or loaded last."""
+        return _State(*self._memory[:4].tolist())
+
+    def _restart(self, state: _State) -> None:
+        """Let the next iteration begin from `state`."""
+        if self._owner != os.getpid():
+            self._owner = os.getpid()
+            self._memory = torch.zeros(4 + _CELLS, dtype=torch.int64).share_memory_()
+        self._memory.zero_()
+        self._memory[:4] = torch.tensor(state)
+        self._progress, self._own = state, 0
+        self._loaded = None
+
+    def _begun(self) -> int:
+        """How many iterations have begun since the start."""
+        return int((self._memory[4:] % (1 << _COUNT_BITS)).max())
+
+    def _begin(self) -> _State:
+        """The state to begin an iteration from, the same in all loader processes of the iteration.
+
+        The first process that begins takes the next number and writes it into its cell, where the others find it. Each process writes
+        its cell in one piece and no other cell, so no lock is needed.
+
+        Raises:
+            UserError: this is a loader process, and the stream was opened in another process than the loader.
         """
-        size = self._batch_size
-        counts = [-(-lane.length(self._epoch) // size) for lane in lanes]
-        turns = sorted((turn, lane) for lane, count in enumerate(counts) for turn in range(count))
-        done = [lane for _, lane in turns[: self._batches]]
-        # The lanes in the order of their next batch, then those that are finished.
-        order = dict.fromkeys([lane for _, lane in turns[self._batches :]] + list(range(len(lanes))))
-        lane = list(order)[process]
-        return lane, min(done.count(lane) * size, lanes[lane].length(self._epoch))
+        info, parent = get_worker_info(), multiprocessing.parent_process()
+        if info is None and self._owner != os.getpid():
+            self._restart(self._start)
+        if self._owner not in (os.getpid(), parent and parent.pid):
+            raise UserError(
+                "this stream was opened in another process; call set_epoch() in the process of the DataLoader before its first epoch"
+            )
+        process, seed = (info.id, info.seed - info.id) if info else (0, 0)
+        iteration = hash((seed, self._iterations)) % (1 << (63 - _PROCESS_BITS - _COUNT_BITS))
+        memory = self._memory.numpy()[4:]
+        cells = memory[memory > 0]
+        counts, key = cells % (1 << _COUNT_BITS), cells >> _COUNT_BITS
+        same = key >> _PROCESS_BITS == iteration
+        # An earlier iteration has the same key if the program sets the same random seed again.
+        earlier = counts[key == (iteration << _PROCESS_BITS | process)]
+        joined = np.setdiff1d(counts[same], earlier)
+        start, state = self._start, self._loaded
+        if state is not None:
+            self._own = max(state.epoch - start.epoch, 0) + 1
+        else:
+            self._own = int(joined.max() if len(joined) else counts.max(initial=0) + 1)
+            state = start if self._own == 1 else _State(start.epoch + self._own - 1)
+        memory[os.getpid() % _CELLS] = (iteration << _PROCESS_BITS | process) << _COUNT_BITS | self._own
+        self._loaded = None
+        return state
+
+    def _place(self) -> tuple[int, int]:
+        """(rank, ranks) of the process that has the loader."""
+        place = _rank()
+        return place if place[1] > 1 else self._ranks
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_ranks": self._place()}  # a spawned loader process has no process group
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if not self._memory.is_shared():  # a copy in its own right
+            self._owner, start = 0, self._start
+            self._restart(start)
+
+
+def _next_lane(lanes: list[LaneOrder], state: _State, process: int) -> tuple[int, int]:
+    """(lane, samples of it that were yielded before) of a loader process that resumes after some batches of its rank.
+
+    A resumed loader asks process 0 first, whichever process is next in turn, so process 0 takes the lane that is next.
+    """
+    lengths = [lane.length(state.epoch) for lane in lanes]
+    counts = [-(-length // state.batch_size) for length in lengths]
+    turns = sorted((turn, lane) for lane, count in enumerate(counts) for turn in range(count))
+    done = [lane for _, lane in turns[: state.batches]]
+    # The lanes in the order of their next batch, then those that are finished.
+    order = dict.fromkeys([lane for _, lane in turns[state.batches :]] + list(range(len(lanes))))
+    lane = list(order)[process]
+    return lane, min(done.count(lane) * state.batch_size, lengths[lane])
 
 
 def shard_urls(directory: str) -> list[str]:
@@ -239,8 +365,16 @@ class _Reader:
         names = self.shards.class_names
         return names if self.soft else [names[c] for c in self.shards.classes]
 
-    def decode(self, sample: RawSample, shard: ShardRef, weight: float | None) -> tuple[Any, ...]:
-        """(image, target) or (image, target, weight). Raises UserError for a damaged sample."""
+    @cached_property
+    def _columns(self) -> _Columns:
+        return _Columns(self.shards)
+
+    @cached_property
+    def _labels(self) -> dict[int, int]:
+        return {c: label for label, c in enumerate(self.shards.classes)}
+
+    def decode(self, sample: RawSample, shard: ShardRef, position: int) -> tuple[Any, ...]:
+        """(image, target) or (image, target, weight) of the sample at a position. Raises UserError for a damaged sample."""
         where, side, channels = (
             self.shards.store.path(shard.path),
             self.shards.resolution,
@@ -252,30 +386,17 @@ class _Reader:
         if self.transform is not None:
             image = self.transform(Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels))
         target = self._soft(sample, where) if self.soft else self._dense(sample, where)
-        return (image, target) if weight is None else (image, target, weight)
-
-    def weights(self, shard: ShardRef) -> Sequence[float | None]:
-        """The weight of every sample of a shard, None without a weight. Raises UserError for a damaged table."""
         if self.weight is None:
-            return [None] * shard.samples
-        path = self.shards.store.path(meta_path(shard.index))
-        try:
-            rows = read_table(self.shards.store.read(meta_path(shard.index)), None).to_pylist()
-        except (FileNotFoundError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({error}); run ppgen verify on the directory") from error
-        if len(rows) != shard.samples:
-            raise UserError(
-                f"{path} has {len(rows)} rows for {shard.samples} samples; run ppgen verify on the directory"
-            )
-        return [float(self.weight(row)) for row in rows]
+            return image, target
+        return image, target, float(self.weight(_Row(self._columns, position)))
 
     def _dense(self, sample: RawSample, where: str) -> int:
-        if sample.label not in self.shards.classes:
+        if sample.label not in self._labels:
             raise UserError(
                 f"sample {sample.key} of {where} has class {sample.label}, which is not in its plan; run ppgen verify on the "
                 f"directory"
             )
-        return self.shards.classes.index(sample.label)
+        return self._labels[sample.label]
 
     def _soft(self, sample: RawSample, where: str) -> torch.Tensor:
         classes = self.shards.num_classes
@@ -286,6 +407,42 @@ class _Reader:
         raise UserError(
             f"sample {sample.key} of {where} has no soft label; run ppgen verify on the directory"
         )
+
+
+class _Columns(dict[str, "pa.ChunkedArray"]):
+    """Columns of manifest.parquet, one entry a sample; each is read when it is asked for. Raises UserError for a damaged file."""
+
+    def __init__(self, shards: ShardSet) -> None:
+        self._shards = shards
+
+    def __missing__(self, name: str) -> pa.ChunkedArray:
+        store = self._shards.store
+        try:
+            with store.open(MANIFEST) as handle:
+                column = read_table(handle, self._shards.samples, columns=[name]).column(name)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{store.path(MANIFEST)} cannot be read ({error}); run ppgen verify on the directory"
+            ) from error
+        self[name] = column
+        return column
+
+
+@dataclass(frozen=True)
+class _Row(Mapping[str, Any]):
+    """The row of a sample in manifest.parquet, as a weight function gets it."""
+
+    columns: _Columns
+    position: int
+
+    def __getitem__(self, name: str) -> Any:
+        return self.columns[name][self.position].as_py()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(ROW_SCHEMA.names)
+
+    def __len__(self) -> int:
+        return len(ROW_SCHEMA.names)
 
 
 def _confidence(row: Mapping[str, Any]) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -86,10 +88,14 @@ class ShardSet:
     shards: list[ShardRef] = field(repr=False)
     _offsets: dict[int, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
-    @property
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        return np.cumsum([shard.samples for shard in self.shards])
+
+    @cached_property
     def samples(self) -> int:
         """Number of samples."""
-        return sum(shard.samples for shard in self.shards)
+        return int(self._ends[-1])
 
     @property
     def num_classes(self) -> int:
@@ -171,7 +177,7 @@ class ShardSet:
         """An upper bound in bytes for a tar of `samples` samples."""
         return most_bytes(samples, self.resolution, self.channels, self.num_classes)
 
-    def fetch(self, sample: int | str) -> RawSample:
+    def fetch(self, sample: SupportsIndex | str) -> RawSample:
         """One sample by position or key (the position with leading zeros). Only the bytes of the sample are read.
 
         The first sample of a shard also reads the offsets of the shard's samples, which are kept (8 bytes a sample).
@@ -179,10 +185,13 @@ class ShardSet:
         Raises:
             UserError: there is no such sample, or its shard is missing or damaged.
         """
-        position = int(sample) if isinstance(sample, int) or sample.isdecimal() else -1
-        shard, row = self._locate(position)
-        if shard is None:
+        if isinstance(sample, str):
+            position = int(sample) if sample.isdecimal() else -1
+        else:
+            position = operator.index(sample)
+        if not 0 <= position < self.samples:
             raise UserError(f"{self.store} has no sample {sample!r}; it holds 0 to {self.samples - 1}")
+        shard, row = self.locate(position)
         path = self.store.path(shard.path)
         try:
             offsets = self._offsets.get(shard.index)
@@ -202,14 +211,11 @@ class ShardSet:
             )
         return replace(raw, offset=start + TAR_BLOCK)
 
-    def _locate(self, position: int) -> tuple[ShardRef | None, int]:
-        """The shard of a position and the row in that shard; (None, 0) if there is none."""
-        if position >= 0:
-            for shard in self.shards:
-                if position < shard.samples:
-                    return shard, position
-                position -= shard.samples
-        return None, 0
+    def locate(self, position: int) -> tuple[ShardRef, int]:
+        """The shard of the sample at a position, 0 <= position < samples, and its row in that shard."""
+        number = int(self._ends.searchsorted(position, side="right"))
+        shard = self.shards[number]
+        return shard, position - int(self._ends[number]) + shard.samples
 
 
 def _require_readable(plan: dict[str, Any], root: str, kind: str | None) -> None:

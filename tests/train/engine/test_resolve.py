@@ -10,6 +10,7 @@ import yaml
 from torch import nn
 from trainruns import Settings, run, run_until_killed, same_weights
 
+from ppcore.classifiers import build
 from ppcore.errors import UserError
 from pptrain.config import load_config
 from pptrain.engine.prepare import PreparedRun, prepare_run
@@ -89,13 +90,9 @@ def test_what_needs_cuda_is_refused_without(setting: Settings, supervised: Setti
 
 
 def test_layers_that_sync_batch_norm_would_change_are_refused() -> None:
-    class BatchNormAct(nn.BatchNorm2d):  # as timm's
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return super().forward(x).relu()
-
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
     names = list(net.state_dict())
     assert list(synchronise_batch_norm(net, "net").state_dict()) == names
     assert isinstance(net[1], nn.SyncBatchNorm)
-    with pytest.raises(UserError, match="cannot replace its BatchNormAct layers"):
-        synchronise_batch_norm(nn.Sequential(BatchNormAct(4)), "net")
+    with pytest.raises(UserError, match="cannot replace its BatchNormAct2d layers"):
+        synchronise_batch_norm(build("timm/mobilenetv3_small_050", 2), "timm/mobilenetv3_small_050")

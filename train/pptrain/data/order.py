@@ -68,15 +68,26 @@ class LaneOrder:
         sizes: samples of every shard.
         lane, lanes: number of this lane, and how many there are.
         window: places that a sample can move ahead.
+        ranks: so many processes divide the lanes, and the lanes of each process have the same lengths. The samples that cannot be
+            shared equally, fewer than `ranks`, are left out, in every epoch others.
     """
 
     def __init__(
-        self, sizes: Sequence[int], seed: int, name: str, *, lane: int, lanes: int, window: int
+        self,
+        sizes: Sequence[int],
+        seed: int,
+        name: str,
+        *,
+        lane: int,
+        lanes: int,
+        window: int,
+        ranks: int = 1,
     ) -> None:
         self.sizes = np.asarray(sizes, dtype=np.int64)
         self.bases = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
         self.total = int(self.sizes.sum())
         self.seed, self.name, self.lane, self.lanes, self.window = seed, name, lane, lanes, window
+        self.ranks = ranks
 
     def length(self, epoch: int) -> int:
         """Samples of this lane in `epoch`."""
@@ -109,8 +120,10 @@ class LaneOrder:
 
     def _bounds(self, epoch: int) -> tuple[int, int]:
         # The lanes rotate, so that the longer lane is another one every epoch: over many epochs all lanes are equally long.
-        lane = (self.lane + epoch) % self.lanes
-        return lane * self.total // self.lanes, (lane + 1) * self.total // self.lanes
+        lanes, total = self.lanes // self.ranks, self.total // self.ranks
+        rank, lane = divmod(self.lane, lanes)
+        lane = (lane + epoch) % lanes
+        return rank * total + lane * total // lanes, rank * total + (lane + 1) * total // lanes
 
 
 class Mixture:
