@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 from ppcore.errors import UserError
 from ppcore.seeds import numpy_rng
 from ppflow.cli.commands import app, write_new
+from ppflow.cli.dry_run import job_sizes
 from ppflow.cli.experiment import RunOptions, open_recipe
+from ppflow.jobs import expand
 from ppflow.recipe import load_recipe
 
 NETWORK = '''
@@ -166,3 +168,12 @@ def test_a_recipe_of_ones_own(place: Path, capsys: pytest.CaptureFixture[str]) -
         write_new("strokes", "small", None, Path("mine.yaml"))
     write_new("photos", "bestnet:Net", None, Path("photos.yaml"))
     assert "Scratch" in load_recipe("photos.yaml").rows
+
+
+def test_size_counts_the_unlabelled_images_of_the_method(place: Path) -> None:
+    parameters = {"target": "strokes", "arch": "bestnet:Net"}
+    recipe, root = open_recipe("best", RunOptions(parameters=parameters, scale="tiny"))
+    graph = expand(recipe, root)
+    images = {graph.jobs[digest].stage: size.images for digest, size in job_sizes(graph).items()}
+    assert images["try_pp"] == 2 * 8
+    assert images["try_condition"] == 2 * 8 * 3  # two unlabelled images for each labelled one, by default

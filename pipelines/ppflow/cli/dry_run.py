@@ -20,6 +20,7 @@ from ppgen.sources import source_kit
 from ppgen.sources.protocol import BANK, is_code
 from pptrain.config import fine_tuning_rule, load_config, method_name, pre_training_rule
 from pptrain.engine import seconds_per_image
+from pptrain.methods import SemiSupervised, make_method
 
 _NUMBERS = tuple(map(str, range(1000)))  # the kits without class names are of ImageNet
 _SOURCE, _PER_CLASS, _PER_IMAGE = "dit-xl-2-256", 1300, 10  # defaults of ppgen
@@ -114,7 +115,8 @@ def _training_size(job: StageJob, shards: Sequence[int | None]) -> Size:
     batch = config.optim.batch_size or rule.batch_size
     epochs = config.optim.epochs
     steps = config.optim.steps or (-(-int(epochs * images) // batch) if epochs else rule.steps)
-    unlabelled = float(config.method.options.get("mu", 1.0)) if config.data.unlabeled else 0.0
+    method = make_method(method_name(config), config.method.options)
+    unlabelled = method.mu if isinstance(method, SemiSupervised) else 0.0
     return Size(f"{text}, {steps:,} steps of {batch}", int(steps * batch * (1 + unlabelled)))
 
 

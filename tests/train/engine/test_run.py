@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from toyshards import CLASSES
 from trainruns import Settings, run, same_weights
 
-from ppcore.classifiers import load_classifier
+from ppcore.classifiers import load_classifier, usual_input
 from ppcore.errors import UserError
-from ppcore.targets import Target, load_target
+from ppcore.targets import Target, load_target, stack
 from pptrain.config import TrainConfig, load_config
 from pptrain.engine.loop import fit
 
@@ -140,3 +141,13 @@ def test_a_target_too_large_for_memory_trains_to_the_same_weights(
     parts = run(settings, out=str(tmp_path / "parts"), **{"data.resident_mb": 0})
     assert same_weights(whole.out, parts.out)
     assert whole.val_accuracy == parts.val_accuracy
+
+
+def test_running_statistics_follow_a_short_run(supervised: Settings, tmp_path: Path) -> None:
+    settings = {**supervised, "model.arch": "oddnet:slow", "views.labeled": "none", "optim.steps": 40}
+    run(settings, out=str(tmp_path / "r"))
+    stored = load_file(tmp_path / "r" / "model" / "model.safetensors")
+    _, _, mean, std = usual_input("oddnet:slow", 1)
+    images = (stack(load_target(supervised["data.target"]).train, 16, 1) / 255.0 - mean[0]) / std[0]
+    assert stored["0.running_mean"].item() == pytest.approx(images.mean().item(), rel=0.2)
+    assert stored["0.running_var"].item() == pytest.approx(images.var().item(), rel=0.2)

@@ -32,7 +32,7 @@ from pptrain.engine.inputs import Inputs, open_inputs
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.resolve import Resolved, resolve_config
 from pptrain.methods import Method, SemiSupervised, SourceSide, make_method
-from pptrain.models import make_source_head, synchronise_batch_norm
+from pptrain.models import follow_run, make_source_head, synchronise_batch_norm
 
 _MB = 1 << 20
 
@@ -86,6 +86,7 @@ def prepare_run(config: TrainConfig, group: ProcessGroup, trust: Trust = NOBODY)
     config, train, val, target = resolved.config, resolved.train, resolved.val, inputs.target
     method = make_method(config.method.name, config.method.options)
     net = resolved.net
+    follow_run(net, config.optim.steps * config.optim.accumulate)
     if config.model.sync_batch_norm and group.world_size > 1:
         net = synchronise_batch_norm(net, config.model.arch)
     batch = config.optim.batch_size // config.optim.accumulate

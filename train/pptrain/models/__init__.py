@@ -6,6 +6,7 @@ from pptrain.models.network import (
     Teacher,
     choose_device,
     choose_layout,
+    follow_run,
     has_bf16,
     has_grouped_convolutions,
     synchronise_batch_norm,
