@@ -20,7 +20,7 @@ class Supervised(Method):
     Options:
         label_smoothing: share of the target spread over all classes (Szegedy et al. 2016).
         mixup, cutmix: alpha of the Beta distribution (Zhang et al. 2018; Yun et al. 2019); 0 is off. With both, each step
-            uses one of them at random.
+            uses one of them at random. Each of several processes mixes its own images.
     """
 
     label_smoothing: Amount = 0.0
