@@ -27,7 +27,8 @@ def serve(path):
 
     for name in MODULES:
         importlib.import_module(name)
-    rule._PRETRAINING_STEPS, rule._LEAST_STEPS, rule._MOST_STEPS = (2, 2), 2, 2
+    rule._PRETRAINING_EPOCHS, rule._PRETRAINING_LEAST_STEPS = 0, 2
+    rule._LEAST_STEPS, rule._MOST_STEPS = 2, 2
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()

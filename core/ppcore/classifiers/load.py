@@ -381,8 +381,10 @@ def _load_directory(folder: str, trust: Trust) -> Classifier:
 
 
 def _load_checkpoint(arch: str, file: str, class_names: tuple[str, ...]) -> Classifier:
+    # The file comes first: a URL with a password in it must not be taken for an architecture and shown.
+    stored = read_weights(file)
     net = build(arch, _USUAL_CLASSES)
-    state = _without_prefix(read_weights(file), net, file)
+    state = _without_prefix(stored, net, file)
     heads = [state[f"{name}.weight"] for name in head_names(net) if f"{name}.weight" in state]
     stem = state.get(next((f"{n}.weight" for n, m in net.named_modules() if isinstance(m, nn.Conv2d)), ""))
     num_classes = heads[0].shape[0] if heads else _USUAL_CLASSES

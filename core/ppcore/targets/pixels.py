@@ -82,20 +82,21 @@ def decode_ahead(
     """
     import torch  # slow to import, not needed for commands that only list or check targets
 
-    def put(batch: torch.Tensor, row: int, position: int) -> None:
-        batch[row] = fit(images.image(position), resolution, channels)
+    # The threads write to numpy arrays: a tensor made in torch.inference_mode cannot be written to in another thread.
+    def put(batch: np.ndarray, row: int, position: int) -> None:
+        batch[row] = fit(images.image(position), resolution, channels).numpy()
 
     def take() -> torch.Tensor:
         batch, rows = waiting.popleft()
         for row in rows:
             row.result()
-        return batch
+        return torch.from_numpy(batch)
 
-    waiting: deque[tuple[torch.Tensor, list[Future[None]]]] = deque()
+    waiting: deque[tuple[np.ndarray, list[Future[None]]]] = deque()
     pool = ThreadPoolExecutor(_THREADS)
     try:
         for part in parts:
-            batch = torch.empty(len(part), channels, resolution, resolution, dtype=torch.uint8)
+            batch = np.empty((len(part), channels, resolution, resolution), dtype=np.uint8)
             rows = [pool.submit(put, batch, row, int(position)) for row, position in enumerate(part)]
             waiting.append((batch, rows))
             if len(waiting) > _AHEAD:

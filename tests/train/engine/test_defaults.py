@@ -28,7 +28,8 @@ FAST = {"optim.batch_size": 8, "loop.tensorboard": False, "data.resolution": 16,
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(rule, "_PRETRAINING_STEPS", (3, 3))
+    monkeypatch.setattr(rule, "_PRETRAINING_EPOCHS", 0)
+    monkeypatch.setattr(rule, "_PRETRAINING_LEAST_STEPS", 3)
 
 
 def go(**overrides: object) -> None:
