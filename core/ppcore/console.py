@@ -55,6 +55,12 @@ def print_warnings(lines: Iterable[str]) -> None:
         print(f"warning: {printable(line)}", file=sys.stderr, flush=True)
 
 
+def shortened(items: Iterable[object], most: int) -> str:
+    """The items of a list for a message, with commas; after the first `most` only how many more there are."""
+    names = list(map(str, items))
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Print rows of equally many cells in columns as wide as their widest cell. Cells stay whole, so that names can be copied."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

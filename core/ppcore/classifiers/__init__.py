@@ -11,10 +11,9 @@ from ppcore.classifiers.load import (
     ClassifierSpec,
     imagenet_class_names,
     load_classifier,
-    load_weights,
     published_class_names,
-    read_weights,
     save_classifier,
     soft_labels,
     to_grey,
 )
+from ppcore.classifiers.weights import load_weights, read_weights

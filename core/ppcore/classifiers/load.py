@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import zipfile
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from pydantic import ConfigDict, Field
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.parameter import is_lazy
 
 from ppcore.classifiers.architectures import build, usual_input
 from ppcore.classifiers.heads import head_names, linear_map, run_with_features
+from ppcore.classifiers.weights import first_names, load_weights, read_weights, without_prefix
 from ppcore.errors import UserError
 from ppcore.images import MAX_SIDE
 from ppcore.kits import KITS, get_kit
@@ -129,20 +127,13 @@ def soft_labels(logits: torch.Tensor, temperature: float, top_k: int | None) -> 
 
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-_WRAPPERS = (
-    *("state_dict_ema", "model_ema", "ema_model", "ema"),
-    *("model_state_dict", "state_dict", "model", "net", "module"),
-)
-"""Keys under which checkpoints of training programs store a state dict; averaged weights first, as timm prefers them."""
-_COMPILED = "_orig_mod."  # torch.compile adds it to names
-_COUNTER = "num_batches_tracked"  # of batch norm; files from before PyTorch 0.4.1 lack it
 
 
 def save_classifier(folder: str | Path, net: nn.Module, spec: ClassifierSpec) -> None:
     """Write model.safetensors, then config.json, each atomically. A tensor that has several names is stored under the first one."""
     store = Store(folder)
     state = net.state_dict()
-    first = _first_names(state)
+    first = first_names(state)
     weights = {
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, tensor in state.items()
@@ -150,120 +141,6 @@ def save_classifier(folder: str | Path, net: nn.Module, spec: ClassifierSpec) ->
     }
     store.write_atomic(WEIGHTS, save(weights))
     store.write_atomic(CONFIG, (json.dumps(asdict(spec), indent=1) + "\n").encode())
-
-
-def read_weights(file: str | Path) -> dict[str, torch.Tensor]:
-    """Read a state dict from .safetensors, or from a pickle with `weights_only` (no code runs), perhaps inside a checkpoint.
-
-    Raises:
-        UserError: missing, unreadable, or not a state dict.
-    """
-    path = Path(file)
-    if not path.is_file():
-        raise UserError(f"there is no file {path}; check the path")
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
-    except Exception as error:  # pickle and safetensors raise many types for damaged files
-        raise UserError(_unreadable(path, "it is damaged, or of another format")) from error
-    for _ in range(2):
-        inner = [state.get(key) for key in _WRAPPERS] if isinstance(state, Mapping) else []
-        state = next((value for value in inner if isinstance(value, Mapping) and value), state)
-    if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise UserError(_unreadable(path, "it holds no state dict"))
-    return {str(name): tensor for name, tensor in state.items()}
-
-
-def _unreadable(path: Path, reason: str) -> str:
-    return (
-        f"{path} cannot be read as weights ({reason}); "
-        f"expected safetensors, or a file that torch.save(net.state_dict(), FILE) writes"
-    )
-
-
-class _Unused:
-    """Stands for every object of a checkpoint that is no tensor, such as the options of the program that wrote it."""
-
-    def __init__(self, *_args: object, **_named: object) -> None: ...
-
-    def __setstate__(self, state: object) -> None: ...
-
-
-def _load_pickle(path: Path) -> Any:
-    """The content of a file of torch.save. Its classes and functions are neither imported nor called: :class:`_Unused` replaces them."""
-    names = {"argparse.Namespace"}
-    if zipfile.is_zipfile(path):  # the names in files from before PyTorch 1.6 cannot be listed
-        names.update(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    with torch.serialization.safe_globals([(_Unused, name) for name in names]):
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def load_weights(net: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
-    """Load `state` into `net`.
-
-    The names may have a prefix, as torch.compile, DistributedDataParallel and Lightning add one; tensors without it are then left
-    out. Of the names of one tensor (tied weights) one is enough. `num_batches_tracked` may be missing.
-
-    Args:
-        where: names the file in messages.
-
-    Raises:
-        UserError: the message names missing, unexpected and differently shaped tensors.
-    """
-    own = net.state_dict()
-    first = _first_names(own)
-    given = _without_prefix(state, net, where)
-    shared = {first[name]: tensor for name, tensor in given.items() if name in first}
-    counters = {name: tensor for name, tensor in own.items() if name.endswith(_COUNTER)}
-    full = {**counters, **{n: shared[first[n]] for n in own if first[n] in shared}, **given}
-    missing = sorted(set(own) - set(full))
-    unexpected = sorted(set(full) - set(own))
-    known = [name for name in own if name in full and not is_lazy(own[name])]
-    shapes = [name for name in known if own[name].shape != full[name].shape]
-    if missing or unexpected or shapes:
-        parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
-        misfits = "; ".join(f"{len(names)} keys {what} such as {names[0]}" for what, names in parts if names)
-        raise UserError(
-            f"the weights in {where} do not fit {type(net).__name__}: {misfits}; use the architecture that they were trained with"
-        )
-    own.update(
-        full
-    )  # it keeps the versions of its modules, without which torchvision's MNASNet refuses to load
-    net.load_state_dict(own)
-
-
-def _first_names(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """Every name -> the first name of the same tensor."""
-    named: dict[Any, str] = {}
-    first: dict[str, str] = {}
-    for name, tensor in state.items():
-        address = 0 if is_lazy(tensor) else tensor.data_ptr()  # 0 if it is empty, too
-        key = (address, tensor.dtype, tensor.shape, tensor.stride()) if address else name
-        first[name] = named.setdefault(key, name)
-    return first
-
-
-def _without_prefix(state: Mapping[str, torch.Tensor], net: nn.Module, where: str) -> dict[str, torch.Tensor]:
-    """The tensors of `state` below the prefix under which most tensors of `net` lie, without that prefix.
-
-    Raises:
-        UserError: all of `net` lies under several prefixes.
-    """
-    first = _first_names(net.state_dict())
-    if not any(_COMPILED in name for name in first):
-        state = {name.replace(_COMPILED, ""): tensor for name, tensor in state.items()}
-    below: dict[str, set[str]] = {"": set()}  # prefix -> the tensors of the network that lie below it
-    for name in state:
-        for start in (0, *(dot + 1 for dot, letter in enumerate(name) if letter == ".")):
-            if name[start:] in first:
-                below.setdefault(name[:start], set()).add(first[name[start:]])
-    most = max(map(len, below.values()))
-    best = [prefix for prefix, names in below.items() if len(names) == most]
-    needed = {name for name in first.values() if not name.endswith(_COUNTER)}
-    if "" not in best and len(best) > 1 and needed <= below[best[0]]:
-        raise UserError(
-            f"{where} holds several networks that fit ({', '.join(best)}); store the state dict of one of them in a file of its own"
-        )
-    return {name.removeprefix(best[0]): t for name, t in state.items() if name.startswith(best[0])}
 
 
 # Auxiliary classifiers of torchvision's googlenet and inception_v3, which `build` leaves out.
@@ -384,7 +261,7 @@ def _load_checkpoint(arch: str, file: str, class_names: tuple[str, ...]) -> Clas
     # The file comes first: a URL with a password in it must not be taken for an architecture and shown.
     stored = read_weights(file)
     net = build(arch, _USUAL_CLASSES)
-    state = _without_prefix(stored, net, file)
+    state = without_prefix(stored, net, file)
     heads = [state[f"{name}.weight"] for name in head_names(net) if f"{name}.weight" in state]
     stem = state.get(next((f"{n}.weight" for n, m in net.named_modules() if isinstance(m, nn.Conv2d)), ""))
     num_classes = heads[0].shape[0] if heads else _USUAL_CLASSES

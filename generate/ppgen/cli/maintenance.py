@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from ppcore.console import EXIT_FAILED, Progress, print_table, printable
+from ppcore.console import EXIT_FAILED, Progress, print_table, printable, shortened
 from ppcore.errors import UserError
 from ppcore.shards import ShardSet
 from ppcore.storage import Store
@@ -81,10 +81,9 @@ def verify(directory: str, options: VerifyOptions) -> int:
     for shard, texts in sorted(problems.shards.items()):
         print(printable(f"BAD shard {shard}: {'; '.join(texts)}"))
     if missing := problems.missing:
-        named = ", ".join(map(str, missing[:_MOST_NAMED])) + (", ..." if len(missing) > _MOST_NAMED else "")
         print(
-            f"BAD {len(missing)} of {plan.num_shards} shards are not made yet: {named}; if this is a part, make the other parts and "
-            f"finish with ppgen gather, else repeat the ppgen command that made {directory}"
+            f"BAD {len(missing)} of {plan.num_shards} shards are not made yet: {shortened(missing, _MOST_NAMED)}; if this is a part, "
+            f"make the other parts and finish with ppgen gather, else repeat the ppgen command that made {directory}"
         )
     if not problems.ok:
         bad = sorted(problems.shards)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
+from ppcore.console import shortened
 from ppcore.errors import UserError
 from ppcore.shards import CONDITIONS, PLAN, meta_path, tar_path
 from ppcore.storage import Store, in_order
@@ -53,12 +54,9 @@ def gather(
         pending = set(pending_shards(destination, plan))
         holders = _find_shards(sources, plan, pending) if pending else {}
         if lacking := sorted(pending - holders.keys()):
-            named = ", ".join(map(str, lacking[:_MOST_NAMED])) + (
-                ", ..." if len(lacking) > _MOST_NAMED else ""
-            )
             raise UserError(
-                f"{len(lacking)} of {plan.num_shards} shards are missing: {named}; run the missing parts again, or the command without "
-                f"--part, which makes what is missing"
+                f"{len(lacking)} of {plan.num_shards} shards are missing: {shortened(lacking, _MOST_NAMED)}; run the missing parts "
+                f"again, or the command without --part, which makes what is missing"
             )
         widths = [store.width for store in (*sources, destination)]
         width = max(widths) // 4 or 1  # whole shards in memory

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import HERE
 from rig import make_classifier, make_target, stored
 
 from ppcore.console import parse_settings
@@ -26,7 +25,7 @@ def call(*args: str) -> None:
 
 
 def start(*args: str, cwd: Path) -> subprocess.Popen[str]:
-    path = os.pathsep.join([HERE, *(p for p in sys.path if p)])
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *(p for p in sys.path if p)])
     environment = {**os.environ, "PYTHONPATH": path}
     command = [sys.executable, "-m", "ppgen", *args]
     return subprocess.Popen(

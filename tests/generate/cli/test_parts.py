@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import HERE
 from rig import fingerprints, make_classifier, make_target
 
 from ppcore.errors import UserError
@@ -33,7 +32,7 @@ def call(*args: object) -> int:
 
 
 def start(*args: object) -> subprocess.Popen[str]:
-    path = os.pathsep.join([HERE, *(p for p in sys.path if p)])
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *(p for p in sys.path if p)])
     command = [sys.executable, "-m", "ppgen", *map(str, args)]
     return subprocess.Popen(
         command,

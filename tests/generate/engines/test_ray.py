@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HERE
 from rig import Watch, fingerprints, stored, synth, synth_job
 
 from ppcore.errors import UserError
@@ -206,7 +205,7 @@ def start(out: Path, *options: str) -> subprocess.Popen[str]:
         "ray",
         *options,
     ]
-    path = os.pathsep.join([HERE, *(p for p in sys.path if p)])
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *(p for p in sys.path if p)])
     process = subprocess.Popen(
         command,
         env={**os.environ, "PYTHONPATH": path},

@@ -243,7 +243,7 @@ def test_a_copy_has_its_own_epochs(write_shards: ShardWriter, monkeypatch: pytes
     stream = open_shards(str(write_shards("a", [7, 5])), stream=True)
     stream.set_epoch(3)
     with monkeypatch.context() as patch:
-        patch.setattr("pptransfer.datasets._rank", lambda: (1, 2))
+        patch.setattr("pptransfer.streamed._rank", lambda: (1, 2))
         copy = pickle.loads(pickle.dumps(stream))
     assert (len(copy), len(stream)) == (6, 12)  # a process without a process group has the rank of its maker
     assert len(_seen(DataLoader(copy, batch_size=3, num_workers=1))) == 6
@@ -255,7 +255,7 @@ def test_a_copy_has_its_own_epochs(write_shards: ShardWriter, monkeypatch: pytes
 @pytest.mark.slow  # starts Python anew
 def test_spawned_loader_processes(write_shards: ShardWriter, monkeypatch: pytest.MonkeyPatch) -> None:
     out = str(write_shards("a", [7, 5, 9, 6]))
-    monkeypatch.setattr("pptransfer.datasets._rank", lambda: (1, 2))
+    monkeypatch.setattr("pptransfer.streamed._rank", lambda: (1, 2))
     forked, spawned = open_shards(out, stream=True), open_shards(out, stream=True)
     spawn = DataLoader(spawned, batch_size=3, num_workers=2, multiprocessing_context="spawn")
     fork = DataLoader(forked, batch_size=3, num_workers=2)
@@ -271,7 +271,7 @@ def test_ranks_have_equally_many_batches(
     for epoch in range(3):
         seen: list[list[list[int]]] = []
         for rank in range(2):
-            monkeypatch.setattr("pptransfer.datasets._rank", lambda rank=rank: (rank, 2))
+            monkeypatch.setattr("pptransfer.streamed._rank", lambda rank=rank: (rank, 2))
             stream = open_shards(out, stream=True)
             stream.set_epoch(epoch)
             seen.append(_batches(DataLoader(stream, batch_size=5, num_workers=workers)))
@@ -300,7 +300,7 @@ def test_ranks_share_an_epoch(write_shards: ShardWriter, monkeypatch: pytest.Mon
     out = str(write_shards("a", [7, 5, 9, 6]))
     seen: Counter[int] = Counter()
     for rank in range(3):
-        monkeypatch.setattr("pptransfer.datasets._rank", lambda rank=rank: (rank, 3))
+        monkeypatch.setattr("pptransfer.streamed._rank", lambda rank=rank: (rank, 3))
         stream = open_shards(out, stream=True)
         own = _seen(DataLoader(stream, batch_size=2, num_workers=2))
         assert len(own) == len(stream)

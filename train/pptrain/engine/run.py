@@ -159,9 +159,8 @@ def _finish(prepared: PreparedRun, state: TrainState, group: ProcessGroup, run: 
         report = evaluate(classifier, test)
         write_test_predictions(run, test, report)
         figures = report.as_dict()
-        del figures[
-            "confusion"
-        ]  # a million numbers for 1,000 classes; predictions.parquet has what they are counted from
+        # A million numbers for 1,000 classes; predictions.parquet has what they are counted from.
+        del figures["confusion"]
         details |= {"accuracy": report.accuracy, "test": figures}
     result = make_result(run, details)
     write_result(result)

@@ -54,9 +54,8 @@ class TrainState:
         if self.best and rank <= self.best["rank"]:
             self.stale += 1
             return
-        weights = (
-            self.ema.model.state_dict()
-        )  # changed in place, so that the versions of its modules stay with it
+        weights = self.ema.model.state_dict()
+        # Changed in place, so that the versions of the modules stay with it.
         weights.update({n: t.detach().to("cpu", copy=True) for n, t in weights.items()})
         self.best = {"rank": rank, "step": self.step, "weights": weights}
         self.stale = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ppcore.classifiers import Classifier, ClassifierSpec, load_classifier
-from ppcore.console import print_warnings
+from ppcore.console import print_warnings, shortened
 from ppcore.errors import UserError
 from ppcore.targets import ImageSet, Target, decode_ahead, find_problems, load_target
 from ppcore.trust import Trust
@@ -21,10 +21,8 @@ from pptrain.models import choose_device
 
 _Z95 = 1.959963984540054
 _ECE_BINS = 15
-_BATCH_PIXELS, _LARGEST_BATCH = (
-    1 << 21,
-    256,
-)  # 32 images of 256 pixels: the activations of a ResNet need 300 MB then
+# At most 256 images in a batch, and 32 of 256 pixels: the activations of a ResNet need 300 MB then.
+_LARGEST_BATCH, _BATCH_PIXELS = 256, 1 << 21
 _NAMED = 5  # class names in a message
 
 
@@ -250,31 +248,21 @@ def _model_classes(spec: ClassifierSpec, target: Target) -> np.ndarray:
     if not unknown:
         return np.array([names[name] for name in target.classes], dtype=np.int64)
     if len(unknown) == len(target.classes) == spec.num_classes:
+        pairs = [f"{ours} is {theirs}" for ours, theirs in zip(target.classes, spec.class_names, strict=True)]
         print_warnings(
             [
                 f"no class name of target {target.name!r} is one of the model's: classes are matched by position "
-                f"({_pairs(target.classes, spec.class_names)})"
+                f"({shortened(pairs, _NAMED)})"
             ]
         )
         return np.arange(spec.num_classes, dtype=np.int64)
     if len(unknown) < len(target.classes):
         unused = [name for name in spec.class_names if name not in target.classes]
         raise UserError(
-            f"target {target.name!r} has classes that the model does not know: {_some(unknown)} (the model's other classes: "
-            f"{_some(unused)}); rename them, or fine-tune the model on this target first"
+            f"target {target.name!r} has classes that the model does not know: {shortened(unknown, _NAMED)} (the model's other classes: "
+            f"{shortened(unused, _NAMED) or 'none'}); rename them, or fine-tune the model on this target first"
         )
     raise UserError(
         f"the model has {spec.num_classes} classes, target {target.name!r} has {len(target.classes)} others; fine-tune the "
         f"model on this target first"
     )
-
-
-def _pairs(ours: Sequence[str], theirs: Sequence[str]) -> str:
-    pairs = [f"{a} is {b}" for a, b in zip(ours[:_NAMED], theirs, strict=False)]
-    return ", ".join(pairs) + (", ..." if len(ours) > _NAMED else "")
-
-
-def _some(names: Sequence[str]) -> str:
-    return (
-        ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-    ) or "none"

@@ -108,9 +108,8 @@ class MetricsWriter:
             return
         with self.path.open(newline="") as handle:
             rows = list(csv.reader(handle))
-        if (
-            step == 0 or len(rows) < 2
-        ):  # a crash of the machine can leave an empty file, or a part of its first line
+        # A crash of the machine can leave an empty file, or a part of its first line.
+        if step == 0 or len(rows) < 2:
             self.path.unlink()
             return
         self.columns = rows[0]

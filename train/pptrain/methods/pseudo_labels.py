@@ -102,9 +102,8 @@ class FlexMatch(FixMatch):
         index, order = gather_rows(batch.index).sort(stable=True)
         before = selected[index]
         after = torch.where(best[order] >= self.threshold, label[order], before)
-        last = (
-            torch.searchsorted(index, index, right=True) - 1
-        )  # an image may occur twice: its last row counts
+        # An image may occur twice: its last row counts.
+        last = torch.searchsorted(index, index, right=True) - 1
         changed = (last == torch.arange(len(index), device=index.device)).long()
         counts.index_add_(0, before + 1, -changed).index_add_(0, after + 1, changed)
         selected[index] = after[last]
