@@ -98,6 +98,13 @@ def test_photographs_without_a_source_train_from_scratch(
     assert "the source letters (grey, 32 pixels) is unlikely to help" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_no_task_is_refused_before_any_stage(place: Path) -> None:
+    photographs(place / "alone", 1, 10, 40)
+    with pytest.raises(UserError, match="'alone' has training images of one class only"):
+        settings(target="alone")
+    assert not (place / "runs").exists()
+
+
 def test_the_source_of_the_command_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photographs(place / "bank", 2, 3, 40)
     invoke = CliRunner().invoke(

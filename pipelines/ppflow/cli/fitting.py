@@ -8,9 +8,10 @@ from typing import Any
 
 from ppcore.classifiers import usual_input
 from ppcore.errors import UserError
-from ppcore.targets import ImageSet, load_target, read_files, usual_channels, usual_side
+from ppcore.targets import ImageSet, read_files, usual_channels, usual_side
 from ppgen.sources import source_kit
 from ppgen.sources.protocol import BANK
+from pptrain.engine.inputs import open_target
 from pptrain.models import make_network, make_spec
 
 RECOMMENDED, WITHOUT_SOURCE = "best", "best-scratch"
@@ -60,7 +61,7 @@ def fit(name: str, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any], 
     ]
     if not isinstance(target, str) or not isinstance(arch, str) or not (missing or name == RECOMMENDED):
         return name, {}, []
-    looks, source, notes = look_at(load_target(target).train), parameters.get("source"), []
+    looks, source, notes = look_at(open_target(target).train), parameters.get("source"), []
     if name == RECOMMENDED:
         if looks.photographs and source in (None, _EMBEDDED):
             notes.append(

@@ -56,7 +56,7 @@ def open_inputs(config: TrainConfig, trust: Trust) -> Inputs:
     data, model = config.data, config.model
     trust = replace(trust, typed=(*trust.typed, model.arch))
     shards = open_shard_pool(data.shards, "synth") if data.shards else None
-    target = _open_target(data.target) if data.target else None
+    target = open_target(data.target) if data.target else None
     pseudo = real = None
     if data.unlabeled and not data.unlabeled[0].startswith(REAL):
         pseudo = open_shard_pool(data.unlabeled, None if method.needs_conditions else "pseudo")
@@ -78,7 +78,8 @@ def open_inputs(config: TrainConfig, trust: Trust) -> Inputs:
     )
 
 
-def _open_target(spec: str) -> Target:
+def open_target(spec: str) -> Target:
+    """A target to train on. Raises UserError if it cannot be opened, or has fewer than two classes or no test images."""
     target = load_target(spec)
     if len(np.unique(target.train.labels)) < 2:
         raise UserError(
