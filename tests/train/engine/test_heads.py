@@ -80,5 +80,8 @@ def test_what_cannot_be_supported_is_refused_before_anything_is_written(
     bad({**pre, **arch["Prototypes"]}, "no linear layer to serve as classification head", out)
     bad({**pre, "model.arch": f"{NETWORKS}:Gated"}, "layer gate alone", out)
     bad({**fine, "model.init": "", **arch["Prototypes"]}, "no linear layer", out)
+    state = "has a value of type dict under 1._extra_state, expected tensors alone"
+    bad({**pre, "model.arch": "oddnet:noted"}, state, out)
+    bad({**fine, "model.init": "", "model.arch": "oddnet:noted"}, state, out)
     bad({**pre, "model.arch": "inception_v3"}, "does not take 3x32x32 images.*designed for 299 pixels", out)
     run(scratch, **arch["Prototypes"])  # without features nor new classes, a head need not be known

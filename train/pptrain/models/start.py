@@ -49,12 +49,13 @@ def make_network(
         needs_head: whether the run, or a later one that starts from its model, must know the head of the network.
 
     Raises:
-        UserError: the weights do not fit, the architecture does not take images of this size or gives no logits for them, or it has
-            no known head and needs one.
+        UserError: the weights do not fit, the architecture does not take images of this size or gives no logits for them, its state
+            dict has values that are no tensors, or it has no known head and needs one.
     """
     net = build(spec.arch, spec.num_classes, spec.channels)
     _try_forward(net.eval(), spec)  # lazy modules get their shapes here
     _try_forward(copy.deepcopy(net).train(), spec)  # a copy, because running statistics change
+    _require_tensors(net, spec.arch)
     kept_head = source is not None and source.spec.class_names == spec.class_names
     if needs_head or not (source is None or kept_head):
         require_head(net, _noise(spec))
@@ -114,3 +115,13 @@ def _try_forward(net: nn.Module, spec: ClassifierSpec) -> None:
             f"{spec.arch} gives {found} for 2 images{' in training' if net.training else ''}, expected logits of shape "
             f"(2, {spec.num_classes}); return the logits alone"
         )
+
+
+def _require_tensors(net: nn.Module, arch: str) -> None:
+    """Refuse a network whose state no file of weights could hold, such as one with `get_extra_state`."""
+    for name, value in net.state_dict().items():
+        if not isinstance(value, torch.Tensor):
+            raise UserError(
+                f"the state dict of {arch} has a value of type {type(value).__name__} under {name}, expected tensors alone; "
+                f"let the network keep it as a buffer, or not at all"
+            )
