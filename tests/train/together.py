@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from ppcore.errors import UserError
 from pptrain.config import load_config
+from pptrain.engine import run as engine
 from pptrain.engine import train
 from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.step import StepRunner
@@ -78,6 +83,14 @@ def count_exchanges(group: ProcessGroup, settings: dict[str, Any], out: Path) ->
     ProcessGroup.broadcast = lambda self, value: (seen.append(value), broadcast(self, value))[1]  # type: ignore[method-assign]
     train(load_config(overrides=settings), quiet=True)
     (out / f"{group.rank}.txt").write_text(str(len(seen)))
+
+
+def evaluate_slowly(group: ProcessGroup, settings: dict[str, Any]) -> None:
+    """Train a run whose first process evaluates for longer than the timeout of the process group."""
+    _set_pg_timeout(timedelta(seconds=2), dist.group.WORLD)
+    evaluate = engine.evaluate
+    engine.evaluate = lambda *arguments: (time.sleep(4), evaluate(*arguments))[1]  # type: ignore[assignment,func-returns-value]
+    assert (train(load_config(overrides=settings), quiet=True).accuracy is None) == (group.rank == 1)
 
 
 def share_and_average(group: ProcessGroup) -> None:

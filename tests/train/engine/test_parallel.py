@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from together import count_exchanges, explode, in_two_processes, train_and_resume
+from together import count_exchanges, evaluate_slowly, explode, in_two_processes, train_and_resume
 from toyshards import write, write_target
 from trainruns import Settings, same_weights
 
@@ -196,3 +196,8 @@ def test_a_loss_that_is_no_number_in_one_process_stops_both_and_spares_the_check
 def test_the_clock_of_the_first_process_needs_no_exchange(split: Settings, tmp_path: Path) -> None:
     in_two_processes(count_exchanges, {**split, "out": str(tmp_path / "r")}, tmp_path)
     assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == ["0", "0"]
+
+
+def test_the_others_wait_longer_than_the_timeout_for_the_evaluation(split: Settings, tmp_path: Path) -> None:
+    in_two_processes(evaluate_slowly, {**split, "optim.steps": 2, "out": str(tmp_path / "r")})
+    assert (tmp_path / "r" / "result.json").is_file()

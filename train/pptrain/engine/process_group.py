@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pptrain.models import choose_device
+
+_LONGEST_WAIT = timedelta(days=7)  # the first process may evaluate for longer than the group's timeout
 
 
 class ProcessGroup:
@@ -36,6 +39,8 @@ class ProcessGroup:
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
             self._owned = True
         self.rank = dist.get_rank() if self.world_size > 1 else 0
+        if self.world_size > 1:
+            self._waiting: Any = dist.new_group(backend="gloo", timeout=_LONGEST_WAIT)
         if self.device.type == "cuda" and self.world_size > 1 and self.device.index is None:
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
             torch.cuda.set_device(self.device)
@@ -77,12 +82,11 @@ class ProcessGroup:
         return box[0]
 
     def barrier(self) -> None:
-        """Wait until every process has called this."""
+        """Wait until every process has called this, for days if need be; a process that dies ends the wait with an error."""
         if self.world_size > 1:
-            dist.barrier()
+            dist.barrier(self._waiting)
 
     def close(self) -> None:
-        """Leave the process group if this object formed it."""
-        if self._owned:
-            dist.destroy_process_group()
-            self._owned = False
+        """Leave the process group if this object formed it; call it once."""
+        if self.world_size > 1:
+            dist.destroy_process_group(None if self._owned else self._waiting)
