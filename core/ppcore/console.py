@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import errno
+import io
 import os
+import re
 import signal
 import sys
 import time
@@ -13,9 +16,11 @@ from typing import Any, TextIO
 import yaml
 
 from ppcore.errors import UserError
+from ppcore.places import local_path, local_paths, search_working_directory_last
 
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
+_LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that do not stand for a byte
 
 
 class Terminated(KeyboardInterrupt):
@@ -23,8 +28,18 @@ class Terminated(KeyboardInterrupt):
 
 
 def run_app(app: Callable[..., Any]) -> None:
-    """Run a typer app; map :class:`UserError` to exit 2 without traceback, Ctrl-C to 130, SIGTERM to 143."""
+    """Run a typer app; map :class:`UserError` to exit 2 without traceback, Ctrl-C to 130, SIGTERM to 143.
+
+    Every word of the command line may begin with `~/` or `file://` (see :func:`ppcore.places.local_path`). Text that the terminal
+    cannot show is printed with escapes.
+    """
     terminated = False
+    search_working_directory_last()
+    encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0]
+    os.environ["PYTHONIOENCODING"] = f"{encoding}:backslashreplace"  # of child processes
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
     def on_sigterm(_signum: int, _frame: object) -> None:
         nonlocal terminated
@@ -33,9 +48,17 @@ def run_app(app: Callable[..., Any]) -> None:
 
     signal.signal(signal.SIGTERM, on_sigterm)
     try:
-        app()
+        app(args=[local_path(word) for word in sys.argv[1:]])
     except UserError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(
+            f"error: {printable(str(error.filename))} is too long a name for the file system; shorten it",
+            file=sys.stderr,
+        )
         sys.exit(EXIT_USER_ERROR)
     except SystemExit:
         # Typer turns every KeyboardInterrupt into exit status 130.
@@ -46,7 +69,17 @@ def run_app(app: Callable[..., Any]) -> None:
 
 def printable(text: str) -> str:
     """The text without control characters: names in a shard directory may come from anybody and could steer the terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return "".join(c if c.isprintable() else "?" for c in printable_name(text))
+
+
+def printable_name(text: str) -> str:
+    r"""A name of a file or class as text that any file can hold: `caf\udce9`, Python's form of the bytes `caf\xe9`, becomes `caf\xe9`.
+
+    Text in UTF-8 stays as it is, and so it does if Python has read it as ASCII (LC_ALL=C without UTF-8).
+    """
+    if text.isascii():  # nearly all names, of which there may be millions
+        return text
+    return _LONE.sub("?", text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def print_warnings(lines: Iterable[str]) -> None:
@@ -89,7 +122,7 @@ def parse_settings(pairs: list[str], example: str, option: str = "--set") -> dic
         if not equals or not name.strip():
             raise UserError(f"{option} {pair!r} is not NAME=VALUE; write {option} {example}")
         try:
-            settings[name.strip()] = yaml.safe_load(value)
+            settings[name.strip()] = local_paths(yaml.safe_load(value))
         except yaml.YAMLError as error:
             reason = " ".join(str(error).split())
             raise UserError(

@@ -62,7 +62,7 @@ def this_platform(device: torch.device, compile_mode: str = "none") -> Platform:
 def driver_version() -> str | None:
     """Version of the NVIDIA driver; None if unknown."""
     try:
-        return parse_driver(_DRIVER.read_text())
+        return parse_driver(_DRIVER.read_text("utf-8"))
     except OSError:
         pass
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]

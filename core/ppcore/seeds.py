@@ -25,7 +25,7 @@ def sample_seed(run_seed: int, index: int) -> int:
 
 def derive(seed: int, *labels: str | int) -> int:
     """63-bit seed for a named purpose, independent of the seeds for other purposes."""
-    text = "\x1f".join(str(part) for part in (seed, *labels)).encode()
+    text = "\x1f".join(str(part) for part in (seed, *labels)).encode(errors="surrogateescape")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") & _MASK63
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+from ppcore.places import look_in_working_directory
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ NOBODY = Trust()
 
 def code_digest(name: str) -> str:
     """sha256 (hex) of the file that holds the module of `module:callable`; "" if there is no such file."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    look_in_working_directory()
     try:
         spec = find_spec(name.partition(":")[0])
         return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest() if spec and spec.origin else ""

@@ -34,7 +34,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
     files = {
         **os.environ,
         "FSSPEC_FILE_AUTO_MKDIR": "true",
-    }  # file:// stands in for s3://, which has no folders
+    }  # local:// stands in for s3://, which has no folders
     server = subprocess.Popen(serve, env=files, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     assert server.stdout.readline() == "ready\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from dataclasses import fields
@@ -190,7 +189,10 @@ def evaluate(
     print(found.describe())
     if out is not None:
         figures = {"model": model, "target": target, "split": split, **found.as_dict()}
-        _write(Path(out), json.dumps(figures))
+        from ppcore.storage import Store  # loads pydantic: --help must answer at once
+
+        file = Path(out)
+        Store(file.parent).write_atomic(file.name, json.dumps(figures).encode())
 
 
 @app.command()
@@ -198,21 +200,28 @@ def predict(
     model: Model,
     images: Annotated[list[str], typer.Argument(help="Image files or folders.")],
     top: Annotated[int, option(HOW_MUCH, "Classes to print for each image, the likeliest first.", min=1)] = 5,
-    out: Annotated[str | None, option(WHERE_TO, "CSV file. [default: standard output]")] = None,
+    out: Annotated[
+        str | None,
+        option(WHERE_TO, "File to write: .csv, .jsonl or .parquet. [default: CSV on standard output]"),
+    ] = None,
     device: Device = "auto",
     trust_code: TrustCode = False,
 ) -> None:
-    """Predict the classes of images without labels, as CSV."""
-    from pptrain.evaluation import predict_images, write_csv  # loads torch: --help must answer at once
+    """Predict the classes of images without labels, as a table."""
+    from pptrain.evaluation import (  # loads torch: --help must answer at once
+        check_output,
+        predict_images,
+        write_csv,
+        write_predictions,
+    )
 
+    if out is not None:
+        check_output(out)  # before the work
     predictions = predict_images(model, images, top=top, device=device, trust_code=trust_code)
     if out is None:
         write_csv(predictions, sys.stdout)
         return
-    text = io.StringIO(newline="")
-    count = write_csv(predictions, text)
-    _write(Path(out), text.getvalue())
-    print(f"{count} images -> {out}")
+    print(f"{write_predictions(predictions, out)} images -> {out}")
 
 
 @app.command()
@@ -248,12 +257,6 @@ def methods() -> None:
         options = ", ".join(f"{field.name}={field.default}" for field in fields(method))
         about = " ".join((method.__doc__ or "").split("\n\n")[0].split())
         print(f"{name:20s} {about}\n{'':20s} {options}")
-
-
-def _write(file: Path, text: str) -> None:
-    from ppcore.storage import Store  # loads pydantic: --help must answer at once
-
-    Store(file.parent).write_atomic(file.name, text.encode())
 
 
 def main() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
-import sys
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -14,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ppcore.errors import UserError
+from ppcore.places import look_in_working_directory
 
 
 class _Block(nn.Module):
@@ -247,8 +246,7 @@ def import_callable(name: str) -> Callable[..., Any]:
     Raises:
         UserError: there is no such module or attribute, or it cannot be called.
     """
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    look_in_working_directory()
     module, _, attribute = name.partition(":")
     try:
         value = getattr(import_module(module), attribute)

@@ -19,6 +19,7 @@ from ppcore.classifiers.weights import first_names, load_weights, read_weights, 
 from ppcore.errors import UserError
 from ppcore.images import MAX_SIDE
 from ppcore.kits import KITS, get_kit
+from ppcore.places import local_path
 from ppcore.storage import Store, read_json, require_inside
 from ppcore.trust import NOBODY, Trust
 
@@ -226,6 +227,7 @@ def load_classifier(spec: str, *, class_names: tuple[str, ...] = (), trust: Trus
     Raises:
         UserError: not found, the weights do not fit, or the architecture is code that `trust` does not allow.
     """
+    spec = local_path(spec)
     if Path(spec).is_dir():
         return _load_directory(spec, trust)
     if "@" in spec:

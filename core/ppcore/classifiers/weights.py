@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from ppcore.console import printable_name
 from ppcore.errors import UserError
 
 _WRAPPERS = (
@@ -33,7 +34,7 @@ def read_weights(file: str | Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise UserError(f"there is no file {path}; check the path")
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else _load_pickle(path)
+        state = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pickle(path)
     except Exception as error:  # pickle and safetensors raise many types for damaged files
         raise UserError(_unreadable(path, "it is damaged, or of another format")) from error
     for _ in range(2):
@@ -42,6 +43,12 @@ def read_weights(file: str | Path) -> dict[str, torch.Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise UserError(_unreadable(path, "it holds no state dict"))
     return {str(name): tensor for name, tensor in state.items()}
+
+
+def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    if printable_name(str(path)) != str(path):  # safetensors opens no file with a name outside UTF-8
+        return load(path.read_bytes())
+    return load_file(path)
 
 
 def _unreadable(path: Path, reason: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import re
 import stat
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_JSON_BYTES = 64 << 20
 MAX_OBJECT_BYTES = 4 << 30
+# A byte outside UTF-8 of the name of a file, as Python writes it; behind another escape it is a part of one character.
+_LONE = re.compile(rb"(?<!\\ud[89ab][0-9a-f]{2})\\udc([89a-f][0-9a-f])")
 _ROW_BYTES = 64 << 10  # most bytes of a row that describes a sample, without its soft label
 _FIXED_BYTES = 1 << 20  # most bytes of a table besides its rows
 
@@ -84,8 +87,11 @@ def open_table(source: bytes | IO[bytes] | str) -> pq.ParquetFile:
     Raises:
         pyarrow.ArrowException, OSError: not a parquet file.
     """
+    import pyarrow as pa  # slow to import, not needed for JSON
     import pyarrow.parquet as pq  # slow to import, not needed for JSON
 
+    if isinstance(source, str):
+        source = pa.OSFile(os.fsencode(source))  # a name outside UTF-8 is refused as text
     return pq.ParquetFile(io.BytesIO(source) if isinstance(source, bytes) else source, pre_buffer=False)
 
 
@@ -157,6 +163,9 @@ def decode(kind: type[T], data: bytes | str) -> T:
     """
     if len(data) > MAX_JSON_BYTES:
         raise ValueError(f"{len(data)} bytes of JSON, at most {MAX_JSON_BYTES} are accepted")
+    if isinstance(data, str):
+        data = data.encode(errors="backslashreplace")
+    data = _LONE.sub(rb"\\\\x\1", data)  # pydantic refuses the document; see ppcore.console.printable_name
     try:
         return _adapter(kind).validate_json(data, strict=True)  # type: ignore[arg-type]
     except ValidationError as error:

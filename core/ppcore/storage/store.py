@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TypeVar
 
+from ppcore.places import local_path
 from ppcore.storage.documents import MAX_OBJECT_BYTES, OutsideError, require_file, require_inside
 from ppcore.storage.remote import Remote
 
@@ -36,14 +37,14 @@ class Store:
     Nothing outside the directory is read or written: a local name that leads out of it through a symbolic link raises OutsideError.
 
     Args:
-        root: local path or fsspec URL (`s3://bucket/prefix`, `gs://`, `hf://`, `memory://`).
+        root: local path (`~/` and `file://` too) or fsspec URL (`s3://bucket/prefix`, `gs://`, `hf://`, `memory://`).
 
     Attributes:
         width: how many objects to request in parallel; 1 for a local disk, which is not faster with more.
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = str(root).rstrip("/") or "/"
+        self.root = local_path(str(root)).rstrip("/") or "/"
         self._remote = Remote(self.root) if is_url(self.root) else None
         self.is_local = self._remote is None
         self.width = 1 if self.is_local else _WIDTH
@@ -161,7 +162,9 @@ class Store:
 
     def stage(self, name: str) -> Path:
         """A temporary local path to write before :meth:`publish`, on the same file system for local stores."""
-        temp_name = f"{TEMP_PREFIX}{uuid.uuid4().hex}-{Path(name).name}"
+        temp_name = (
+            f"{TEMP_PREFIX}{uuid.uuid4().hex}-{Path(name).name[-40:]}"  # with any name below 255 bytes
+        )
         if self._remote is not None:
             return Path(tempfile.gettempdir(), temp_name)
         folder = self._below(name).parent

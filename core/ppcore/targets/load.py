@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ppcore.errors import UserError
+from ppcore.places import local_path
 from ppcore.seeds import derive
 from ppcore.targets.files import read_files
 from ppcore.targets.named import NAMED, read_named
@@ -41,6 +42,7 @@ def load_target(spec: str) -> Target:
     Raises:
         UserError: there is no such target, it has no images or no classes, or a known target is not complete.
     """
+    spec = local_path(spec)
     name, place = _parse(spec)
     if name in NAMED and place != spec:
         train, test, classes, notes = read_named(NAMED[name], place)

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from ppcore.console import printable_name
 from ppcore.errors import UserError
 from ppcore.seeds import numpy_rng
 
@@ -32,6 +33,11 @@ class ImageSet:
     labels: np.ndarray
     load: Callable[[int], np.ndarray]
     encoded: Callable[[int], Encoded] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "ids", [printable_name(name) for name in self.ids]
+        )  # as every file can hold them
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -65,6 +71,10 @@ class Target:
     train: ImageSet
     test: ImageSet
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", printable_name(self.name))
+        object.__setattr__(self, "classes", tuple(map(printable_name, self.classes)))
 
 
 class Splits(NamedTuple):

@@ -160,7 +160,10 @@ def _connect(options: dict[str, Any]) -> None:
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        load_ray().init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        ray = load_ray()
+        # With this flag Ray does not make its workers search the driver's working directory first, where a types.py may be.
+        job = ray.job_config.JobConfig(_client_job=True)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, job_config=job, **options)
     except SystemExit:
         if callable(handler):  # SIGTERM arrived while Ray's own handler was installed
             handler(signal.SIGTERM, None)

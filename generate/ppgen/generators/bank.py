@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ppcore.console import printable_name
 from ppcore.errors import UserError
 from ppcore.seeds import numpy_rng
 from ppcore.targets import ImageSet, fit, read_files, usual_channels, usual_side
@@ -100,4 +101,4 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
         raise UserError(
             f"{source.spec} holds no images; give a folder of images by class, a parquet file or tars with labels"
         )
-    return ImageBank(images.train, images.classes, options)
+    return ImageBank(images.train, tuple(map(printable_name, images.classes)), options)

@@ -180,7 +180,7 @@ def _open(source: Source, dtype: torch.dtype) -> Any:
         logging.disable_progress_bar()
         # A safety checker would replace images by black ones, which a training set must not contain.
         unsafe = {"safety_checker": None, "requires_safety_checker": False}
-        checked = "safety_checker" in (Path(source.location) / "model_index.json").read_text()
+        checked = "safety_checker" in (Path(source.location) / "model_index.json").read_text("utf-8")
         code = {"trust_remote_code": True} if source.trust_remote_code else {}
         return DiffusionPipeline.from_pretrained(
             source.location, dtype=dtype, local_files_only=True, **(unsafe if checked else {}), **code

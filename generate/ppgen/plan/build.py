@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ppcore.console import print_warnings
+from ppcore.console import print_warnings, printable_name
 from ppcore.errors import UserError, require_positive
 from ppcore.kits import is_commit
 from ppcore.targets import few_shot, find_problems, load_target
@@ -135,6 +135,7 @@ def _common(
 def _load(generator: Generator, spec: SourceSpec, target: str | None) -> dict[str, Any]:
     """How later commands load the source. A hub repository is recorded with the commit that was used."""
     hint = spec.hint() if target is None else {**spec.hint(), "target": target}
+    hint = {name: printable_name(value) if isinstance(value, str) else value for name, value in hint.items()}
     return {**hint, "revision": generator.revision} if is_commit(generator.revision) else hint
 
 
@@ -187,7 +188,7 @@ def _tokens(text: str, names: Sequence[str]) -> list[str]:
     if not text.startswith("@"):
         return [text] if text in names else [part.strip() for part in text.split(",") if part.strip()]
     try:
-        lines = Path(text[1:]).read_text().splitlines()
+        lines = Path(text[1:]).read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"cannot read the class list {text[1:]!r} ({error}); give @file with one class a line"

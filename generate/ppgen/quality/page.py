@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ppcore.console import printable_name
 from ppcore.errors import UserError
 from ppcore.images import decode
 from ppcore.page import PAIR_STYLE, conditioned, histogram, page, pairs, sheet, strip, table
@@ -50,7 +51,7 @@ def write_report(assessment: Assessment, store: Store) -> None:
     html = make_page(assessment)
     try:
         store.write_atomic(QUALITY, text.encode())
-        store.write_atomic(REPORT, html.encode())
+        store.write_atomic(REPORT, printable_name(html).encode())
     except OSError as error:
         raise UserError(f"cannot write to {store} ({error.strerror or error}); give another --out") from error
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from ppcore.console import printable_name
 from ppcore.errors import UserError
 from ppcore.shards import CARD, INDEX, MANIFEST, ROW_SCHEMA, index_pages, meta_path, tar_path
 from ppcore.storage import Store, in_order, read_table
@@ -30,7 +31,7 @@ def finalize(store: Store, plan: Plan, known: Mapping[int, ShardCommit] | None =
     _write_manifest(store, plan)
     bad = sum(commit.bad or 0 for commit in commits)
     card = write_card(plan, [json.loads(text) for text, _ in versions.most_common()], bad)
-    store.write_atomic(CARD, card.encode())
+    store.write_atomic(CARD, printable_name(card).encode())
     for name, document in make_index(plan, commits):
         store.write_atomic(name, json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
 
@@ -93,7 +94,8 @@ def _write_manifest(store: Store, plan: Plan) -> None:
     """Write all parquet rows to one file, with a row group for each shard."""
     staged = store.stage(MANIFEST)
     try:
-        with pq.ParquetWriter(staged, ROW_SCHEMA, compression="zstd") as writer:
+        # pyarrow opens no path outside UTF-8
+        with staged.open("wb") as file, pq.ParquetWriter(file, ROW_SCHEMA, compression="zstd") as writer:
             for rows in in_order(
                 lambda shard: read_rows(store, plan, shard), range(plan.num_shards), store.width
             ):

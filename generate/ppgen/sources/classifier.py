@@ -160,7 +160,7 @@ def read_mapping(file: str | Path) -> dict[str, str]:
         if path.suffix == ".json":
             table = read_json(path, dict[str, str | int])
             return {name: str(value) for name, value in table.items()}
-        text = path.read_text()
+        text = path.read_text("utf-8-sig")
     except (OSError, ValueError) as error:
         raise UserError(
             f"cannot read the class mapping {path} ({error}); expected a JSON object from classifier class to generator class, or CSV"

@@ -142,7 +142,7 @@ def weights_sha256(folder: str | Path, *components: str) -> str:
     root, digest = Path(folder), hashlib.sha256()
     files = {file for name in components for file in _weight_files(root / name)}
     for path in sorted(files):
-        digest.update(path.relative_to(root).as_posix().encode())
+        digest.update(path.relative_to(root).as_posix().encode(errors="surrogateescape"))
         with path.open("rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest())
     return digest.hexdigest()

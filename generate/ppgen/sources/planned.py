@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
+from ppcore.console import printable_name
 from ppcore.errors import UserError
 from ppcore.kits import KITS, is_commit, is_published, is_repository
 from ppcore.storage import decode
@@ -90,8 +91,10 @@ def planned_target(load: dict[str, Any], name: str, typed: str | None) -> str | 
         UserError: the plan names a place that must be typed.
     """
     target = _read_load(load).target or name
-    if may_be_named(target) or typed == target:
+    if may_be_named(target):
         return target
+    if typed is not None and printable_name(typed) == target:
+        return typed
     if typed is not None:
         return None
     raise UserError(

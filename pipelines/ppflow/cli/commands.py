@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ppcore.console import parse_settings, run_app
+from ppcore.console import parse_settings, printable_name, run_app
 from ppcore.errors import UserError
 from ppcore.program import EXPERTS, HOW_MUCH, MACHINES, WHAT, WHERE_TO, new_app, option
 from ppcore.storage import Store
@@ -66,7 +66,7 @@ def write_new(target: str, arch: str, source: str | None, out: Path) -> None:
         f"# {target}: {size}. What each setting means: ppflow show {out}, and `pptrain run --help`.",
         "# All entries that a recipe can have, for editors: ppflow schema > recipe.schema.json",
     ]
-    Store(out.parent).write_atomic(out.name, ("\n".join([*remarks, *lines]) + "\n").encode())
+    Store(out.parent).write_atomic(out.name, printable_name("\n".join([*remarks, *lines]) + "\n").encode())
     for note in notes:
         print(note)
     print(f"{out}: a recipe for {target} ({size})")

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table as RichTable
 
-from ppcore.console import EXIT_FAILED, EXIT_USER_ERROR
+from ppcore.console import EXIT_FAILED, EXIT_USER_ERROR, printable_name
 from ppcore.errors import UserError
 from ppcore.storage import HeldError, Store, hold
 from ppflow.jobs import Graph, Outcomes, correct_images, expand, find_done, make_run, read_run, write_run
@@ -205,7 +205,7 @@ def _report(recipe: Recipe, graph: Graph, outcomes: Outcomes, root: Path, second
         store.write_atomic("results.csv", results_csv(results).encode())
         table = make_table(results, correct_images(root))
         page = make_report(recipe, graph, table, outcomes, seconds=seconds, command=command)
-        store.write_atomic("report.html", page.encode())
+        store.write_atomic("report.html", printable_name(page).encode())
         write_run(root, run)
         _print_results(recipe, graph, outcomes, table, root)
     if not outcomes.failed:

@@ -79,7 +79,7 @@ def files_digest(path: Path) -> str:
         content = (
             hashlib.sha256(file.read_bytes()).hexdigest() if small else f"{stat.st_size} {stat.st_mtime_ns}"
         )
-        digest.update(f"{file.relative_to(path)}\0{content}\0".encode())
+        digest.update(f"{file.relative_to(path)}\0{content}\0".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

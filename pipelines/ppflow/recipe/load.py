@@ -14,6 +14,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from ppcore.errors import UserError
+from ppcore.places import local_paths
 from ppcore.storage import convert
 from ppflow.recipe.parameters import cells, choose, fill, require_known
 from ppflow.recipe.recipe import MODELS, REFERENCES, Cell, Document, Recipe, Resources, Stage
@@ -32,9 +33,9 @@ def named_recipes() -> list[str]:
 def recipe_text(name_or_file: str) -> str:
     """The YAML text of a recipe. Raises UserError if there is no such recipe or file."""
     if name_or_file in named_recipes():
-        return files("ppflow").joinpath(f"recipes/{name_or_file}.yaml").read_text()
+        return files("ppflow").joinpath(f"recipes/{name_or_file}.yaml").read_text("utf-8")
     try:
-        return Path(name_or_file).read_text()
+        return Path(name_or_file).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         if Path(name_or_file).exists():
             raise UserError(f"recipe {name_or_file} cannot be read ({error}); give a YAML file") from error
@@ -56,7 +57,7 @@ def load_recipe(
         UserError: there is no such recipe, or an entry is wrong; the message names the entry.
     """
     try:
-        content: Any = yaml.safe_load(recipe_text(name_or_file))
+        content: Any = local_paths(yaml.safe_load(recipe_text(name_or_file)))
     except yaml.YAMLError as error:
         raise UserError(
             f"recipe {name_or_file} is not valid YAML ({' '.join(str(error).split())})"

@@ -148,7 +148,7 @@ def _read_column(folder: Path, column: str) -> Mapping[int, float]:
     if not path.is_file():
         return {}
     scale = 100.0 if column.endswith("accuracy") else 1.0
-    with path.open(newline="") as handle:
+    with path.open(newline="", encoding="utf-8") as handle:
         return {
             int(row["step"]): scale * float(row[column]) for row in csv.DictReader(handle) if row.get(column)
         }

@@ -75,7 +75,7 @@ def read_results(path: Path) -> Results:
             and seed.
     """
     try:
-        with path.open(newline="") as handle:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
             lines = list(csv.DictReader(handle))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(

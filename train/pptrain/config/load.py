@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from ppcore.errors import UserError
+from ppcore.places import local_path
 from ppcore.storage import MismatchError, convert
 from pptrain.config.settings import TrainConfig
 
@@ -145,7 +146,7 @@ def load_config(
 def save_config(config: TrainConfig, folder: Path) -> None:
     """Write the resolved configuration as `config.yaml`, which `pptrain run --config` takes."""
     temporary = folder / f".tmp-{CONFIG_FILE}"
-    temporary.write_text(yaml.safe_dump(asdict(config), sort_keys=False))
+    temporary.write_text(yaml.safe_dump(asdict(config), sort_keys=False), "utf-8")
     temporary.replace(folder / CONFIG_FILE)
 
 
@@ -182,9 +183,11 @@ def _check_together(config: TrainConfig) -> None:
 
 def _read_yaml(path: str) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        values = yaml.safe_load(Path(local_path(path)).read_text("utf-8"))
     except OSError as error:
         raise UserError(f"cannot read the configuration {path} ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8 ({error}); save it as UTF-8") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML ({str(error).splitlines()[0]}); correct it") from error
     if not isinstance(values, dict):

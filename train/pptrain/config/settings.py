@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+
+from ppcore.places import local_path
 
 T = TypeVar("T")
 
@@ -52,7 +54,8 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_num
 PositiveAmount = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_number)]
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False), BeforeValidator(_number)]
 Automatic = Annotated[T | None, BeforeValidator(_automatic)]
-Unnamed = Annotated[str, BeforeValidator(_unnamed)]
+Place = Annotated[str, AfterValidator(local_path)]
+Unnamed = Annotated[Place, BeforeValidator(_unnamed)]
 Listed = Annotated[list[T], BeforeValidator(_listed)]
 
 # ---- the settings
@@ -87,13 +90,13 @@ class DataConfig:
             decoded when it is needed.
     """
 
-    target: str = ""
+    target: Place = ""
     labels_per_class: Count = 0
     label_seed: Integer = -1
     val_fraction: Automatic[Share] = None
     monitor: Count = 0
-    shards: Listed[str] = field(default_factory=list)
-    unlabeled: Listed[str] = field(default_factory=list)
+    shards: Listed[Place] = field(default_factory=list)
+    unlabeled: Listed[Place] = field(default_factory=list)
     weights: Listed[Amount] = field(default_factory=list)
     resolution: Count = 0
     channels: Annotated[Literal[0, 1, 3], BeforeValidator(_number)] = 0
@@ -116,9 +119,9 @@ class ModelConfig:
         sync_batch_norm: compute batch norm over the images of all processes (`torch.nn.SyncBatchNorm`, CUDA only).
     """
 
-    arch: str = ""
+    arch: Place = ""
     init: Unnamed = ""
-    teacher: str = ""
+    teacher: Place = ""
     sync_batch_norm: bool = False
 
 
@@ -257,7 +260,7 @@ class TrainConfig:
 
     __pydantic_config__ = ConfigDict(extra="forbid", coerce_numbers_to_str=True)  # of all the sections too
 
-    out: str = ""
+    out: Place = ""
     seed: Count = 0
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

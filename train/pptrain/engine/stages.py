@@ -62,7 +62,9 @@ def train_on_ray(
     out = Path(config.out).resolve()
     if not ray.is_initialized():
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            # With this flag Ray does not make its workers search the driver's working directory first, where a types.py may be.
+            job = ray.job_config.JobConfig(_client_job=True)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, job_config=job)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"cannot use Ray at {address!r} ({' '.join(str(error).split())}); start it with ray start --head, or leave "

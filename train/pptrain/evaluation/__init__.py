@@ -2,5 +2,12 @@
 
 from pptrain.evaluation.export import Exported, export_model
 from pptrain.evaluation.figures import Evaluation, HeldImages, evaluate, evaluate_model, predict_logits
-from pptrain.evaluation.predictions import Prediction, predict_images, write_csv, write_test_predictions
+from pptrain.evaluation.predictions import (
+    Prediction,
+    check_output,
+    predict_images,
+    write_csv,
+    write_predictions,
+    write_test_predictions,
+)
 from pptrain.evaluation.training_log import LossAverages, MetricsWriter, check_trackers

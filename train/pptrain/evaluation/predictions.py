@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import TextIO
 import numpy as np
 
 from ppcore.classifiers import Classifier, load_classifier
+from ppcore.console import printable_name
 from ppcore.errors import UserError
 from ppcore.images import IMAGE_EXTENSIONS, decode
+from ppcore.places import local_path
 from ppcore.storage import Store
 from ppcore.targets import ImageSet, is_image
 from ppcore.trust import Trust
@@ -88,17 +91,62 @@ def predict(classifier: Classifier, files: Sequence[Path], *, top: int = 5) -> I
 
 def write_csv(predictions: Iterator[Prediction], out: TextIO) -> int:
     """Write predictions as CSV: file, then class and probability of each class. Returns the number of images."""
-    writer, count = csv.writer(out), 0
-    for found in predictions:
+    count, writer = 0, csv.writer(out)
+    for row in _rows(predictions):
         if not count:
-            ranks = range(1, len(found.classes) + 1)
-            writer.writerow(
-                ["file", *(f"{name}{rank}" for rank in ranks for name in ("class", "probability"))]
-            )
-        cells = zip(found.classes, (f"{p:.4f}" for p in found.probabilities), strict=True)
-        writer.writerow([str(found.file), *(cell for pair in cells for cell in pair)])
+            writer.writerow(row)
+        writer.writerow(f"{cell:.4f}" if isinstance(cell, float) else cell for cell in row.values())
         count += 1
     return count
+
+
+def write_predictions(predictions: Iterator[Prediction], out: str) -> int:
+    """Write the columns of :func:`write_csv` to a .csv, .jsonl (an object a line) or .parquet file. Returns the number of images.
+
+    Raises:
+        UserError: a name with another ending.
+    """
+    file = check_output(out)
+    if file.suffix == ".csv":
+        text = io.StringIO(newline="")
+        count = write_csv(predictions, text)
+        data = text.getvalue().encode()
+    else:
+        rows = list(_rows(predictions))
+        count, data = len(rows), _parquet(rows) if file.suffix == ".parquet" else _json_lines(rows)
+    Store(file.parent).write_atomic(file.name, data)
+    return count
+
+
+def check_output(out: str) -> Path:
+    """The path of a file of predictions. Raises UserError if it does not end in .csv, .jsonl or .parquet."""
+    file = Path(local_path(out))
+    if file.suffix not in (".csv", ".jsonl", ".parquet"):
+        raise UserError(
+            f"--out {out} has no format for predictions; end the name in .csv, .jsonl or .parquet"
+        )
+    return file
+
+
+def _rows(predictions: Iterator[Prediction]) -> Iterator[dict[str, str | float]]:
+    for found in predictions:
+        row: dict[str, str | float] = {"file": printable_name(str(found.file))}
+        for rank, (name, share) in enumerate(zip(found.classes, found.probabilities, strict=True), 1):
+            row |= {f"class{rank}": name, f"probability{rank}": share}
+        yield row
+
+
+def _json_lines(rows: Sequence[dict[str, str | float]]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def _parquet(rows: list[dict[str, str | float]]) -> bytes:
+    import pyarrow as pa  # heavy: only for this format
+    import pyarrow.parquet as pq  # heavy: only for this format
+
+    data = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), data)
+    return data.getvalue()
 
 
 def write_test_predictions(run: Path, images: ImageSet, evaluation: Evaluation) -> None:

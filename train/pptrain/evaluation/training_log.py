@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ppcore.console import print_warnings, printable_name
 from ppcore.errors import UserError
 from pptrain.config import flatten
 
@@ -68,7 +69,11 @@ class MetricsWriter:
         self.columns: list[str] = []
         self._keep_before(resume_step)
         self._board: Any = None
-        if tensorboard:
+        if tensorboard and printable_name(str(run)) != str(run):
+            print_warnings(
+                [f"{run} is no name in UTF-8, which TensorBoard needs; its event files are left out"]
+            )
+        elif tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter  # optional: of the extra `train`
             except ImportError as error:
@@ -100,13 +105,13 @@ class MetricsWriter:
             self._accelerator.end_training()
 
     def _append(self, cells: list[str]) -> None:
-        with self.path.open("a", newline="") as handle:
+        with self.path.open("a", newline="", encoding="utf-8") as handle:
             csv.writer(handle).writerow(cells)
 
     def _keep_before(self, step: int) -> None:
         if not self.path.exists():
             return
-        with self.path.open(newline="") as handle:
+        with self.path.open(newline="", encoding="utf-8") as handle:
             rows = list(csv.reader(handle))
         # A crash of the machine can leave an empty file, or a part of its first line.
         if step == 0 or len(rows) < 2:
@@ -114,7 +119,7 @@ class MetricsWriter:
             return
         self.columns = rows[0]
         kept = [row for row in rows[1:] if len(row) == len(rows[0]) and int(float(row[0])) <= step]
-        with self.path.open("w", newline="") as handle:
+        with self.path.open("w", newline="", encoding="utf-8") as handle:
             csv.writer(handle).writerows([rows[0], *kept])
 
 
