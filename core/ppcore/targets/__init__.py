@@ -1,7 +1,6 @@
 """The target, a small labelled task: reads its images from folders, archives, tables or the hub."""
 
 from ppcore.targets.files import read_files
-from ppcore.targets.folders import is_image
 from ppcore.targets.load import (
     Inspection,
     find_problems,
@@ -12,4 +11,6 @@ from ppcore.targets.load import (
 )
 from ppcore.targets.named import NAMED, NamedTarget, TargetState, list_targets, target_state
 from ppcore.targets.pixels import decode_ahead, fit, stack, usual_channels, usual_side
-from ppcore.targets.target import FileReader, ImageSet, Layout, Target, few_shot
+from ppcore.targets.reading import ReadOptions, with_options
+from ppcore.targets.target import ImageSet, Layout, Target, few_shot
+from ppcore.targets.trees import FolderTree, is_image_name

@@ -1,105 +1,234 @@
-"""Reads a target from files: chooses the reader, and the files of the training and test split."""
+"""Reads a target from files: opens its place, and chooses the reader by what is there."""
 
 from __future__ import annotations
 
-import tarfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from glob import glob
-from pathlib import Path
-from typing import Annotated, Any
+from pathlib import Path, PurePosixPath
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import Field
 
+from ppcore.console import shortened
 from ppcore.errors import UserError
-from ppcore.images import IMAGE_EXTENSIONS
-from ppcore.storage import decode, open_table
-from ppcore.targets.folders import SHADOW, has_classes, read_folder
+from ppcore.targets.folders import read_folders
 from ppcore.targets.layouts import read_layout
-from ppcore.targets.pixels import encoded_set
-from ppcore.targets.tables import TABLES, find_tables, read_tables
-from ppcore.targets.target import FileReader, ImageSet, Splits, sort_files
+from ppcore.targets.reading import (
+    TEST,
+    TRAIN,
+    VAL,
+    ReadOptions,
+    Report,
+    ambiguous,
+    data_kind,
+    parse_spec,
+    with_options,
+)
+from ppcore.targets.tables import ARROW, TEXTS, Table, find_tables, open_table, read_tables
+from ppcore.targets.target import Splits
+from ppcore.targets.tars import is_shard, read_shards
+from ppcore.targets.trees import FolderTree, Tree, is_archive, is_image_name, open_archive, suffix_of
 
 _HUB = "hf://datasets/"
+_HEIC = ("heic", "heif", "avif", "jxl")
+_MOST = 3  # names in a message
 
 
-def read_files(spec: str, patterns: Sequence[str] = ("*.parquet",)) -> Splits:
-    """Read a folder, a file, a hub data set or `train=GLOB,test=GLOB` (see :func:`ppcore.targets.load.load_target`).
+def read_files(spec: str, patterns: Sequence[str] = ()) -> Splits:
+    """Read a folder, a file, an archive, a hub data set or `train=PLACE,test=PLACE` (see :func:`ppcore.targets.load.load_target`).
 
     Args:
-        patterns: the files of a hub data set to download.
+        spec: may end in options, see :func:`ppcore.targets.reading.parse_spec`.
+        patterns: the files of a hub data set to download; by default the parquet files, or all files if there are none.
     """
-    if spec.startswith("train="):
-        return _read_patterns(spec)
-    path = Path(_download(spec, patterns) if spec.startswith(_HUB) else spec)
+    place, options = parse_spec(spec)
+    if re.match(r"(train|test|val)=", place):
+        return _read_pair(place, options)
+    path = Path(_download(place, patterns) if place.startswith(_HUB) else os.path.expanduser(place))
+    if path.is_dir():
+        return _read_folder(path, options)
     if path.is_file():
-        return _read_splits([str(path)], [], spec)
-    if not path.is_dir():
+        return _read_file(path, options)
+    files = sorted(glob(str(path), recursive=True))
+    if files:
+        return _read_glob(files, place, options)
+    raise UserError(
+        f"unknown target {place!r}: it is neither a known name (ppgen targets lists them) nor an existing folder, file or pattern; "
+        f"give images, a table or an archive"
+    )
+
+
+def _read_folder(root: Path, options: ReadOptions) -> Splits:
+    known = read_layout(root) if options == ReadOptions() else None
+    return read_tree(FolderTree(root), options) if known is None else known
+
+
+def _read_file(file: Path, options: ReadOptions) -> Splits:
+    suffix = suffix_of(file.name)
+    if suffix in (*ARROW, *TEXTS):
+        around = FolderTree(file.parent, [file.name])  # the folder may be large, it is not listed
+        return read_tables(around, [open_table(around, file.name, options)], options, Report())
+    if is_image_name(file.name) or not is_archive(file.name):
         raise UserError(
-            f"unknown target {spec!r}: it is neither a known name (ppgen targets lists them) nor an existing folder or file; "
-            f"give an image folder, a parquet file or a folder of parquet files"
+            f"{file} is one file, expected a folder of images, a table (CSV, JSON lines, parquet) or an archive"
         )
-    return _read_directory(path)
+    tree = open_archive(file)
+    return read_shards([file], file, options, Report()) if is_shard(tree) else read_tree(tree, options)
 
 
-def _read_directory(root: Path) -> Splits:
-    """Read a folder: a layout of a well-known data set, else parquet files or tars, else CSV files, else class folders."""
-    known = read_layout(root)
-    if known is not None:
-        return known
-    for suffix in READERS:
-        files = sorted(str(f) for f in root.rglob(f"*{suffix}") if not f.name.startswith(SHADOW))
-        if files:
-            return _read_sorted(files, str(root))
-    tables = find_tables(root)
-    if tables and not has_classes(root):
-        return _read_sorted(tables, str(root))
-    return read_folder(root)
+def _read_glob(files: Sequence[str], place: str, options: ReadOptions) -> Splits:
+    """Read the files that match a pattern: images, or tables, or shards."""
+    root = Path(os.path.commonpath([os.path.dirname(file) or "." for file in files]))
+    return read_tree(
+        FolderTree(root, [os.path.relpath(f, root) for f in files if os.path.isfile(f)]), options
+    )
 
 
-def _read_sorted(files: list[str], spec: str) -> Splits:
-    train, test, others = sort_files(files)
-    splits = _read_splits(train, test, spec)
-    if not others:
-        return splits
-    names = ", ".join(sorted(Path(file).name for file in others)[:3])
-    note = f"{len(others)} files of other splits are not used ({names})"
-    return splits._replace(notes=(*splits.notes, note))
+def _read_pair(place: str, options: ReadOptions) -> Splits:
+    """Read `train=PLACE` or `train=PLACE,test=PLACE`: each is read by itself, without its own splits."""
+    given = dict(part.partition("=")[::2] for part in place.split(","))
+    if set(given) - {"train", "test"} or "train" not in given:
+        raise UserError(f"target {place!r} has unknown parts; write train=PLACE or train=PLACE,test=PLACE")
+    whole = replace(options, split="none")
+    train = read_files(with_options(given["train"], asdict(whole)))
+    return (
+        _paired(train, read_files(with_options(given["test"], asdict(whole))), place)
+        if "test" in given
+        else train
+    )
 
 
-def _read_patterns(spec: str) -> Splits:
-    """Read `train=GLOB` or `train=GLOB,test=GLOB`."""
-    given = dict(part.partition("=")[::2] for part in spec.split(","))
-    if set(given) - {"train", "test"}:
-        raise UserError(f"target {spec!r} has unknown parts; write train=GLOB or train=GLOB,test=GLOB")
-    train, test = sorted(glob(given["train"])), sorted(glob(given.get("test", "")))
-    if not train or ("test" in given and not test):
-        raise UserError(f"target {spec!r} matches no files; check the patterns")
-    return _read_splits(train, test, spec)
-
-
-def _read_splits(train_files: Sequence[str], test_files: Sequence[str], spec: str) -> Splits:
-    if not train_files:
+def _paired(train: Splits, test: Splits, place: str) -> Splits:
+    """One target from a training set and a test set; the classes are those of the training set."""
+    index = {name: position for position, name in enumerate(train.classes)}
+    strange = [name for name in test.classes if name not in index]
+    if strange:
         raise UserError(
-            f"target {spec!r} has test files but no training files; call the training files train*"
+            f"{place}: the test images have classes that no training image has: {shortened(strange, _MOST)}; rename or remove them"
         )
-    suffix = Path(train_files[0]).suffix.lower()
-    if suffix in TABLES:
-        return read_tables(train_files, test_files)
-    read = READERS.get(suffix, read_parquet)
-    train, classes = read(train_files)
-    test = read(test_files)[0] if test_files else None
-    top = max(int(images.labels.max(initial=-1)) for images in (train, test) if images is not None)
-    low = min(int(images.labels.min(initial=0)) for images in (train, test) if images is not None)
-    classes = classes or tuple(str(c) for c in range(top + 1))
-    if top >= len(classes) or low < 0:
-        raise UserError(
-            f"target {spec!r} has labels from {low} to {top}, expected 0 to {len(classes) - 1}; remove unlabelled rows"
+    labels = np.array([index[name] for name in test.classes], dtype=np.int64)[test.train.labels]
+    held = replace(test.train, labels=labels)
+    return Splits(train.train, held, train.classes, train.notes + test.notes, train.doubts + test.doubts)
+
+
+def read_tree(tree: Tree, options: ReadOptions) -> Splits:
+    """Read the files of a folder or an archive by the one reader that fits.
+
+    Raises:
+        UserError: nothing in it is a labelled image, or two readers fit.
+    """
+    by_folder = bool(options.by_folder or options.pattern)
+    tables = [] if by_folder else find_tables(tree, options)
+    archives = [name for name in tree.others if is_archive(name)]
+    if not tree.folders and not tables and archives and isinstance(tree, FolderTree):
+        return _read_archives(tree, archives, options)
+    folders, problem = None, None
+    if tree.folders and not (tables and (options.label or options.image_column or options.split_column)):
+        try:
+            folders = read_folders(tree, options, Report())
+        except UserError as error:
+            problem = error
+    if tables:
+        splits = _by_tables(tree, tables, folders, options)
+    elif folders is not None:
+        splits = folders
+    else:
+        raise problem or _unlabelled(tree)
+    return _with_leftovers(splits, tree, [table.name for table in tables])
+
+
+def _by_tables(tree: Tree, tables: Sequence[Table], folders: Splits | None, options: ReadOptions) -> Splits:
+    """The reading by tables, unless the folders name other classes or more images.
+
+    Raises:
+        UserError: both readings are plausible.
+    """
+    listed = read_tables(tree, tables, options, Report())
+    if folders is None or len(folders.classes) < 2:
+        return listed
+    by_table, by_folder = _classes_of(listed), _classes_of(folders)
+    shared = by_table.keys() & by_folder.keys()
+    pairs = {(by_table[name], by_folder[name]) for name in shared}
+    if shared and len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}):
+        whole = len(shared) == len(by_folder) or listed.test is not None
+        return listed if whole else folders
+    first = tables[0]
+    column = (
+        f"--classes-from column:{first.label_column}"
+        if shared
+        else f"give {tree.where(first.name)} as the target"
+    )
+    raise ambiguous(
+        tree.place,
+        f"the classes {shortened(folders.classes, _MOST)} by folders",
+        "--classes-from folder",
+        f"{shortened(listed.classes, _MOST)} by the column {first.label_column!r} of {first.name}",
+        column,
+    )
+
+
+def _classes_of(splits: Splits) -> dict[str, str]:
+    sets = [images for images in (splits.train, splits.test) if images is not None]
+    return {
+        name: splits.classes[label]
+        for images in sets
+        for name, label in zip(images.ids, images.labels.tolist(), strict=True)
+    }
+
+
+def _read_archives(tree: FolderTree, archives: Sequence[str], options: ReadOptions) -> Splits:
+    """Read a folder that has only archives: shards, one archive, or one for each split."""
+    files = [tree.place / name for name in archives]
+    first = open_archive(files[0])
+    if is_shard(first):
+        return _with_leftovers(read_shards(files, tree.place, options, Report()), tree, archives)
+    if len(files) == 1:
+        return read_tree(first, options)
+    kinds = {data_kind(PurePosixPath(name)): str(file) for name, file in zip(archives, files, strict=True)}
+    held = kinds.get(TEST) or kinds.get(VAL)
+    if len(kinds) == len(files) and TRAIN in kinds and held:
+        return _read_pair(f"train={kinds[TRAIN]},test={held}", options)
+    raise UserError(
+        f"{tree.place} has {len(files)} archives ({shortened(archives, _MOST)}) that are no WebDataset shards; unpack them, or give one"
+    )
+
+
+def _unlabelled(tree: Tree) -> UserError:
+    """The error for a tree without labelled images: what is there, and what was expected."""
+    skipped = tree.skipped()
+    there = (
+        f"{tree.count} images, but no class folders and no table with a label column"
+        if tree.count
+        else "no images"
+    )
+    there += f"; skipped: {skipped}" if skipped else ""
+    if any(suffix_of(name) in _HEIC for name in tree.others):
+        return UserError(
+            f"{tree.place} has {there}; convert such images to JPEG (the package pillow-heif opens HEIC)"
         )
-    return Splits(train, test, classes)
+    return UserError(
+        f"{tree.place} has {there}; expected {tree.place.name}/<class>/<image>.jpg, or a table of files and labels"
+    )
+
+
+def _with_leftovers(splits: Splits, tree: Tree, used: Sequence[str]) -> Splits:
+    """Add what is not used: other files, and folders without images beside the classes."""
+    notes, doubts = list(splits.notes), list(splits.doubts)
+    skipped = tree.skipped(used)
+    if skipped:
+        data = [
+            n for n in tree.others if n not in used and (is_archive(n) or suffix_of(n) in (*ARROW, *TEXTS))
+        ]
+        notes.append(
+            f"other files are not used: {skipped}" + (f" ({shortened(data, _MOST)})" if data else "")
+        )
+    parents = {folder.rpartition("/")[0] for folder in tree.folders if folder}
+    bare = [folder for folder in tree.bare if folder and folder.rpartition("/")[0] in parents]
+    if bare and not used:
+        doubts.append(f"the folders {shortened(bare, _MOST)} have no readable images and are no classes")
+    return splits._replace(notes=tuple(notes), doubts=tuple(doubts))
 
 
 def _download(spec: str, patterns: Sequence[str]) -> str:
@@ -107,120 +236,18 @@ def _download(spec: str, patterns: Sequence[str]) -> str:
     from huggingface_hub import snapshot_download  # slow to import
 
     name, _, revision = spec.removeprefix(_HUB).partition("@")
+    wanted = [list(patterns)] if patterns else [["*.parquet"], None]
     try:
-        return snapshot_download(
-            name, repo_type="dataset", revision=revision or None, allow_patterns=list(patterns)
-        )
+        for allowed in wanted:
+            folder = snapshot_download(
+                name, repo_type="dataset", revision=revision or None, allow_patterns=allowed
+            )
+            if patterns or any(Path(folder).rglob("*.parquet")):
+                break
+        return folder
     except Exception as error:  # the hub library raises many types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"the data set {name} cannot be downloaded from the hub ({reason}); put a local copy (class folders or parquet) in "
             f"data/{name.rsplit('/', 1)[-1].removeprefix('stanford_')} or give its path as the target"
         ) from error
-
-
-_IMAGE_COLUMNS = ("image", "img")
-_LABEL_COLUMNS = ("label", "fine_label", "labels", "cls")
-
-
-@dataclass(frozen=True)
-class _Feature:
-    """Description of a column by the library `datasets`."""
-
-    kind: Annotated[str, Field(alias="_type")]
-    names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Info:
-    # The description of a nested column has another form.
-    features: dict[str, Annotated[_Feature | Any, Field(union_mode="left_to_right")]] = field(
-        default_factory=dict
-    )
-
-
-@dataclass(frozen=True)
-class _Metadata:
-    info: _Info = field(default_factory=_Info)
-
-
-def read_parquet(files: Sequence[str]) -> tuple[ImageSet, tuple[str, ...]]:
-    """All images of the parquet files, kept encoded in memory; the class names are those of the first file."""
-    ids: list[str] = []
-    blobs: list[bytes] = []
-    labels: list[np.ndarray] = []
-    classes: tuple[str, ...] = ()
-    for file in files:
-        try:
-            image, label, names = _columns(pq.read_schema(file), file)
-            table = open_table(file).read(columns=[image, label], use_threads=False)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise UserError(
-                f"{file} cannot be read as parquet ({error}); expected a Hugging Face image data set"
-            ) from error
-        classes = classes or names
-        column = table.column(image).combine_chunks()
-        column = column.field("bytes") if pa.types.is_struct(column.type) else column
-        ids.extend(f"{Path(file).stem}-{i:06d}" for i in range(len(table)))
-        blobs.extend(value.as_py() or b"" for value in column)
-        labels.append(table.column(label).to_numpy().astype(np.int64))
-    merged = np.concatenate(labels) if labels else np.zeros(0, dtype=np.int64)
-    return encoded_set(ids, merged, blobs), classes
-
-
-def _columns(schema: pa.Schema, file: str) -> tuple[str, str, tuple[str, ...]]:
-    """(image column, label column, class names or ()): from the metadata, else by usual column names."""
-    text = (schema.metadata or {}).get(b"huggingface", b"{}")
-    features = {n: f for n, f in decode(_Metadata, text).info.features.items() if isinstance(f, _Feature)}
-    images = [n for n, f in features.items() if f.kind == "Image"]
-    images += [n for n in _IMAGE_COLUMNS if n in schema.names]
-    labels = [n for n, f in features.items() if f.kind == "ClassLabel"]
-    labels += [n for n in _LABEL_COLUMNS if n in schema.names]
-    if not images or not labels:
-        raise UserError(f"{file} has columns {schema.names}, expected an image and a label column")
-    return images[0], labels[0], features[labels[0]].names if labels[0] in features else ()
-
-
-def read_tars(files: Sequence[str]) -> tuple[ImageSet, tuple[str, ...]]:
-    """All images of the tars, kept encoded in memory; tars have no class names."""
-    ids: list[str] = []
-    blobs: list[bytes] = []
-    labels: list[int] = []
-    for file in files:
-        for key, image, label in _labelled_images(file):
-            ids.append(f"{Path(file).stem}/{key}")
-            blobs.append(image)
-            labels.append(label)
-    return encoded_set(ids, labels, blobs), ()
-
-
-def _labelled_images(file: str) -> Iterator[tuple[str, bytes, int]]:
-    """(key, encoded image, label) of every image."""
-    images: dict[str, bytes] = {}
-    labels: dict[str, int] = {}
-    try:
-        with tarfile.open(file) as archive:
-            for member in archive:
-                handle = archive.extractfile(member) if member.isfile() else None
-                folder, _, base = member.name.rpartition("/")
-                key, _, extension = base.partition(".")
-                if handle is None or not key:
-                    continue
-                if extension.lower() in IMAGE_EXTENSIONS:
-                    images[f"{folder}/{key}"] = handle.read()
-                elif extension == "cls":
-                    labels[f"{folder}/{key}"] = int(handle.read())
-    except (tarfile.TarError, OSError, ValueError) as error:
-        raise UserError(
-            f"{file} cannot be read as a WebDataset tar ({error}); expected <key>.jpg and <key>.cls members"
-        ) from error
-    for key, image in images.items():
-        if key not in labels:
-            raise UserError(
-                f"{file}: image {key.lstrip('/')!r} has no .cls label; every image of a target needs one"
-            )
-        yield key.lstrip("/"), image, labels[key]
-
-
-READERS: dict[str, FileReader] = {".parquet": read_parquet, ".tar": read_tars}
-"""Suffix -> reader; see also :data:`ppcore.targets.tables.TABLES`."""

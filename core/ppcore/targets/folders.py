@@ -1,138 +1,214 @@
-"""Image folders: `<class>/<image>`, or `train/<class>/<image>` beside `test/`, `val/` or the like."""
+"""Classes and splits by folders: which folder of an image names its class, and which its split.
+
+Only the names of folders and their numbers of images are looked at. A layout with one plausible reading is read; one with two is an
+error that names both.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-
+from ppcore.console import shortened
 from ppcore.errors import UserError
-from ppcore.images import IMAGE_EXTENSIONS
-from ppcore.targets.pixels import encoded_set
-from ppcore.targets.target import TEST_NAMES, TRAIN_NAMES, ImageSet, Splits
+from ppcore.targets.reading import TRAIN, ReadOptions, Report, ambiguous, split_kind
+from ppcore.targets.rows import Rows, build
+from ppcore.targets.target import Splits
+from ppcore.targets.trees import FolderTree, Tree, join
 
-SHADOW = "._"
-"""macOS writes files with such names beside others on foreign disks; they hold no data."""
+Parts = tuple[str, ...]
+_EXTRA = {"unlabeled", "unlabelled", "unsup", "unsupervised", "extra", "background", "masks", "annotations"}
+_MOST = 4  # names in a message
 
 
-def read_folder(root: Path) -> Splits:
-    """Every image below `root`; a class is a folder. Raises UserError if there are no images."""
-    root = _unwrap(root)
-    train_root, test_root = _split_folder(root, TRAIN_NAMES), _split_folder(root, TEST_NAMES)
-    classes = _class_folders(train_root or root)
-    skipped: Counter[str] = Counter()
-    train = _images(root, train_root or root, classes, skipped)
-    if train_root is None or test_root is None:
-        return Splits(train, None, tuple(classes), _notes(skipped))
-    unknown = sorted(set(_class_folders(test_root)) - set(classes))
-    if unknown:
-        raise UserError(
-            f"{test_root} has classes {unknown} that {train_root} lacks; the class folders of both must agree"
+class Place(NamedTuple):
+    """What a folder stands for: the kind of split, and the class; None if its images are not used."""
+
+    kind: str
+    label: str
+
+
+def assign_folders(
+    counts: Mapping[str, int], place: Path, options: ReadOptions, report: Report
+) -> dict[str, Place] | None:
+    """The split and the class of every folder; images of folders that are missing from the result are not used.
+
+    Args:
+        counts: folder ("" is the top) -> its number of images.
+        place: the collection, for messages.
+
+    Returns:
+        None if the folders name no classes: all images are at the top, or directly in the folders of the splits.
+
+    Raises:
+        UserError: two readings are plausible, or there are test images only.
+    """
+    folders = {tuple(name.split("/")) if name else (): name for name in counts}
+    inner = {parts[len(_shared(list(folders))) :]: name for parts, name in folders.items()}
+    splits = _splits(list(inner), place, options, report)
+    rests = {parts: rest for parts, (_, rest) in splits.items()}
+    if not any(rests.values()):
+        return None
+    level = _class_level(sorted(set(rests.values())), place, options, report)
+    found: dict[str, Place] = {}
+    loose: Counter[str] = Counter()
+    for parts, name in inner.items():
+        if parts not in splits:
+            loose[name] += counts[name]
+            continue
+        kind, rest = splits[parts]
+        if not -len(rest) <= level < len(rest):
+            loose[name] += counts[name]
+        else:
+            found[name] = Place(kind, rest[level])
+    for name, count in list(loose.items())[:_MOST]:
+        report.doubts.append(
+            f"the {count} images directly in {join(str(place), name)} are not used: they have no class"
         )
-    test = _images(root, test_root, classes, skipped)
-    unused = [
-        folder for folder in _split_folders(root, TEST_NAMES) if folder != test_root and _has_classes(folder)
-    ]
-    return Splits(train, test, tuple(classes), _notes(skipped, unused))
+    return found
 
 
-def read_flat_classes(root: Path, leave_out: Sequence[str] = ()) -> Splits:
-    """Read `<class>/<image>` without a split; images in deeper folders are ignored."""
-    classes = [name for name in _class_folders(root) if name not in leave_out]
-    skipped: Counter[str] = Counter()
-    return Splits(_images(root, root, classes, skipped, "*"), None, tuple(classes), _notes(skipped))
+def _shared(folders: Sequence[Parts]) -> Parts:
+    """The folders that all images are in, without the last level: archives often have one folder around everything."""
+    shared: Parts = ()
+    folders = [parts for parts in folders if parts]
+    while folders and all(len(parts) > len(shared) + 1 for parts in folders):
+        first = {parts[: len(shared) + 1] for parts in folders}
+        if len(first) > 1 or split_kind(next(iter(first))[-1]):
+            break
+        shared = next(iter(first))
+    return shared
 
 
-def has_classes(root: Path) -> bool:
-    """Whether at least two folders in `root` contain images, or its training folder has class folders."""
-    root = _unwrap(root)
-    return _split_folder(root, TRAIN_NAMES) is not None or len(_found_classes(root)) > 1
+def _splits(
+    folders: Sequence[Parts], place: Path, options: ReadOptions, report: Report
+) -> dict[Parts, tuple[str, Parts]]:
+    """Folder -> (kind of split, its folders below the split). Folders that are missing belong to no split."""
+    tops = sorted({parts[0] for parts in folders if parts})
+    named = {top: kind for top in tops if (kind := split_kind(top))}
+    unsplit = {parts: (TRAIN, parts) for parts in folders}
+    if options.split == "none" or not tops:
+        return unsplit
+    second = [parts[1] for parts in folders if len(parts) > 1]
+    # <class>/<split>/<image>
+    if len(named) < len(tops) and len(second) == len(folders) and all(map(split_kind, second)):
+        kinds = set(map(split_kind, second))
+        if TRAIN in kinds and len(kinds) > 1:
+            return {p: (split_kind(p[1]) or TRAIN, (p[0], *p[2:])) for p in folders}
+    if not named:
+        return unsplit
+    below = {top: {parts[1] for parts in folders if len(parts) > 1 and parts[0] == top} for top in tops}
+    others = [top for top in tops if top not in named]
+    train = [top for top, kind in named.items() if kind == TRAIN]
+    held = [top for top in named if top not in train]
+    if others and options.split != "folder":
+        as_classes = f"the classes {shortened(tops, _MOST)}"
+        as_splits = f"the splits {shortened(named, _MOST)} beside folders that are not used"
+        deep = [top for top in train if below[top]]
+        if (
+            held
+            and not train
+            and any(below[top] for top in held)
+            and all(below[t] <= set(others) for t in held)
+        ):
+            return unsplit | {p: (named[p[0]], p[1:]) for p in folders if p and p[0] in named}
+        if train and not deep and not held:
+            return unsplit  # a class is called `train`; Report.doubts says so
+        clear = deep and ((all(below[top] for top in held) and held) or {o.lower() for o in others} <= _EXTRA)
+        if not clear:
+            raise ambiguous(place, as_classes, "--split none", as_splits, "--split folder")
+    if others:
+        report.doubts.append(
+            f"the images of {shortened(others, _MOST)} are not used: these folders are not splits"
+        )
+    if not train:
+        raise UserError(
+            f"{place} has images for {shortened(held, _MOST)} but none to train on; add a folder `train`, or give --split none if these "
+            f"are classes"
+        )
+    return {p: (named[p[0]], _without_kind(p[1:], named[p[0]])) for p in folders if p and p[0] in named}
 
 
-def is_image(path: Path) -> bool:
-    """Whether a file is an image, by its name."""
-    return (
-        path.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS
-        and not path.name.startswith(SHADOW)
-        and path.is_file()
+def _without_kind(rest: Parts, kind: str) -> Parts:
+    """Without repeated folders of the split, as in `train/train/cat`, unless they would be the class."""
+    while len(rest) > 1 and split_kind(rest[0]) == kind:
+        rest = rest[1:]
+    return rest
+
+
+def _class_level(rests: Sequence[Parts], place: Path, options: ReadOptions, report: Report) -> int:
+    """Which of the folders below the split is the class: 0 is the first."""
+    if options.by_folder:
+        return options.by_folder - (options.by_folder > 0)
+    rests = [rest for rest in rests if rest]
+    level = 0
+    while all(len(rest) > level + 1 for rest in rests) and len({rest[level] for rest in rests}) == 1:
+        level += 1  # a folder around all classes, such as `images`
+    tops = sorted({rest[level] for rest in rests})
+    direct = {rest[level] for rest in rests if len(rest) == level + 1}
+    deeper = [rest for rest in rests if len(rest) > level + 1]
+    if not deeper:
+        return level
+    inner = sorted({rest[-1] for rest in deeper})
+    if direct:
+        text = f"folders below a class belong to it ({shortened(inner, _MOST)})"
+        (report.notes if direct == set(tops) else report.doubts).append(text)
+        return level
+    own = Counter(rest[level] for rest in deeper)
+    if (
+        len(inner) == 1 or max(own.values()) == 1
+    ):  # `cat/images/...`: one reading, whichever folder names the class
+        return level
+    raise ambiguous(
+        place,
+        f"the classes {shortened(tops, _MOST)}",
+        f"--classes-from folder:{level + 1}",
+        f"the classes {shortened(inner, _MOST)}",
+        "--classes-from folder:-1",
     )
 
 
-def _unwrap(root: Path) -> Path:
-    """The folder with the splits: `root`, or the only folder in it, as in many archives."""
-    inner = [entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__"))]
-    if len(inner) == 1 and _split_folder(inner[0], TRAIN_NAMES) is not None:
-        return inner[0]
-    return root
+def read_folders(tree: Tree, options: ReadOptions, report: Report) -> Splits | None:
+    """The images of a tree with classes by folders (or by `regex:PATTERN`); None if the folders name no classes.
+
+    Raises:
+        UserError: two readings are plausible, an image has no class by the pattern, or there are no training images.
+    """
+    pattern = options.pattern
+    counts = {folder: len(names) for folder, names in tree.folders.items()}
+    if pattern is None:
+        places = assign_folders(counts, tree.place, options, report)
+        if places is None:
+            return None
+    else:
+        kinds = _splits([tuple(f.split("/")) if f else () for f in counts], tree.place, options, report)
+        places = {"/".join(parts): Place(kind, "") for parts, (kind, _) in kinds.items()}
+    parts: dict[str, Rows] = {}
+    for folder, (kind, label) in places.items():
+        names = [join(folder, name) for name in tree.folders[folder]]
+        labels = [label] * len(names) if pattern is None else [_found(pattern, name, tree) for name in names]
+        rows = parts.setdefault(kind, Rows([], [], tree.sources))
+        rows.names += names
+        rows.labels += labels
+    what = "regular expression" if pattern is not None else "folders"
+    return build(parts, tree.place, f"classes by the {what}", report)
 
 
-def _split_folders(root: Path, names: Sequence[str]) -> list[Path]:
-    """The folders with these names in any case, in the order of `names`."""
-    by_name = {entry.name.lower(): entry for entry in sorted(root.iterdir(), reverse=True) if entry.is_dir()}
-    return [by_name[name] for name in names if name in by_name]
-
-
-def _split_folder(root: Path, names: Sequence[str]) -> Path | None:
-    """The first of these folders with class folders in it; a class may be called `train`, too."""
-    return next((folder for folder in _split_folders(root, names) if _has_classes(folder)), None)
-
-
-def _has_classes(root: Path) -> bool:
-    return any(any(is_image(f) for f in folder.rglob("*")) for folder in _folders(root))
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _found_classes(root: Path) -> list[str]:
-    return [folder.name for folder in _folders(root) if any(is_image(f) for f in folder.rglob("*"))]
-
-
-def _class_folders(root: Path) -> list[str]:
-    classes = _found_classes(root)
-    if not classes:
+def _found(pattern: re.Pattern[str], name: str, tree: Tree) -> str:
+    match = pattern.search(name)
+    if match is None or not match[1]:
         raise UserError(
-            f"target {root} is empty: it has no class folders with images; expected {root}/<class>/<image>.png"
+            f"{tree.where(name)} has no class by --classes-from regex:{pattern.pattern}; correct the pattern or remove the image"
         )
-    return classes
-
-
-def _images(
-    base: Path, root: Path, classes: list[str], skipped: Counter[str], pattern: str = "**/*"
-) -> ImageSet:
-    """The images of `root` with names relative to `base`; counts other files in `skipped` by suffix."""
-    files: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        entries = sorted((root / name).glob(pattern))
-        members = [file for file in entries if is_image(file)]
-        skipped.update(f.suffix.lower() or f.name for f in entries if not is_image(f) and f.is_file())
-        files.extend(members)
-        labels.extend([label] * len(members))
-    return encoded_set(
-        [str(file.relative_to(base)) for file in files], np.array(labels, dtype=np.int64), files
-    )
-
-
-def _notes(skipped: Counter[str], unused: Sequence[Path] = ()) -> tuple[str, ...]:
-    notes = []
-    if skipped:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common(5))
-        notes.append(
-            f"{skipped.total()} files were skipped because their names are not those of images ({kinds})"
-        )
-    for folder in unused:
-        count = sum(is_image(f) for f in folder.rglob("*"))
-        notes.append(f"the {count} images of {folder.name} are not used")
-    return tuple(notes)
+    return match[1]
 
 
 @dataclass(frozen=True)
-class Tree:
+class ClassFolders:
     """The layout `<folder>/<class>/<image>` without a split (see :class:`ppcore.targets.target.Layout`).
 
     Attributes:
@@ -145,4 +221,8 @@ class Tree:
     def __call__(self, root: Path) -> Splits | None:
         """The class folders, without a test split."""
         inner = root / self.folder
-        return read_flat_classes(inner, self.leave_out) if inner.is_dir() else None
+        if not inner.is_dir():
+            return None
+        tree = FolderTree(inner)
+        tree.folders = {f: n for f, n in tree.folders.items() if "/" not in f and f not in self.leave_out}
+        return read_folders(tree, ReadOptions(split="none"), Report())

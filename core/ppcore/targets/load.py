@@ -16,6 +16,7 @@ from ppcore.places import local_path
 from ppcore.seeds import derive
 from ppcore.targets.files import read_files
 from ppcore.targets.named import NAMED, read_named
+from ppcore.targets.reading import parse_spec
 from ppcore.targets.target import Encoded, ImageSet, Target, hold_out
 
 _PINNED = re.compile(r"hf://datasets/[\w.-]+/[\w.-]+@[0-9a-f]{40}")
@@ -32,27 +33,30 @@ def load_target(spec: str) -> Target:
 
     Args:
         spec: a name that `ppgen targets` lists (a local copy in $PPTRANSFER_DATA/NAME or data/NAME, else downloaded if possible);
-            `NAME=DIR`, a known target in a directory, or your own data with a name of your choice; an image folder
-            (`class/*.png` or `train/class/*` and `test/class/*`); Hugging Face image parquet (a folder of `train*.parquet` and
-            `test*.parquet`, one file, or `hf://datasets/ORG/NAME@REVISION`); WebDataset tars (a folder of `train*.tar` and
-            `test*.tar`); CSV files and their images; or file patterns `train=GLOB,test=GLOB`.
+            `NAME=PLACE`, a known target in a directory, or your own data with a name of your choice; a folder of images (classes and
+            splits by folders, or by a table with `file_name` and `label` columns: CSV, JSON lines, parquet); parquet or Arrow files
+            with the images inside; WebDataset shards; a zip or tar of these; `hf://datasets/ORG/NAME@REVISION`; a pattern such as
+            `photos/*/*.jpg`; or `train=PLACE,test=PLACE`. Options follow a question mark: `photos?classes-from=folder:2` (see
+            :class:`ppcore.targets.reading.ReadOptions`).
 
     If there is no test split, a fixed fifth of every class is held out, chosen by a hash of the image's name.
 
     Raises:
-        UserError: there is no such target, it has no images or no classes, or a known target is not complete.
+        UserError: there is no such target, it has no images or no classes, it is damaged or can be read in two ways, or a known target is
+            not complete.
     """
     spec = local_path(spec)
     name, place = _parse(spec)
-    if name in NAMED and place != spec:
-        train, test, classes, notes = read_named(NAMED[name], place)
-    else:
-        train, test, classes, notes = read_files(place or spec)
+    known = name in NAMED and place != spec
+    train, test, classes, notes, doubts = (
+        read_named(NAMED[name], place) if known else read_files(place or spec)
+    )
     if not len(train):
         raise UserError(f"target {name!r} has no training images; give a folder or file with images")
     if test is None:
         train, test = hold_out(train)
-    return Target(name, classes, train, test, notes)
+        notes = (*notes, "no test split: a fifth of every class is held out as test images")
+    return Target(name, classes, train, test, notes, doubts)
 
 
 def target_name(spec: str) -> str:
@@ -64,12 +68,13 @@ def _parse(spec: str) -> tuple[str, str | None]:
     """(name of the target, its place or None for a known name)."""
     if spec in NAMED:
         return spec, None
+    place, _ = parse_spec(spec)
     naming = _NAMING.fullmatch(spec)
-    if naming is not None and not Path(spec).exists():
+    if naming is not None and not Path(place).exists():
         return naming[1], naming[2]
-    if "=" in spec:
+    if re.match("train=|test=", spec):
         return f"files-{derive(0, spec) % 16**8:08x}", spec
-    return Path(spec.split("@")[0].rstrip("/")).name.split(".")[0] or "target", spec
+    return Path(place.split("@")[0].rstrip("/")).name.split(".")[0] or "target", spec
 
 
 class _Copy(NamedTuple):
@@ -79,13 +84,13 @@ class _Copy(NamedTuple):
 
 
 def find_problems(target: Target) -> list[str]:
-    """Warnings about a target's images, one sentence each: files that are not used, test images that are also training images, images
+    """Warnings about a target's images, one sentence each: doubts about the reading, test images that are also training images, images
     with two classes. Only images whose files have the same length are read and compared.
     """
     groups = _equal_images(target)
     overlap = [group for group in groups if len({copy.test for copy in group}) == 2]
     noise = [group for group in groups if len({copy.label for copy in group}) > 1]
-    problems = [*target.notes]
+    problems = [*target.doubts]
     if overlap:
         count = sum(copy.test for group in overlap for copy in group)
         problems.append(

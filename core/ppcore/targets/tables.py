@@ -1,151 +1,548 @@
-"""Images listed in CSV files: a column names the file, one the class, and one may name the split."""
+"""Tables that list images: CSV in any dialect, JSON lines, parquet and Arrow files with the images inside or with their paths."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Annotated, Any
 
-import numpy as np
+import pyarrow as pa
+from pydantic import Field
 
+from ppcore.console import shortened
 from ppcore.errors import UserError
 from ppcore.images import IMAGE_EXTENSIONS
-from ppcore.storage import require_inside
-from ppcore.targets.pixels import encoded_set
-from ppcore.targets.target import TEST_NAMES, TRAIN_NAMES, ImageSet, Splits
+from ppcore.storage import decode
+from ppcore.storage import open_table as open_parquet
+from ppcore.targets.reading import TRAIN, ReadOptions, Report, ambiguous, data_kind, split_kind
+from ppcore.targets.rows import Rows, build
+from ppcore.targets.target import Encoded, Splits
+from ppcore.targets.trees import Tree, is_image_name, join, suffix_of
 
-TABLES = (".csv", ".tsv")
+ARROW = ("parquet", "arrow")
+TEXTS = ("csv", "tsv", "jsonl", "ndjson", "json", "txt", "lst")
 _IMAGE = ("image", "img", "file_name", "filename", "file", "image_path", "filepath", "path", "image_id", "id")
-_LABEL = ("label", "class", "class_name", "category", "target", "labels", "species", "breed")
+_LABEL = (
+    "label",
+    "class",
+    "class_name",
+    "category",
+    "target",
+    "labels",
+    "species",
+    "breed",
+    "fine_label",
+    "cls",
+)
 _SPLIT = ("split", "subset", "set", "partition")
 _FOLDERS = ("images", "imgs", "image", "img")
+_MOST_TABLES = 50  # files of one suffix; more of them are descriptions of single images
+_BATCH = 256  # rows that are read from a parquet file at once
+_MOST = 4  # names in a message
+
+
+@dataclass
+class Table:
+    """The columns of a file that lists images.
+
+    Attributes:
+        name: the file, relative to its tree.
+        images: encoded images, or their paths as listed.
+        labels: as stored.
+        splits: as stored; None without such a column.
+        numbers: the row of every image in the file, from 1.
+        classes: names of the labels 0, 1, ...; may be empty.
+        label_column: its name.
+    """
+
+    name: str
+    images: list[Any]
+    labels: list[Any]
+    splits: list[Any] | None
+    numbers: Sequence[int]
+    classes: tuple[str, ...] = ()
+    label_column: str = ""
+
+
+def find_tables(tree: Tree, options: ReadOptions) -> list[Table]:
+    """The tables of a tree that list images with labels; others are left out, and parquet files of no split if others are called train.
+
+    Raises:
+        UserError: a parquet file is damaged, or two columns could be the labels.
+    """
+    arrow = [n for n in tree.others if suffix_of(n) in ARROW and _has_images(tree, n, options)]
+    if options.split in ("", "folder") and any(data_kind(PurePosixPath(name)) == TRAIN for name in arrow):
+        arrow = [name for name in arrow if data_kind(PurePosixPath(name)) is not None]
+    texts = [[name for name in tree.others if suffix_of(name) == suffix] for suffix in TEXTS]
+    names = [*arrow, *(name for group in texts if len(group) <= _MOST_TABLES for name in group)]
+    return [table for name in names if (table := read_table(tree, name, options)) is not None]
+
+
+def open_table(tree: Tree, name: str, options: ReadOptions) -> Table:
+    """One table that must list images with labels.
+
+    Raises:
+        UserError: it does not, it is damaged, or two of its columns could be the labels.
+    """
+    header: list[str] = []
+    table = read_table(tree, name, options, header)
+    if table is None:
+        columns = f"the columns {shortened(header, 8)}" if header else "no header"
+        raise UserError(
+            f"{tree.where(name)} has {columns}, expected files or images ({', '.join(_IMAGE[:3])}, ...) and labels "
+            f"({', '.join(_LABEL[:3])}, ...); name them with --image-column and --label-column"
+        )
+    return table
+
+
+def read_table(tree: Tree, name: str, options: ReadOptions, header: list[str] | None = None) -> Table | None:
+    """One table; None if it does not list images with labels.
+
+    Args:
+        header: its columns are added to this list.
+
+    Raises:
+        UserError: it is damaged, or two of its columns could be the labels.
+    """
+    header = [] if header is None else header
+    if suffix_of(name) in ARROW:
+        return _read_arrow(tree, name, options, header)
+    records = _records(tree, name)
+    if records is None:
+        return None
+    names, rows, numbers = records
+    header += names
+    where = tree.where(name)
+    images = _choose(header, options.image_column, _IMAGE, "--image-column", where)
+    found = (c for c in images if rows and _place(tree, name, str(rows[0][c] or "")) is not None)
+    place = next(found, next(iter(images), None))
+    labels = [c for c in _choose(header, options.label, _LABEL, "--label-column", where) if c != place]
+    if place is None or not labels:
+        return None
+    label = _only(header, rows, labels, where)
+    splits = _choose(header, options.split_column, _SPLIT, "--split column:", where)
+    split = next(iter(splits), None) if options.split != "none" else None
+    return Table(
+        name,
+        [row[place] for row in rows],
+        [row[label] for row in rows],
+        None if split is None else [row[split] for row in rows],
+        numbers,
+        label_column=header[label],
+    )
+
+
+def read_tables(tree: Tree, tables: Sequence[Table], options: ReadOptions, report: Report) -> Splits:
+    """The images of tables: their splits by a column, else by the names of the files and their folders.
+
+    Raises:
+        UserError: a listed image is missing or outside the tree, a label is missing, two tables give an image different labels, or there
+            are no training images.
+    """
+    kinds = {
+        table.name: data_kind(PurePosixPath(table.name)) if options.split in ("", "folder") else None
+        for table in tables
+    }
+    if TRAIN not in kinds.values():
+        kinds = {name: kind or TRAIN for name, kind in kinds.items()}
+    parts: dict[str, _Part] = {}
+    used = []
+    for table in tables:
+        kind = kinds[table.name]
+        if kind is None:
+            report.notes.append(f"{table.name} is not used: other files are called train")
+        elif _add(tree, table, kind, parts, report):
+            used.append(table)
+    what = f"classes by the column {used[0].label_column!r} of {shortened([table.name for table in used], 2)}"
+    classes = next((table.classes for table in used if table.classes), ())
+    return build({kind: part.rows(tree) for kind, part in parts.items()}, tree.place, what, report, classes)
+
+
+@dataclass
+class _Part:
+    """The images of a split; `given` has those that are stored in the tables."""
+
+    names: list[str] = field(default_factory=list)
+    labels: list[Any] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    given: dict[str, bytes] = field(default_factory=dict)
+
+    def rows(self, tree: Tree) -> Rows:
+        def sources(names: Sequence[str]) -> Sequence[Encoded]:
+            return [self.given[name] for name in names] if self.given else tree.sources(names)
+
+        return Rows(self.names, self.labels, sources, self.places.__getitem__)
+
+
+def _add(tree: Tree, table: Table, kind: str, parts: dict[str, _Part], report: Report) -> bool:
+    """Add the images of a table to the splits they belong to; False if another table has them."""
+    kinds = [kind] * len(table.images)
+    if table.splits is not None:
+        named = {value: split_kind(str(value or "")) for value in set(table.splits)}
+        if any(named.values()):
+            kinds = [named[value] or str(value) for value in table.splits]
+    files = _files(tree, table)
+    stored = isinstance(table.images[0], bytes)
+    known = parts[kinds[0]] if kinds[0] in parts else _Part()
+    if bool(known.given) != stored and known.names:
+        raise UserError(
+            f"{tree.place} has images in {table.name} and other images in a table of paths; give one of the files as the target"
+        )
+    labels = dict(zip(known.names, known.labels, strict=True)) if not stored else {}
+    twice = next((position for position, name in enumerate(files) if name in labels), None)
+    if twice is not None:
+        if str(labels[files[twice]]) != str(table.labels[twice]):
+            raise UserError(
+                f"{tree.where(table.name)} gives {files[twice]} the label {table.labels[twice]!r}, another table {labels[files[twice]]!r}; "
+                f"give the right table as the target"
+            )
+        report.notes.append(f"{table.name} is not used: another table lists the same images")
+        return False
+    for image, label, number, name, part_of in zip(
+        table.images, table.labels, table.numbers, files, kinds, strict=True
+    ):
+        part = parts.setdefault(part_of, _Part())
+        if stored:
+            name = (
+                f"{table.name}/{number}/{name}" if name in part.given else name
+            )  # paths of two files may be equal
+            part.given[name] = image
+        part.names.append(name)
+        part.labels.append(label)
+        part.places.append(f"{tree.where(table.name)}, row {number}")
+    return True
+
+
+def _files(tree: Tree, table: Table) -> list[str]:
+    """A unique name for every image: its file in the tree, or for a stored image its path, else its number."""
+    if not table.images:
+        raise UserError(
+            f"{tree.where(table.name)} lists no images; add a row for each image below the header"
+        )
+    where = tree.where(table.name)
+    stored = [image for image in table.images if isinstance(image, tuple)]
+    if stored:
+        if len(stored) < len(table.images):
+            row = next(r for r, image in enumerate(table.images, 1) if not isinstance(image, tuple))
+            raise UserError(
+                f"{where}, row {row}, has no image, but other rows have; add it or remove the row"
+            )
+        table.images, paths = [data for data, _ in stored], [path for _, path in stored]
+        unique = all(paths) and len(set(paths)) == len(paths)
+        front = PurePosixPath(table.name).stem
+        return (
+            [str(path) for path in paths] if unique else [f"{front}-{row:06d}" for row in range(len(paths))]
+        )
+    first = str(table.images[0] or "")
+    found = _place(tree, table.name, first)
+    if found is None:
+        raise UserError(
+            f"{where}, row {table.numbers[0]}, lists {first!r}, which does not exist below {tree.place}; restore it or remove its row"
+        )
+    drop, base, suffix = found
+    names = []
+    for value, number in zip(table.images, table.numbers, strict=True):
+        path = _tail(str(value or ""), drop)
+        name = join(base, f"{path}{suffix}")
+        if not path or ".." in path.split("/") or not tree.has(name):
+            reason = (
+                f"is outside {tree.place}"
+                if ".." in path.split("/")
+                else f"does not exist below {tree.place}"
+            )
+            raise UserError(
+                f"{where}, row {number}, lists {str(value)!r}, which {reason}; restore it or remove its row"
+            )
+        names.append(name)
+    return names
+
+
+def _tail(path: str, drop: int) -> str:
+    """A listed path with `/` between its folders, without the first `drop` of them."""
+    parts = [part for part in path.strip().replace("\\", "/").split("/") if part not in ("", ".")]
+    return "/".join(parts[drop:])
+
+
+def _place(tree: Tree, table: str, path: str) -> tuple[int, str, str] | None:
+    """(folders of the listed path to drop, folder to add, suffix to add) so that the file is in the tree; None if there is no way."""
+    folder, stem = table.rpartition("/")[0], PurePosixPath(table).stem
+    if ".." in path.replace("\\", "/").split("/"):
+        return None
+    bases = dict.fromkeys(
+        [folder, *(join(folder, f) for f in (*_FOLDERS, stem)), "", *_FOLDERS, *_above(tree, _tail(path, 0))]
+    )
+    suffixes = ("",) if is_image_name(path) else ("", *(f".{extension}" for extension in IMAGE_EXTENSIONS))
+    depth = _tail(path, 0).count("/") + 1
+    # Folders are dropped from absolute paths only: they were written on another machine.
+    most = depth if re.match(r"\s*(/|\\|[A-Za-z]:|file:)", path) else 1
+    for drop in range(most):
+        for base in bases:
+            for suffix in suffixes:
+                if path.strip() and tree.has(join(base, f"{_tail(path, drop)}{suffix}")):
+                    return drop, base, suffix
+    return None
+
+
+def _above(tree: Tree, path: str) -> Iterator[str]:
+    """Folders of the tree in which an image with this path lies, if there is only one."""
+    found = [folder for folder in tree.folders if join(folder, path) in tree.names]
+    ends = [name for name in tree.names if name.endswith(f"/{path}")] if path and not found else []
+    if len(ends) == 1:
+        yield ends[0].removesuffix(f"/{path}")
+
+
+def _choose(header: Sequence[str], asked: str, usual: Sequence[str], option: str, where: str) -> list[int]:
+    """The columns that may be meant, the likeliest first. Raises UserError if the one that was asked for does not exist."""
+    lower = [name.strip().lower() for name in header]
+    if not asked:
+        return [lower.index(name) for name in usual if name in lower]
+    if asked.strip().lower() not in lower:
+        raise UserError(f"{where} has no column {asked!r} ({option}); it has {shortened(header, 8)}")
+    return [lower.index(asked.strip().lower())]
+
+
+def _only(header: Sequence[str], rows: Sequence[Sequence[Any]], columns: Sequence[int], where: str) -> int:
+    """The column of the labels. Raises UserError if two columns divide the images differently."""
+    first = columns[0]
+    for other in columns[1:]:
+        pairs = {(str(row[first]), str(row[other])) for row in rows}
+        if not len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}):
+            raise ambiguous(
+                where,
+                f"classes by the column {header[first]!r}",
+                f"--label-column {header[first]}",
+                f"by {header[other]!r}",
+                f"--label-column {header[other]}",
+            )
+    return first
+
+
+# Text files.
+
+
+def _records(tree: Tree, name: str) -> tuple[list[str], list[list[Any]], list[int]] | None:
+    """(header, rows, their numbers) of a text file; None if it is not a table."""
+    with tree.open(name) as handle:
+        text = _decoded(handle.read())
+    suffix = suffix_of(name)
+    if suffix in ("jsonl", "ndjson", "json"):
+        return _json_records(text, tree.where(name))
+    if suffix in ("txt", "lst"):
+        return _list_records(text)
+    lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), skipinitialspace=True))
+    numbered = [
+        (number, [cell.strip() for cell in row])
+        for number, row in enumerate(lines, 1)
+        if any(map(str.strip, row))
+    ]
+    if not numbered:
+        return None
+    header = numbered.pop(0)[1]
+    if len(header) == 2 and is_image_name(header[0]):  # there is no header
+        numbered.insert(0, (1, header))
+        header = ["image", "label"]
+    wrong = next(((number, row) for number, row in numbered if len(row) != len(header)), None)
+    if wrong is not None and len(header) > 1:
+        raise UserError(
+            f"{tree.where(name)}, row {wrong[0]}, has {len(wrong[1])} columns, expected {len(header)} as the header has; correct it"
+        )
+    return header, [row for _, row in numbered], [number for number, _ in numbered]
+
+
+def _decoded(data: bytes) -> str:
+    """Text in UTF-8, UTF-16 or else Windows' Latin-1."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:4]:
+        wide = (
+            data
+            if data[:2] in (b"\xff\xfe", b"\xfe\xff")
+            else (b"\xff\xfe" if data[1:2] == b"\0" else b"\xfe\xff") + data
+        )
+        return wide.decode("utf-16", "replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")
+
+
+def _delimiter(text: str) -> str:
+    """The delimiter that divides the first line into most columns."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return max(",;\t|", key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
+
+
+def _list_records(text: str) -> tuple[list[str], list[list[Any]], list[int]] | None:
+    """Lines `PATH LABEL`, as in the lists of Caffe; None for other text."""
+    lines = [
+        (number, line.strip().rsplit(None, 1))
+        for number, line in enumerate(text.splitlines(), 1)
+        if line.strip()
+    ]
+    if not lines or not all(len(pair) == 2 and is_image_name(pair[0]) for _, pair in lines):
+        return None
+    return ["image", "label"], [pair for _, pair in lines], [number for number, _ in lines]
+
+
+def _json_records(text: str, where: str) -> tuple[list[str], list[list[Any]], list[int]] | None:
+    """Objects with the same keys, one a line or in one list; None for other JSON."""
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    try:
+        whole = json.loads(text)
+        objects = list(enumerate(whole, 1)) if isinstance(whole, list) else [(1, whole)]
+    except ValueError:
+        objects = []
+        for number, line in lines:
+            try:
+                objects.append((number, json.loads(line)))
+            except ValueError as error:
+                if not objects:
+                    return None
+                raise UserError(f"{where}, row {number}, is not whole JSON ({error}); correct it") from error
+    if not objects or not all(isinstance(value, dict) for _, value in objects):
+        return None
+    header = list(dict.fromkeys(key for _, value in objects for key in value))
+    return (
+        header,
+        [[value.get(key) for key in header] for _, value in objects],
+        [number for number, _ in objects],
+    )
+
+
+# Parquet and Arrow files.
 
 
 @dataclass(frozen=True)
-class _Row:
-    file: Path
-    name: str
-    label: str
-    split: str | None
+class _Feature:
+    """Description of a column by the library `datasets`."""
+
+    kind: Annotated[str, Field(alias="_type")]
+    names: tuple[str, ...] = ()
 
 
-def read_tables(train_files: Sequence[str], test_files: Sequence[str]) -> Splits:
-    """Images of CSV files with a header. The classes are the labels of the training images, sorted as numbers or as words.
-
-    Raises:
-        UserError: no header with an image and a label column, a missing image, an image outside the file's directory, or a test label
-            that no training image has.
-    """
-    train = [row for file in train_files for row in _rows(Path(file))]
-    test = [row for file in test_files for row in _rows(Path(file))]
-    unused: list[_Row] = []
-    if not test_files:
-        train, test, unused = _split(train)
-    classes = _order({row.label for row in train})
-    index = {name: position for position, name in enumerate(classes)}
-    strange = sorted({row.label for row in test} - index.keys())
-    if strange:
-        raise UserError(f"the test images have the labels {strange[:5]}, which no training image has")
-    note = f"the {len(unused)} images of the split {unused[0].split!r} are not used" if unused else None
-    return Splits(
-        _images(train, index), _images(test, index) if test else None, tuple(classes), (note,) if note else ()
+@dataclass(frozen=True)
+class _Info:
+    # The description of a nested column has another form.
+    features: dict[str, Annotated[_Feature | Any, Field(union_mode="left_to_right")]] = field(
+        default_factory=dict
     )
 
 
-def find_tables(root: Path) -> list[str]:
-    """CSV files in a directory that list images."""
-    return sorted(str(f) for f in root.iterdir() if f.suffix.lower() in TABLES and _columns(f) is not None)
+@dataclass(frozen=True)
+class _Metadata:
+    info: _Info = field(default_factory=_Info)
 
 
-def _images(rows: Sequence[_Row], index: dict[str, int]) -> ImageSet:
-    return encoded_set(
-        [row.name for row in rows],
-        np.array([index[row.label] for row in rows], dtype=np.int64),
-        [row.file for row in rows],
-    )
+def _has_images(tree: Tree, name: str, options: ReadOptions) -> bool:
+    with _opened(tree, name) as (schema, _):
+        return _columns(schema, options, tree.where(name)) is not None
 
 
-def _split(rows: list[_Row]) -> tuple[list[_Row], list[_Row], list[_Row]]:
-    """(training, test, unused) by the split column if there is one; `test` comes before `val`."""
-    given = {row.split for row in rows}
-    test = next((name for name in TEST_NAMES if name in given), None)
-    if not given & set(TRAIN_NAMES) or test is None:
-        return rows, [], []
-    parts = ([r for r in rows if r.split in TRAIN_NAMES], [r for r in rows if r.split == test])
-    return *parts, [r for r in rows if r.split not in (*TRAIN_NAMES, test)]
+def _read_arrow(tree: Tree, name: str, options: ReadOptions, header: list[str]) -> Table | None:
+    """The images of a parquet or Arrow file, batch by batch: a column of more than 2 GiB is never one array."""
+    where = tree.where(name)
+    images: list[Any] = []
+    labels: list[Any] = []
+    splits: list[Any] = []
+    with _opened(tree, name) as (schema, batches):
+        header += schema.names
+        columns = _columns(schema, options, where)
+        if columns is None:
+            return None
+        image, label, split, classes = columns
+        for batch in batches([c for c in (image, label, split) if c is not None]):
+            images += _images(batch.column(image), where)
+            labels += batch.column(label).to_pylist()
+            splits += batch.column(split).to_pylist() if split is not None else []
+    numbers = range(1, len(images) + 1)
+    return Table(name, images, labels, splits if split is not None else None, numbers, classes, label)
 
 
-def _order(labels: set[str]) -> list[str]:
-    if all(label.isdecimal() for label in labels):
-        return sorted(labels, key=int)
-    return sorted(labels)
-
-
-def _rows(file: Path) -> list[_Row]:
-    columns = _columns(file)
-    if columns is None:
-        raise UserError(
-            f"{file} has no header with an image column ({', '.join(_IMAGE[:4])}, ...) and a label column ({', '.join(_LABEL[:4])}, ...); "
-            "use these names"
-        )
-    image, label, split = columns
-    with file.open(newline="", encoding="utf-8-sig") as handle:
-        table = [row for row in csv.reader(handle, delimiter=_delimiter(file)) if row]
-    rows = table[1:]
-    if any(len(row) != len(table[0]) for row in rows):
-        wrong = next(n for n, row in enumerate(rows, 2) if len(row) != len(table[0]))
-        raise UserError(f"{file}, row {wrong}, has another number of columns than the header; correct it")
-    if not rows:
-        raise UserError(f"{file} lists no images; add a row for each image below the header")
-    base, suffix = _place(file, rows[0][image])
-    listed = []
-    for row in rows:
-        path = base / f"{_inside(file, row[image])}{suffix}"
-        if not path.is_file():
-            raise UserError(f"{file} lists {path}, which does not exist; restore it or remove its row")
-        listed.append(
-            _Row(path, row[image], row[label].strip(), None if split is None else row[split].strip().lower())
-        )
-    return listed
-
-
-def _columns(file: Path) -> tuple[int, int, int | None] | None:
-    """Positions of the image, label and split column; None without such a header."""
+@contextmanager
+def _opened(tree: Tree, name: str) -> Iterator[tuple[pa.Schema, Any]]:
+    """(schema, function: columns -> batches) of a file. Raises UserError, also for damage that is found while it is read."""
     try:
-        with file.open(newline="", encoding="utf-8-sig") as handle:
-            head = [name.strip().lower() for name in next(csv.reader(handle, delimiter=_delimiter(file)), [])]
-    except (OSError, UnicodeDecodeError, csv.Error):
+        with tree.open(name) as handle:
+            yield _batches(handle, suffix_of(name))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{tree.where(name)} cannot be read as {suffix_of(name)} ({reason}); copy or download it again"
+        ) from error
+
+
+def _batches(handle: Any, suffix: str) -> tuple[pa.Schema, Any]:
+    if suffix == "parquet":
+        file = open_parquet(handle)
+        return file.schema_arrow, lambda columns: file.iter_batches(
+            _BATCH, columns=columns, use_threads=False
+        )
+    try:
+        reader = pa.ipc.open_stream(handle)
+        return reader.schema, lambda _columns: reader
+    except pa.ArrowInvalid:
+        table = pa.ipc.open_file(handle).read_all()
+        return table.schema, lambda columns: table.select(columns).to_batches(_BATCH)
+
+
+def _columns(
+    schema: pa.Schema, options: ReadOptions, where: str
+) -> tuple[str, str, str | None, tuple[str, ...]] | None:
+    """(image, label and split column, class names): by the metadata, else by usual names; None if it is no table of images."""
+    text = (schema.metadata or {}).get(b"huggingface", b"{}")
+    features = {n: f for n, f in decode(_Metadata, text).info.features.items() if isinstance(f, _Feature)}
+
+    def candidates(asked: str, kind: str, usual: Sequence[str], option: str) -> list[str]:
+        chosen = [schema.names[c] for c in _choose(schema.names, asked, usual, option, where)]
+        described = [n for n, f in features.items() if f.kind == kind and n in schema.names and not asked]
+        return list(dict.fromkeys([*described, *chosen]))
+
+    images = candidates(options.image_column, "Image", _IMAGE, "--image-column")
+    readable = [name for name in images if _may_be_image(schema.field(name).type)]
+    labels = candidates(options.label, "ClassLabel", _LABEL, "--label-column")
+    labels = [name for name in labels if name not in readable[:1]]
+    if not readable or not labels:
+        lists = [name for name in images if pa.types.is_list(schema.field(name).type)]
+        if lists and labels:
+            raise UserError(
+                f"{where}: the column {lists[0]!r} holds lists of numbers, expected encoded images (PNG or JPEG); write them as such"
+            )
         return None
-    positions = [
-        next((head.index(name) for name in names if name in head), None) for names in (_IMAGE, _LABEL, _SPLIT)
-    ]
-    image, label, split = positions
-    return None if image is None or label is None else (image, label, split)
+    splits = (
+        candidates(options.split_column, "", _SPLIT, "--split column:") if options.split != "none" else []
+    )
+    described = features.get(labels[0])
+    return readable[0], labels[0], next(iter(splits), None), described.names if described else ()
 
 
-def _delimiter(file: Path) -> str:
-    return "\t" if file.suffix.lower() == ".tsv" else ","
-
-
-def _place(file: Path, name: str) -> tuple[Path, str]:
-    """(folder, suffix to add) of the first image: beside the CSV file, in `images/`, or in a folder with the name of the CSV file."""
-    _inside(file, name)
-    folders = [file.parent, *(file.parent / folder for folder in (*_FOLDERS, file.stem))]
-    for folder in folders:
-        for suffix in ("", *(f".{extension}" for extension in IMAGE_EXTENSIONS)):
-            if (folder / f"{name}{suffix}").is_file():
-                return folder, suffix
-    raise UserError(
-        f"{file} lists {name!r}, which is neither beside it nor in {', '.join(_FOLDERS[:2])} or {file.stem}; put the images there"
+def _may_be_image(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return "bytes" in [item.name for item in kind]
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(
+        test(kind)
+        for test in (
+            pa.types.is_binary,
+            pa.types.is_large_binary,
+            pa.types.is_string,
+            pa.types.is_large_string,
+        )
     )
 
 
-def _inside(file: Path, name: str) -> str:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise UserError(
-            f"{file} lists {name!r}, outside its directory; put the images beside it and use relative paths"
-        )
-    require_inside(file.parent, name)
-    return name
+def _images(column: pa.Array, where: str) -> list[Any]:
+    """(bytes, path or None) of every image, or its path. Raises UserError if a row has neither."""
+    values = column.to_pylist()
+    if not pa.types.is_struct(column.type):
+        return [(value, None) if isinstance(value, bytes) else value for value in values]
+    found: list[Any] = []
+    for value in values:
+        data, path = (value or {}).get("bytes"), (value or {}).get("path")
+        if data is None and path is None:
+            raise UserError(f"{where} has a row without an image; remove the rows without images")
+        found.append(path if data is None else (data, path))
+    return found

@@ -1,4 +1,4 @@
-"""A target: labelled images and their splits; and the protocols of its readers."""
+"""A target: labelled images and their splits; and the protocol of its layouts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from ppcore.console import printable_name
 from ppcore.errors import UserError
+from ppcore.images import IMAGE_EXTENSIONS
 from ppcore.seeds import numpy_rng
 
 Encoded = Path | bytes
@@ -63,7 +64,8 @@ class Target:
     """The small labelled task: class names, training images and test images (disjoint).
 
     Attributes:
-        notes: one sentence for each kind of file that was not used.
+        notes: how it was read, and what was not used, one sentence each.
+        doubts: reasons why the reading may not be what the user means, one sentence each.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Target:
     train: ImageSet
     test: ImageSet
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", printable_name(self.name))
@@ -78,20 +81,13 @@ class Target:
 
 
 class Splits(NamedTuple):
-    """A target as its files define it: `test` is None if they have no test split; `notes` as in :class:`Target`."""
+    """A target as its files define it: `test` is None if they have no test split; the rest as in :class:`Target`."""
 
     train: ImageSet
     test: ImageSet | None
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
-
-
-class FileReader(Protocol):
-    """Reads one format of files; :data:`ppcore.targets.files.READERS` lists them by suffix."""
-
-    def __call__(self, files: Sequence[str]) -> tuple[ImageSet, tuple[str, ...]]:
-        """The images of one split and the class names, () if the files have no names. Raises UserError."""
-        ...
+    doubts: tuple[str, ...] = ()
 
 
 class Layout(Protocol):
@@ -102,8 +98,7 @@ class Layout(Protocol):
         ...
 
 
-TRAIN_NAMES = ("train", "training")
-TEST_NAMES = ("test", "testing", "val", "validation", "valid")
+IMAGE_ENDINGS = tuple(f".{extension}" for extension in IMAGE_EXTENSIONS)
 _TEST_SHARE = 5  # without a test split every fifth image of a class is held out
 
 
@@ -133,39 +128,22 @@ def few_shot(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndarray
 
 
 def hold_out(images: ImageSet, keep: int | None = None) -> tuple[ImageSet, ImageSet]:
-    """(train, test), split by a hash of the names, so that new images change the split little.
+    """(train, test), split by a hash of :func:`stem` of the names, so that new images and other containers change the split little.
 
     Args:
         keep: training images of every class; None keeps all but a fifth.
     """
-    ranks = np.array([hashlib.sha256(name.encode()).hexdigest() for name in images.ids])
-    held: list[int] = []
+    stems = (stem(name).encode("utf-8", "surrogateescape") for name in images.ids)
+    ranks = [hashlib.sha256(name).digest() for name in stems]
+    held = np.zeros(len(images), dtype=np.bool_)
     for label in np.unique(images.labels):
-        members = np.flatnonzero(images.labels == label)
+        members = np.flatnonzero(images.labels == label).tolist()
         count = len(members) // _TEST_SHARE if keep is None else max(0, len(members) - keep)
-        held.extend(members[np.argsort(ranks[members])][:count].tolist())
-    test = np.sort(np.array(held, dtype=np.int64))
-    train = np.setdiff1d(np.arange(len(images)), test)
-    return images.select(train), images.select(test)
+        held[sorted(members, key=ranks.__getitem__)[:count]] = True
+    return images.select(np.flatnonzero(~held)), images.select(np.flatnonzero(held))
 
 
-def sort_files(files: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """(training files, test files, files of other splits), by the names of files and folders.
-
-    `test` comes before `val` as the test split. Files without a split in their name are training files only if no file is called
-    `train*`, because some data sets contain extra or corrupted copies of their test images.
-    """
-    kinds = {file: _kind(file) for file in files}
-    test = next((name for name in TEST_NAMES if name in kinds.values()), None)
-    named = any(kind == TRAIN_NAMES[0] for kind in kinds.values())
-    train = [f for f, kind in kinds.items() if kind == TRAIN_NAMES[0] or (not named and kind is None)]
-    held = [f for f, kind in kinds.items() if test is not None and kind == test]
-    return train, held, [f for f in files if f not in train and f not in held]
-
-
-def _kind(file: str) -> str | None:
-    """`train`, one of TEST_NAMES, or None: the beginning of the file's name, else the name of its folder."""
-    kinds = (TRAIN_NAMES[0], *sorted(TEST_NAMES, key=len, reverse=True))
-    name, folder = Path(file).name.lower(), Path(file).parent.name.lower()
-    by_name = next((kind for kind in kinds if name.startswith(kind)), None)
-    return by_name or next((kind for kind in kinds if folder == kind), None)
+def stem(name: str) -> str:
+    """The name of an image without folders and without its suffix, which depend on how a collection is stored."""
+    base = name[name.rfind("/") + 1 :]
+    return base[: base.rfind(".")] if base.lower().endswith(IMAGE_ENDINGS) else base

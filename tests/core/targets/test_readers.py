@@ -108,8 +108,8 @@ def test_webdataset_tars(tmp_path):
     ("make", "message"),
     [
         (lambda root: root / "nothing", "unknown target"),
-        (lambda root: root, "empty"),
-        (lambda root: f"train={root}/*.parquet", "matches no files"),
+        (lambda root: root, "has no images; expected"),
+        (lambda root: f"train={root}/*.parquet", "nor an existing folder, file or pattern"),
     ],
 )
 def test_targets_that_cannot_be(tmp_path, make, message):
@@ -151,8 +151,9 @@ def test_distorted_copies_of_the_test_images_are_no_training_images(tmp_path):
         write_parquet(tmp_path / f"{name}-0.parquet", labels)
     target = load_target(str(tmp_path))
     assert (len(target.train), len(target.test)) == (3, 1)
-    assert target.notes == (
-        "2 files of other splits are not used (contrast-0.parquet, validation-0.parquet)",
+    assert target.notes[1:] == (
+        "the 1 images of val are not used",
+        "other files are not used: 1 .parquet (contrast-0.parquet)",
     )
 
 

@@ -18,7 +18,7 @@ from ppcore.errors import UserError
 from ppcore.images import IMAGE_EXTENSIONS, decode
 from ppcore.places import local_path
 from ppcore.storage import Store
-from ppcore.targets import ImageSet, is_image
+from ppcore.targets import ImageSet, is_image_name
 from ppcore.trust import Trust
 from pptrain.evaluation.figures import Evaluation, image_batches, predict_logits
 from pptrain.models import choose_device
@@ -67,7 +67,7 @@ def find_images(paths: Sequence[str]) -> list[Path]:
         if path.is_file():
             found.append(path)
             continue
-        found += sorted(file for file in path.rglob("*") if is_image(file))
+        found += sorted(file for file in path.rglob("*") if is_image_name(file.name) and file.is_file())
     if not found:
         raise UserError(f"no images in {', '.join(paths)}; expected {', '.join(IMAGE_EXTENSIONS[:4])} files")
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ppcore.targets.folders import Tree
+from ppcore.targets.folders import ClassFolders
 from ppcore.targets.layouts.arrays import (
     read_cars,
     read_cars_devkit,
@@ -59,8 +59,8 @@ LAYOUTS: dict[str, Layout] = {
     "Flowers-102": read_flowers,
     "CIFAR for Python": read_cifar,
     "MNIST": read_mnist,
-    "Caltech-256": Tree("256_ObjectCategories", leave_out=("257.clutter",)),
-    "EuroSAT": Tree("2750"),
+    "Caltech-256": ClassFolders("256_ObjectCategories", leave_out=("257.clutter",)),
+    "EuroSAT": ClassFolders("2750"),
 }
 """Data set -> layout of its archives; other data sets may have the same layouts."""
 
