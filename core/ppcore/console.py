@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, TextIO
 
 import yaml
@@ -39,7 +40,8 @@ def run_app(app: Callable[..., Any]) -> None:
     os.environ["PYTHONIOENCODING"] = f"{encoding}:backslashreplace"  # of child processes
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            with suppress(OSError):  # a file that became a pipe after it was opened
+                stream.reconfigure(errors="backslashreplace")
 
     def on_sigterm(_signum: int, _frame: object) -> None:
         nonlocal terminated
