@@ -14,6 +14,7 @@ from ppcore.errors import UserError
 from ppcore.seeds import derive
 from ppgen.generators.parts.family import FamilyGenerator, check_condition, choose_names
 from ppgen.sources import Generator, Source, read_config, read_options
+from ppgen.sources.models import find_variant
 
 Embeddings = tuple[torch.Tensor, ...]
 _PLACES = {
@@ -182,8 +183,14 @@ def _open(source: Source, dtype: torch.dtype) -> Any:
         unsafe = {"safety_checker": None, "requires_safety_checker": False}
         checked = "safety_checker" in (Path(source.location) / "model_index.json").read_text("utf-8")
         code = {"trust_remote_code": True} if source.trust_remote_code else {}
+        variants = {find_variant(Path(source.location, part)) for part in _components(source)} - {None}
         return DiffusionPipeline.from_pretrained(
-            source.location, dtype=dtype, local_files_only=True, **(unsafe if checked else {}), **code
+            source.location,
+            dtype=dtype,
+            variant=next(iter(variants), None),  # of the components that have no other weights
+            local_files_only=True,
+            **(unsafe if checked else {}),
+            **code,
         )
     except ImportError as error:
         raise UserError(

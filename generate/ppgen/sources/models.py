@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -15,6 +16,7 @@ from ppcore.storage import read_json
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")  # names of weight files of save_pretrained
+_NAME = re.compile(rf"(?:{'|'.join(_STEMS)})(?:\.(\w+))?(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
 _PIPELINES = {"DiTPipeline": "dit", "ConsistencyModelPipeline": "consistency"}
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 _NoOrText = str | None
@@ -148,6 +150,13 @@ def weights_sha256(folder: str | Path, *components: str) -> str:
     return digest.hexdigest()
 
 
+def find_variant(component: Path) -> str | None:
+    """`fp16` if a component has only such weight files (`model.fp16.safetensors`); None if it has plain ones, or several variants."""
+    named = [_NAME.fullmatch(path.name) for path in component.glob("*")]
+    found = {match[1] for match in named if match}
+    return found.pop() if len(found) == 1 else None
+
+
 class _ShardIndex(BaseModel):
     """The index of a model in several weight files."""
 
@@ -158,9 +167,13 @@ def _weight_files(component: Path) -> list[Path]:
     """The weight files of a component that diffusers and transformers read: safetensors before pickles, one file or several."""
     if component.is_file():
         return [component]
+    variant = f".{name}" if (name := find_variant(component)) else ""
     for suffix in (".safetensors", ".bin"):
         for stem in _STEMS:
-            whole, index = component / f"{stem}{suffix}", component / f"{stem}{suffix}.index.json"
+            whole, index = (
+                component / f"{stem}{variant}{suffix}",
+                component / f"{stem}{suffix}.index{variant}.json",
+            )
             if whole.is_file():
                 return [whole]
             if index.is_file():
@@ -171,7 +184,8 @@ def _weight_files(component: Path) -> list[Path]:
 _PLAIN = ["*.json", "*.txt", "*.model", "README.md"]
 # Only these names at the root, because repositories also keep merged copies of all components there.
 _SAFE, _PICKLED = ["*/*.safetensors", "model.safetensors"], ["*/*.bin", "pytorch_model.bin"]
-_VARIANTS = ["*.fp16.*", "*.non_ema.*", "*flax*", "*.onnx", "*.msgpack", "*openvino*"]
+_HALF = ["*.fp16.*", "*.fp16-*"]  # downloaded where a component has no other weights
+_IGNORED = ["*.non_ema.*", "*flax*", "*.onnx", "*.msgpack", "*openvino*"]
 
 
 def download(
@@ -196,12 +210,15 @@ def download(
     from huggingface_hub import snapshot_download  # slow to import, only for hub ids
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # slow to import
 
-    def snapshot(*patterns: str) -> Path:
+    def snapshot(*patterns: str, half: bool = False) -> Path:
         code = ["*.py"] if with_code else []
         allowed = [*_PLAIN, *patterns, *code]
         return Path(
             snapshot_download(
-                repository, revision=revision, allow_patterns=allowed, ignore_patterns=_VARIANTS
+                repository,
+                revision=revision,
+                allow_patterns=allowed,
+                ignore_patterns=_IGNORED if half else _IGNORED + _HALF,
             )
         )
 
@@ -209,6 +226,10 @@ def download(
         folder = snapshot(*_SAFE)
         if pickles and lacks_weights(folder):
             folder = snapshot(*_SAFE, *_PICKLED)
+        if lacks_weights(folder, WEIGHT_SUFFIXES if pickles else (".safetensors",)):
+            folder = snapshot(*_SAFE, half=True)
+        if pickles and lacks_weights(folder):
+            folder = snapshot(*_SAFE, *_PICKLED, half=True)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ppcore.errors import UserError
 from ppgen.generators.parts.convolution import rearrange
+from ppgen.sources.models import find_variant
 
 COMPILE_MODES = ("none", "default", "graphs")
 
@@ -22,7 +23,7 @@ Forward = Callable[..., torch.Tensor]
 def load_component(class_name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
     """A diffusers model from its directory, in evaluation mode, without gradients.
 
-    Safetensors are preferred; a pickle is read with weights_only.
+    Safetensors are preferred; weights of one variant alone (`fp16`) are taken; a pickle is read with weights_only.
 
     Raises:
         UserError: missing or damaged files.
@@ -33,7 +34,7 @@ def load_component(class_name: str, folder: Path, device: torch.device, dtype: t
     logging.set_verbosity_error()
     try:
         model = getattr(diffusers, class_name).from_pretrained(
-            folder, dtype=dtype, local_files_only=True, low_cpu_mem_usage=False
+            folder, dtype=dtype, variant=find_variant(folder), local_files_only=True, low_cpu_mem_usage=False
         )
     except Exception as error:  # diffusers, safetensors and pickle each raise exceptions of their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
