@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +51,20 @@ def test_figures_agree_with_scikit_learn() -> None:
     np.testing.assert_array_equal(report.confusion, confusion_matrix(truth, guess, labels=range(8)))
     assert math.isnan(report.per_class[7])
     assert json.dumps(report.as_dict())
+
+
+def test_no_tensor_of_a_batch_outlives_it() -> None:
+    """Small tensors between the large ones of a network let the process grow by 2.7 GB in 50,000 images."""
+    alive: list[int] = []
+    gc.collect()  # what earlier tests left
+
+    def batches() -> Iterator[torch.Tensor]:
+        for _ in range(10):
+            alive.append(sum(isinstance(found, torch.Tensor) for found in gc.get_objects()))
+            yield torch.zeros(2, 3)
+
+    summarize(batches(), torch.zeros(20, dtype=torch.int64))
+    assert alive[1:] == alive[1:2] * 9
 
 
 def test_wilson_interval() -> None:

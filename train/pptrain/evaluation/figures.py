@@ -163,16 +163,19 @@ def predict_logits(classifier: Classifier, batches: Iterable[Tensor]) -> Iterato
 
 def summarize(batches: Iterable[Tensor], labels: Tensor, class_names: tuple[str, ...] = ()) -> Evaluation:
     """Batches of logits, float32 (B, K), the labels int64 (N,) of all images, and the names of the K classes -> figures."""
-    kept: list[tuple[Tensor, ...]] = []
-    done = classes = 0
+    count, done, classes = len(labels), 0, 0
+    # One tensor for all images: small tensors that outlive their batch would lie between the large ones of the network, and the process
+    # would grow by megabytes a batch, because the next large ones no longer fit into the gaps.
+    predictions, confidences = torch.empty(count, dtype=torch.int64), torch.empty(count)
+    among_top, losses = torch.empty(count, dtype=torch.bool), torch.empty(count)
     for logits in batches:
-        truth = labels[done : done + len(logits)]
-        top = logits.topk(min(5, logits.shape[1]), 1).indices
-        confidences = logits.softmax(1).max(1).values
-        losses = F.cross_entropy(logits, truth, reduction="none")
-        kept.append((logits.argmax(1), confidences, (top == truth[:, None]).any(1), losses))
+        part = slice(done, done + len(logits))
+        truth = labels[part]
+        predictions[part] = logits.argmax(1)
+        confidences[part] = logits.softmax(1).amax(1)
+        among_top[part] = (logits.topk(min(5, logits.shape[1]), 1).indices == truth[:, None]).any(1)
+        losses[part] = F.cross_entropy(logits, truth, reduction="none")
         done, classes = done + len(logits), logits.shape[1]
-    predictions, confidences, among_top, losses = (torch.cat(part) for part in zip(*kept, strict=True))
     correct = predictions == labels
     confusion = torch.bincount(labels * classes + predictions, minlength=classes**2).view(classes, classes)
     present = confusion.sum(1)
