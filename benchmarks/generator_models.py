@@ -114,13 +114,13 @@ def build_dit(config: DiTConfig) -> tuple[Any, Any]:
     return transformer, vae
 
 
-def save_dit(folder: Path, config: DiTConfig) -> None:
-    """A DiTPipeline directory."""
+def save_dit(folder: Path, config: DiTConfig, safe_serialization: bool = True) -> None:
+    """A DiTPipeline directory; without `safe_serialization` its weights are `.bin` files, as those of facebook/DiT-XL-2-256."""
     from diffusers import DDIMScheduler, DiTPipeline
 
     torch.manual_seed(0)
     scheduler = DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
-    DiTPipeline(*build_dit(config), scheduler).save_pretrained(folder)
+    DiTPipeline(*build_dit(config), scheduler).save_pretrained(folder, safe_serialization=safe_serialization)
 
 
 def save_consistency(folder: Path, config: dict[str, Any]) -> None:
@@ -142,10 +142,18 @@ def build_biggan(config: dict[str, Any]) -> Any:
     return network.eval()
 
 
-def save_biggan(folder: Path, config: dict[str, Any]) -> Any:
-    """The published files; returns the published network."""
+def save_biggan(folder: Path, config: dict[str, Any], warm_up: int = 0) -> Any:
+    """The published files; returns the published network.
+
+    Args:
+        warm_up: forward passes that let spectral norm find its singular vectors; without them the images are flat.
+    """
     torch.manual_seed(0)
-    network = build_biggan(config)
+    network = build_biggan(config).train()
+    for _ in range(warm_up):
+        with torch.no_grad():
+            network(torch.randn(1, config["z_dim"]), torch.eye(config["num_classes"])[:1], 1.0)
+    network.eval()
     torch.save(network.state_dict(), folder / "pytorch_model.bin")
     (folder / "config.json").write_text(json.dumps(config))
     return network
