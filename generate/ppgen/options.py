@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
 import typer
 
 from ppcore.errors import UserError, require_positive
-from ppcore.program import EXPERTS, HOW_MUCH, MACHINES, WHAT, WHERE_TO, option
+from ppcore.program import (
+    CLASSES_FROM,
+    EXPERTS,
+    HOW_MUCH,
+    IMAGE_COLUMN,
+    LABEL_COLUMN,
+    MACHINES,
+    SPLIT,
+    WHAT,
+    WHERE_TO,
+    option,
+)
 
 DEFAULT_SOURCE = "dit-xl-2-256"
 Mode = Literal["soft", "draw", "uniform"]
@@ -192,6 +203,22 @@ class SynthOptions:
 
 
 @dataclass(frozen=True)
+class ReadingOptions:
+    """How a target is read where its files leave a choice."""
+
+    classes_from: str | None = _option(EXPERTS, f"{CLASSES_FROM} [default: by the files]")
+    image_column: str | None = _option(EXPERTS, f"{IMAGE_COLUMN} [default: by its name]")
+    label_column: str | None = _option(EXPERTS, f"{LABEL_COLUMN} [default: by its name]")
+    split: str | None = _option(EXPERTS, f"{SPLIT} [default: by the files]")
+
+    def place(self, target: str) -> str:
+        """The target with these options behind it. Raises UserError for a value that is not known."""
+        from ppcore.targets import with_options  # loads pyarrow
+
+        return with_options(target, asdict(self))
+
+
+@dataclass(frozen=True)
 class PseudoOptions:
     """The options of `ppgen pseudo`, in the order of its help."""
 
@@ -218,11 +245,17 @@ class PseudoOptions:
     )
     temperature: float = _option(EXPERTS, "Temperature of the source classifier's softmax.", 1.0)
     top_k: int | None = _option(EXPERTS, "Keep the k largest probabilities. [default: keep all]")
+    reading: ReadingOptions = ReadingOptions()
     shards: ShardOptions = ShardOptions()
     device: Device = "auto"
     dtype: _Dtype = None
     engine_options: EngineOptions = HERE
     source_options: SourceOptions = SourceOptions()
+
+    @property
+    def place(self) -> str:
+        """The target with the options of its reading."""
+        return self.reading.place(self.target)
 
     def __post_init__(self) -> None:
         if self.per_image is not None and self.count is not None:

@@ -11,7 +11,20 @@ from typing import Annotated, Any
 import typer
 
 from ppcore.console import parse_settings, run_app
-from ppcore.program import EXPERTS, HOW_MUCH, MACHINES, WHAT, WHERE_TO, new_app, option
+from ppcore.errors import UserError
+from ppcore.program import (
+    CLASSES_FROM,
+    EXPERTS,
+    HOW_MUCH,
+    IMAGE_COLUMN,
+    LABEL_COLUMN,
+    MACHINES,
+    SPLIT,
+    WHAT,
+    WHERE_TO,
+    new_app,
+    option,
+)
 from ppcore.trust import Trust
 
 app = new_app("pptrain", "Train on shards and a few labelled images; evaluate, predict, export.")
@@ -123,6 +136,10 @@ def run(
         "repeatable. [default: none]",
         "--set",
     ),
+    classes_from: str | None = _unset(EXPERTS, f"{CLASSES_FROM} [default: by the files]"),
+    image_column: str | None = _unset(EXPERTS, f"{IMAGE_COLUMN} [default: by its name]"),
+    label_column: str | None = _unset(EXPERTS, f"{LABEL_COLUMN} [default: by its name]"),
+    split: str | None = _unset(EXPERTS, f"{SPLIT} [default: by the files]"),
     config: str | None = _unset(
         EXPERTS, "YAML file of settings; options of the command line win over it. [default: none]"
     ),
@@ -159,6 +176,17 @@ def run(
     given = {setting: context.params[name] for name, setting in _SETTINGS.items()}
     overrides = {setting: value for setting, value in given.items() if value not in (None, [], ())}
     overrides |= parse_settings(settings or [], "optim.weight_decay=0.01")
+    reading = {
+        name: context.params[name] for name in ("classes_from", "image_column", "label_column", "split")
+    }
+    if any(reading.values()):
+        if "data.target" not in overrides:
+            raise UserError(
+                "--classes-from, --image-column, --label-column and --split describe a target; add --target"
+            )
+        from ppcore.targets import with_options  # loads pyarrow: --help must answer at once
+
+        overrides["data.target"] = with_options(str(overrides["data.target"]), reading)
     from pptrain.engine import run_stages  # loads torch: --help and mistakes must be answered at once
 
     run_stages(

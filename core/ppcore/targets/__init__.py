@@ -3,6 +3,7 @@
 from ppcore.targets.files import read_files
 from ppcore.targets.load import (
     Inspection,
+    describe_target,
     find_problems,
     inspect_target,
     load_target,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ppcore.console import shortened
 from ppcore.errors import UserError
 from ppcore.places import local_path
 from ppcore.seeds import derive
@@ -74,7 +75,24 @@ def _parse(spec: str) -> tuple[str, str | None]:
         return naming[1], naming[2]
     if re.match("train=|test=", spec):
         return f"files-{derive(0, spec) % 16**8:08x}", spec
-    return Path(place.split("@")[0].rstrip("/")).name.split(".")[0] or "target", spec
+    last = Path(place.split("@")[0].rstrip("/")).name.split(".")[0]
+    return re.sub(r"[*?\[\]]+", "", last).strip("-_") or "target", spec
+
+
+def describe_target(target: Target) -> list[str]:
+    """How a target was read, in lines for people: numbers, classes, reader, what is not used. The doubts are warnings of
+    :func:`find_problems`.
+    """
+    train, test = (
+        np.bincount(s.labels, minlength=len(target.classes)).tolist() for s in (target.train, target.test)
+    )
+    counts = [f"{name} {n}+{held}" for name, n, held in zip(target.classes, train, test, strict=True)]
+    return [
+        f"target {target.name}: {len(train)} classes, {sum(train)} training images ({min(train)} to {max(train)} a class), "
+        f"{sum(test)} test images",
+        f"  training+test images: {shortened(counts, _MOST_CLASSES)}",
+        *(f"  {note}" for note in target.notes),
+    ]
 
 
 class _Copy(NamedTuple):
@@ -148,6 +166,7 @@ def _digest(encoded: Encoded) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
+_MOST_CLASSES = 12  # classes whose counts are printed
 _SHOWN = 10  # unreadable images that are listed
 
 
@@ -172,10 +191,8 @@ class Inspection:
     def describe(self) -> str:
         """The result as text."""
         target = self.target
-        counts = np.bincount(target.train.labels, minlength=len(target.classes))
         lines = [
-            f"{target.name}: {len(target.classes)} classes, {len(target.train)} training images "
-            f"({counts.min()} to {counts.max()} a class), {len(target.test)} test images",
+            *describe_target(target),
             f"sides from {self.smallest} to {self.largest} pixels, {self.grey} grey images",
             *(f"warning: {problem}" for problem in self.problems),
         ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from ppcore.console import printable_name
 from ppcore.errors import UserError
 from ppcore.images import decode
 from ppcore.targets.target import Encoded, ImageSet
@@ -51,7 +52,8 @@ def encoded_set(
                 f"target image {source} cannot be read ({error.strerror}); restore or remove it"
             ) from error
 
-    return ImageSet(list(ids), np.asarray(labels, dtype=np.int64), load, lambda p: sources[p])
+    names = list(map(printable_name, ids))  # as every file can hold them
+    return ImageSet(names, np.asarray(labels, dtype=np.int64), load, lambda p: sources[p])
 
 
 def array_set(ids: Sequence[str], labels: np.ndarray, images: np.ndarray) -> ImageSet:

@@ -142,6 +142,8 @@ class Report:
 
 def ambiguous(place: object, first: str, first_option: str, second: str, second_option: str) -> UserError:
     """The error for two plausible readings."""
+    name = first_option.removeprefix("--").replace(" ", "=", 1)
     return UserError(
-        f"{place} can be read in two ways: {first} ({first_option}), or {second} ({second_option}); give one of these options"
+        f"{place} can be read in two ways: {first} ({first_option}), or {second} ({second_option}); give one of these options, "
+        f"or write it behind the target: TARGET?{name}"
     )

@@ -160,7 +160,14 @@ def read_tables(tree: Tree, tables: Sequence[Table], options: ReadOptions, repor
         elif _add(tree, table, kind, parts, report):
             used.append(table)
     what = f"classes by the column {used[0].label_column!r} of {shortened([table.name for table in used], 2)}"
-    classes = next((table.classes for table in used if table.classes), ())
+    described = {table.classes: table.name for table in used if table.classes}
+    if len(described) > 1:
+        (first, one), (second, other) = list(described.items())[:2]
+        raise UserError(
+            f"{tree.place} holds several data sets: {one} has {len(first)} classes, {other} has {len(second)} others; give a pattern that "
+            f"matches one of them"
+        )
+    classes = next(iter(described), ())
     return build({kind: part.rows(tree) for kind, part in parts.items()}, tree.place, what, report, classes)
 
 

@@ -35,17 +35,17 @@ class ImageSet:
     load: Callable[[int], np.ndarray]
     encoded: Callable[[int], Encoded] | None = None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "ids", [printable_name(name) for name in self.ids]
-        )  # as every file can hold them
-
     def __len__(self) -> int:
         return len(self.ids)
 
     def image(self, position: int) -> np.ndarray:
         """uint8 (H, W, C), C 1 or 3."""
         return self.load(position)
+
+    @property
+    def stems(self) -> str:
+        """The names without folders and suffixes, for fingerprints: they do not depend on the container of the images."""
+        return "\0".join(map(stem, self.ids))
 
     def select(self, positions: Sequence[int] | np.ndarray) -> ImageSet:
         """The images at `positions`, in that order."""

@@ -20,6 +20,7 @@ from ppgen.options import (
     ExtendOptions,
     Price,
     PseudoOptions,
+    ReadingOptions,
     ReportOptions,
     SynthOptions,
     VerifyOptions,
@@ -77,7 +78,7 @@ def pseudo(options: PseudoOptions) -> None:
     _exit(generate(options))
     if options.shards.part is not None:
         return
-    command = ["pptrain", "run", "--target", options.target]
+    command = ["pptrain", "run", "--target", options.place]
     if options.labels_per_class:  # train on the images that the samples were made for
         command += ["--labels-per-class", str(options.labels_per_class)]
         seed = options.shards.seed if options.label_seed is None else options.label_seed
@@ -164,6 +165,7 @@ def verify(directory: Directory, options: VerifyOptions) -> None:
 
 
 @app.command()
+@flatten
 def targets(
     specs: Annotated[
         list[str] | None,
@@ -171,11 +173,13 @@ def targets(
             help="Targets to check, as for --target. [default: list the targets that have a name]"
         ),
     ] = None,
+    reading: ReadingOptions = ReadingOptions(),
 ) -> None:
     """List the targets that have a name: size, licence, and where they are. With arguments, check every image of these targets."""
     from ppgen.cli import maintenance  # loads torch
 
-    _exit(maintenance.inspect_targets(specs) if specs else maintenance.show_targets())
+    places = [reading.place(spec) for spec in specs or []]
+    _exit(maintenance.inspect_targets(places) if places else maintenance.show_targets())
 
 
 @app.command()

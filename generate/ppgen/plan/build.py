@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ppcore.console import print_warnings, printable_name
+from ppcore.console import print_warnings, printable, printable_name
 from ppcore.errors import UserError, require_positive
 from ppcore.kits import is_commit
-from ppcore.targets import few_shot, find_problems, load_target
+from ppcore.targets import describe_target, few_shot, find_problems, load_target
 from ppgen.options import PseudoOptions, ShardOptions, SynthOptions
 from ppgen.plan.conditions import Conditions, conditions_sha256, measure
 from ppgen.plan.plan import LOSSLESS_UP_TO, Plan, Segment, canonical_json
@@ -69,7 +69,8 @@ def build_pseudo_plan(
     Raises:
         UserError: unknown, empty or damaged target; no classifier for the source.
     """
-    target = load_target(options.target)
+    target = load_target(options.place)
+    print(*map(printable, describe_target(target)), sep="\n", flush=True)
     print_warnings(find_problems(target))
     label_seed = options.shards.seed if options.label_seed is None else options.label_seed
     images = target.train.select(few_shot(target.train.labels, options.labels_per_class, label_seed))
@@ -105,7 +106,7 @@ def build_pseudo_plan(
             "sha256": conditions_sha256(conditions),
         },
         score=describe_score(classifier) if options.shards.score else None,
-        **_common(generator, spec, segment, options.shards, options.target),
+        **_common(generator, spec, segment, options.shards, options.place),
     )
     return plan, conditions
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ppcore.classifiers import usual_input
 from ppcore.errors import UserError
-from ppcore.targets import ImageSet, read_files, usual_channels, usual_side
+from ppcore.targets import ImageSet, describe_target, read_files, usual_channels, usual_side
 from ppgen.sources import source_kit
 from ppgen.sources.protocol import BANK
 from pptrain.engine.inputs import open_target
@@ -61,7 +61,9 @@ def fit(name: str, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any], 
     ]
     if not isinstance(target, str) or not isinstance(arch, str) or not (missing or name == RECOMMENDED):
         return name, {}, []
-    looks, source, notes = look_at(open_target(target).train), parameters.get("source"), []
+    opened = open_target(target)
+    looks, source = look_at(opened.train), parameters.get("source")
+    notes = [*describe_target(opened), *(f"warning: {doubt}" for doubt in opened.doubts)]
     if name == RECOMMENDED:
         if looks.photographs and source in (None, _EMBEDDED):
             notes.append(

@@ -89,7 +89,7 @@ def test_commands_warn(clean, tmp_path, monkeypatch):
         catch_exceptions=False,
     )
     assert trained.exit_code == 0, trained.output
-    assert "test images" not in trained.output  # a training run looks at none of them before its end
+    assert "are training images" not in trained.output  # a training run looks at none of them before its end
     judged = CliRunner().invoke(
         pptrain, f"eval run --target {clean} --device cpu".split(), catch_exceptions=False
     )

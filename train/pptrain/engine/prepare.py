@@ -13,7 +13,7 @@ from torch import nn
 from ppcore.classifiers import Classifier, ClassifierSpec
 from ppcore.errors import UserError
 from ppcore.seeds import derive
-from ppcore.targets import ImageSet, Target, stack
+from ppcore.targets import ImageSet, Target, describe_target, stack
 from ppcore.trust import NOBODY, Trust
 from pptrain.config import TrainConfig
 from pptrain.data import (
@@ -238,7 +238,8 @@ def _fingerprints(inputs: Inputs, train: ImageSet | None, val: ImageSet | None) 
 def _notes(config: TrainConfig, inputs: Inputs, train: ImageSet | None, val: ImageSet | None) -> list[str]:
     target, pseudo = inputs.target, inputs.pseudo
     # ppgen and pptrain eval report duplicates of test images. Training does not: it opens no test image before its end.
-    notes = [] if target is None else [f"warning: target {target.name}: {note}" for note in target.notes]
+    notes = [] if target is None else describe_target(target)
+    notes += [] if target is None else [f"warning: target {target.name}: {doubt}" for doubt in target.doubts]
     if pseudo is not None and target is not None:
         planned = pseudo.planned_target
         if planned.name not in (None, target.name):  # synth samples have no target
