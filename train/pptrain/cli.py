@@ -226,7 +226,12 @@ def evaluate(
 @app.command()
 def predict(
     model: Model,
-    images: Annotated[list[str], typer.Argument(help="Image files or folders.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            help="Images: files, folders, patterns, tables, archives, or - for a list from stdin."
+        ),
+    ],
     top: Annotated[int, option(HOW_MUCH, "Classes to print for each image, the likeliest first.", min=1)] = 5,
     out: Annotated[
         str | None,

@@ -14,4 +14,4 @@ from ppcore.targets.named import NAMED, NamedTarget, TargetState, list_targets, 
 from ppcore.targets.pixels import decode_ahead, fit, stack, usual_channels, usual_side
 from ppcore.targets.reading import ReadOptions, with_options
 from ppcore.targets.target import ImageSet, Layout, Target, few_shot
-from ppcore.targets.trees import FolderTree, is_image_name
+from ppcore.targets.unlabelled import open_images

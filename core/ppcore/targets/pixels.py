@@ -30,9 +30,9 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     try:
         image = decode(data)
     except ValueError as error:
-        raise UserError(f"target image {name} is damaged ({error}); repair or remove it") from error
+        raise UserError(f"image {name} is damaged ({error}); repair or remove it") from error
     if min(image.shape[:2]) < _SMALL_SIDE:
-        raise UserError(f"target image {name} is only {image.shape[1]}x{image.shape[0]} pixels; remove it")
+        raise UserError(f"image {name} is only {image.shape[1]}x{image.shape[0]} pixels; remove it")
     return image
 
 
@@ -49,7 +49,7 @@ def encoded_set(
             return decode_image(source.read_bytes(), str(source))
         except OSError as error:
             raise UserError(
-                f"target image {source} cannot be read ({error.strerror}); restore or remove it"
+                f"image {source} cannot be read ({error.strerror}); restore or remove it"
             ) from error
 
     names = list(map(printable_name, ids))  # as every file can hold them

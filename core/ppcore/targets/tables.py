@@ -70,28 +70,37 @@ class Table:
     label_column: str = ""
 
 
-def find_tables(tree: Tree, options: ReadOptions) -> list[Table]:
-    """The tables of a tree that list images with labels; others are left out, and parquet files of no split if others are called train.
+def find_tables(tree: Tree, options: ReadOptions, *, labelled: bool = True) -> list[Table]:
+    """The tables of a tree that list images; others are left out, and parquet files of no split if others are called train.
+
+    Args:
+        labelled: leave out tables without labels.
 
     Raises:
         UserError: a parquet file is damaged, or two columns could be the labels.
     """
-    arrow = [n for n in tree.others if suffix_of(n) in ARROW and _has_images(tree, n, options)]
-    if options.split in ("", "folder") and any(data_kind(PurePosixPath(name)) == TRAIN for name in arrow):
+    arrow = [n for n in tree.others if suffix_of(n) in ARROW and _has_images(tree, n, options, labelled)]
+    if (
+        labelled
+        and options.split in ("", "folder")
+        and any(data_kind(PurePosixPath(name)) == TRAIN for name in arrow)
+    ):
         arrow = [name for name in arrow if data_kind(PurePosixPath(name)) is not None]
     texts = [[name for name in tree.others if suffix_of(name) == suffix] for suffix in TEXTS]
     names = [*arrow, *(name for group in texts if len(group) <= _MOST_TABLES for name in group)]
-    return [table for name in names if (table := read_table(tree, name, options)) is not None]
+    return [
+        table for name in names if (table := read_table(tree, name, options, labelled=labelled)) is not None
+    ]
 
 
-def open_table(tree: Tree, name: str, options: ReadOptions) -> Table:
-    """One table that must list images with labels.
+def open_table(tree: Tree, name: str, options: ReadOptions, *, labelled: bool = True) -> Table:
+    """One table that must list images, and their labels if `labelled`.
 
     Raises:
         UserError: it does not, it is damaged, or two of its columns could be the labels.
     """
     header: list[str] = []
-    table = read_table(tree, name, options, header)
+    table = read_table(tree, name, options, header, labelled=labelled)
     if table is None:
         columns = f"the columns {shortened(header, 8)}" if header else "no header"
         raise UserError(
@@ -101,8 +110,10 @@ def open_table(tree: Tree, name: str, options: ReadOptions) -> Table:
     return table
 
 
-def read_table(tree: Tree, name: str, options: ReadOptions, header: list[str] | None = None) -> Table | None:
-    """One table; None if it does not list images with labels.
+def read_table(
+    tree: Tree, name: str, options: ReadOptions, header: list[str] | None = None, *, labelled: bool = True
+) -> Table | None:
+    """One table; None if it does not list images, or no labels although `labelled`.
 
     Args:
         header: its columns are added to this list.
@@ -112,7 +123,7 @@ def read_table(tree: Tree, name: str, options: ReadOptions, header: list[str] | 
     """
     header = [] if header is None else header
     if suffix_of(name) in ARROW:
-        return _read_arrow(tree, name, options, header)
+        return _read_arrow(tree, name, options, header, labelled)
     records = _records(tree, name)
     if records is None:
         return None
@@ -123,9 +134,9 @@ def read_table(tree: Tree, name: str, options: ReadOptions, header: list[str] | 
     found = (c for c in images if rows and _place(tree, name, str(rows[0][c] or "")) is not None)
     place = next(found, next(iter(images), None))
     labels = [c for c in _choose(header, options.label, _LABEL, "--label-column", where) if c != place]
-    if place is None or not labels:
+    if place is None or (labelled and not labels):
         return None
-    label = _only(header, rows, labels, where)
+    label = _only(header, rows, labels, where) if labelled else place
     splits = _choose(header, options.split_column, _SPLIT, "--split column:", where)
     split = next(iter(splits), None) if options.split != "none" else None
     return Table(
@@ -169,6 +180,13 @@ def read_tables(tree: Tree, tables: Sequence[Table], options: ReadOptions, repor
         )
     classes = next(iter(described), ())
     return build({kind: part.rows(tree) for kind, part in parts.items()}, tree.place, what, report, classes)
+
+
+def listed_images(tree: Tree, table: Table) -> tuple[list[str], Sequence[Encoded]]:
+    """(names for messages, images) of a table. Raises UserError if a listed image is missing or outside the tree."""
+    names = _files(tree, table)
+    stored = isinstance(table.images[0], bytes)
+    return [tree.where(name) for name in names], table.images if stored else tree.sources(names)
 
 
 @dataclass
@@ -444,12 +462,14 @@ class _Metadata:
     info: _Info = field(default_factory=_Info)
 
 
-def _has_images(tree: Tree, name: str, options: ReadOptions) -> bool:
+def _has_images(tree: Tree, name: str, options: ReadOptions, labelled: bool) -> bool:
     with _opened(tree, name) as (schema, _):
-        return _columns(schema, options, tree.where(name)) is not None
+        return _columns(schema, options, tree.where(name), labelled) is not None
 
 
-def _read_arrow(tree: Tree, name: str, options: ReadOptions, header: list[str]) -> Table | None:
+def _read_arrow(
+    tree: Tree, name: str, options: ReadOptions, header: list[str], labelled: bool
+) -> Table | None:
     """The images of a parquet or Arrow file, batch by batch: a column of more than 2 GiB is never one array."""
     where = tree.where(name)
     images: list[Any] = []
@@ -457,13 +477,13 @@ def _read_arrow(tree: Tree, name: str, options: ReadOptions, header: list[str]) 
     splits: list[Any] = []
     with _opened(tree, name) as (schema, batches):
         header += schema.names
-        columns = _columns(schema, options, where)
+        columns = _columns(schema, options, where, labelled)
         if columns is None:
             return None
         image, label, split, classes = columns
-        for batch in batches([c for c in (image, label, split) if c is not None]):
+        for batch in batches([c for c in (image, label if labelled else None, split) if c is not None]):
             images += _images(batch.column(image), where)
-            labels += batch.column(label).to_pylist()
+            labels += batch.column(label).to_pylist() if labelled else []
             splits += batch.column(split).to_pylist() if split is not None else []
     numbers = range(1, len(images) + 1)
     return Table(name, images, labels, splits if split is not None else None, numbers, classes, label)
@@ -497,7 +517,7 @@ def _batches(handle: Any, suffix: str) -> tuple[pa.Schema, Any]:
 
 
 def _columns(
-    schema: pa.Schema, options: ReadOptions, where: str
+    schema: pa.Schema, options: ReadOptions, where: str, labelled: bool
 ) -> tuple[str, str, str | None, tuple[str, ...]] | None:
     """(image, label and split column, class names): by the metadata, else by usual names; None if it is no table of images."""
     text = (schema.metadata or {}).get(b"huggingface", b"{}")
@@ -512,6 +532,8 @@ def _columns(
     readable = [name for name in images if _may_be_image(schema.field(name).type)]
     labels = candidates(options.label, "ClassLabel", _LABEL, "--label-column")
     labels = [name for name in labels if name not in readable[:1]]
+    if not labelled:
+        labels = readable[:1]
     if not readable or not labels:
         lists = [name for name in images if pa.types.is_list(schema.field(name).type)]
         if lists and labels:

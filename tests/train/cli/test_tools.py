@@ -24,7 +24,7 @@ from toyshards import CLASSES, ShardWriter, write
 import pptrain
 from ppcore.classifiers import ClassifierSpec, build, load_classifier, save_classifier
 from ppcore.errors import UserError
-from ppcore.targets import load_target
+from ppcore.targets import load_target, open_images
 from ppcore.trust import Trust
 from pptrain.cli import main
 from pptrain.config import load_config, save_config
@@ -33,7 +33,7 @@ from pptrain.engine.directories import newest
 from pptrain.evaluation import evaluate, export_model, write_csv
 from pptrain.evaluation.export import export_classifier, onnx_logits, prepared_images
 from pptrain.evaluation.figures import summarize
-from pptrain.evaluation.predictions import find_images, predict
+from pptrain.evaluation.predictions import predict
 from pptrain.models.network import choose_layout
 
 Settings = dict[str, Any]
@@ -123,23 +123,23 @@ def test_an_export_lies_beside_its_model_where_no_place_is_given(
 def test_predictions_are_those_of_the_classifier(target_folder: Path, tmp_path: Path) -> None:
     save_classifier(tmp_path / "m", build("small", 4, 1), ClassifierSpec("small", CLASSES, 1, 16))
     classifier = load_classifier(str(tmp_path / "m"))
-    files = find_images([str(target_folder / "test")])
-    assert len(files) == 24
+    images = open_images([str(target_folder / "test")])
+    assert len(images) == 24
     with (tmp_path / "p.csv").open("w", newline="") as handle:
-        write_csv(predict(classifier, files, top=9), handle)
+        write_csv(predict(classifier, images, top=9), handle)
     rows = list(csv.DictReader((tmp_path / "p.csv").open()))
-    image = torch.from_numpy(np.asarray(Image.open(files[5])).copy())[None, None]
+    image = torch.from_numpy(np.asarray(Image.open(images.ids[5])).copy())[None, None]
     expected = classifier(image).softmax(1)[0].detach()
-    assert rows[5]["file"] == str(files[5])
+    assert rows[5]["file"] == images.ids[5]
     assert rows[5]["class1"] == CLASSES[int(expected.argmax())]
     assert float(rows[5]["probability1"]) == pytest.approx(float(expected.max()), abs=1e-3)
     assert "probability4" in rows[0]
     assert "probability5" not in rows[0]
     with pytest.raises(UserError, match="no images"):
-        find_images([str(tmp_path / "m")])
+        open_images([str(tmp_path / "m")])
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
-    with pytest.raises(UserError, match=r"broken.png cannot be read"):
-        list(predict(classifier, [tmp_path / "broken.png"]))
+    with pytest.raises(UserError, match=r"broken.png is damaged"):
+        list(predict(classifier, open_images([str(tmp_path / "broken.png")])))
 
 
 def test_run_without_arguments_finds_what_ppgen_left(

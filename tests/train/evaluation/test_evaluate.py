@@ -24,7 +24,7 @@ from toyshards import CLASSES
 
 from ppcore.classifiers import Classifier, ClassifierSpec, build, save_classifier
 from ppcore.errors import UserError
-from ppcore.targets import ImageSet, load_target
+from ppcore.targets import ImageSet, load_target, open_images
 from pptrain.cli import main
 from pptrain.evaluation.figures import (
     HeldImages,
@@ -34,7 +34,6 @@ from pptrain.evaluation.figures import (
     summarize,
     wilson,
 )
-from pptrain.evaluation.predictions import find_images
 
 
 def test_figures_agree_with_scikit_learn() -> None:
@@ -148,9 +147,9 @@ def test_equal_lists_with_a_name_twice_are_the_same_classes(target_folder: Path)
 
 
 def test_predict_skips_what_a_target_skips(target_folder: Path) -> None:
-    expected = find_images([str(target_folder)])
+    expected = open_images([str(target_folder)]).ids
     (target_folder / "train" / "a" / "._000.png").write_bytes(b"\0\5\26\7")
-    assert find_images([str(target_folder)]) == expected
+    assert open_images([str(target_folder)]).ids == expected
     assert len(expected) == 72
 
 

@@ -10,15 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
-
 from ppcore.classifiers import Classifier, load_classifier
-from ppcore.console import printable_name
 from ppcore.errors import UserError
-from ppcore.images import IMAGE_EXTENSIONS, decode
 from ppcore.places import local_path
 from ppcore.storage import Store
-from ppcore.targets import ImageSet, is_image_name
+from ppcore.targets import ImageSet, open_images
 from ppcore.trust import Trust
 from pptrain.evaluation.figures import Evaluation, image_batches, predict_logits
 from pptrain.models import choose_device
@@ -30,7 +26,7 @@ _TEST_PREDICTIONS = "predictions.parquet"
 class Prediction:
     """The likeliest classes of one image file, the likeliest first, and their probabilities."""
 
-    file: Path
+    file: str
     classes: list[str]
     probabilities: list[float]
 
@@ -42,47 +38,24 @@ def predict_images(
 
     Args:
         model: run directory, model directory, kit or classifier.
-        images: image files or folders.
+        images: files, folders, patterns, tables, archives, or `-` (see :func:`ppcore.targets.open_images`).
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         trust_code: run the code (module:callable) that the model directory names.
 
     Raises:
         UserError: no such model, image or device, or a damaged image.
     """
-    classifier, files = load_classifier(model, trust=Trust(trust_code)), find_images(images)
-    return predict(classifier.to(choose_device(device)), files, top=top)
+    classifier, opened = load_classifier(model, trust=Trust(trust_code)), open_images(images)
+    return predict(classifier.to(choose_device(device)), opened, top=top)
 
 
-def find_images(paths: Sequence[str]) -> list[Path]:
-    """The image files among `paths` and below the folders among them, sorted within each folder.
-
-    Raises:
-        UserError: a path does not exist, or there are no images at all.
-    """
-    found: list[Path] = []
-    for name in paths:
-        path = Path(name)
-        if not path.exists():
-            raise UserError(f"there is no file or folder {name}; check the path")
-        if path.is_file():
-            found.append(path)
-            continue
-        found += sorted(file for file in path.rglob("*") if is_image_name(file.name) and file.is_file())
-    if not found:
-        raise UserError(f"no images in {', '.join(paths)}; expected {', '.join(IMAGE_EXTENSIONS[:4])} files")
-    return found
-
-
-def predict(classifier: Classifier, files: Sequence[Path], *, top: int = 5) -> Iterator[Prediction]:
-    """The `top` likeliest classes of every image file, in order.
+def predict(classifier: Classifier, images: ImageSet, *, top: int = 5) -> Iterator[Prediction]:
+    """The `top` likeliest classes of every image, in order; the labels are not used.
 
     Raises:
         UserError: a damaged image.
     """
-    spec, names = classifier.spec, iter(files)
-    images = ImageSet(
-        [str(file) for file in files], np.zeros(len(files), dtype=np.int64), lambda p: _read(files[p])
-    )
+    spec, names = classifier.spec, iter(images.ids)
     for logits in predict_logits(classifier, image_batches(images, spec)):
         best, label = logits.softmax(1).topk(min(top, spec.num_classes))
         for shares, classes in zip(best.tolist(), label.tolist(), strict=True):
@@ -130,7 +103,7 @@ def check_output(out: str) -> Path:
 
 def _rows(predictions: Iterator[Prediction]) -> Iterator[dict[str, str | float]]:
     for found in predictions:
-        row: dict[str, str | float] = {"file": printable_name(str(found.file))}
+        row: dict[str, str | float] = {"file": found.file}
         for rank, (name, share) in enumerate(zip(found.classes, found.probabilities, strict=True), 1):
             row |= {f"class{rank}": name, f"probability{rank}": share}
         yield row
@@ -166,10 +139,3 @@ def write_test_predictions(run: Path, images: ImageSet, evaluation: Evaluation) 
     data = io.BytesIO()
     pq.write_table(pa.table(columns), data)
     Store(run).write_atomic(_TEST_PREDICTIONS, data.getvalue())
-
-
-def _read(file: Path) -> np.ndarray:
-    try:
-        return decode(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read as an image ({error}); repair or remove it") from error
