@@ -132,7 +132,7 @@ def test_wrong_synth_requests_write_nothing(here: Path, args: list[str], told: s
     ("args", "told"),
     [
         (["--target", "nowhere"], "unknown target"),
-        (["--target", "empty"], "is empty"),
+        (["--target", "empty"], "has no images"),
         (["--target", "broken"], "is damaged"),
         (["--target", "good", "--labels-per-class", "50"], "only"),
         (["--target", "good", "--labels-per-class", "0"], "--labels-per-class is 0"),
