@@ -58,7 +58,7 @@ def run_app(app: Callable[..., Any]) -> None:
         if error.errno != errno.ENAMETOOLONG:
             raise
         print(
-            f"error: {printable(str(error.filename))} is too long a name for the file system; shorten it",
+            f"error: {printable(str(error.filename2 or error.filename))} is too long a name for the file system; shorten it",
             file=sys.stderr,
         )
         sys.exit(EXIT_USER_ERROR)

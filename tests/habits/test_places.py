@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +30,7 @@ WAYS: dict[str, Callable[[Path, str], tuple[str, str]]] = {  # (a folder, a name
     "bytes": lambda root, name: (f"{root}/{BYTE}-{name}", f"{BYTE}-{name}"),
     "long": lambda root, name: (f"{root}/{LONG[len(name) :]}{name}", f"{LONG[len(name) :]}{name}"),
 }
+MAINS = {"ppgen": ppgen.cli.main, "pptrain": pptrain.cli.main, "ppflow": ppflow.cli.main}
 RECIPE = """title: T
 seeds: [0]
 params: {target: x}
@@ -63,9 +66,8 @@ def typed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 def run(monkeypatch: pytest.MonkeyPatch, program: str, *words: str) -> None:
     """Run a program in this process; it must succeed."""
     monkeypatch.setattr(sys, "argv", [program, *words])
-    main = {"ppgen": ppgen.cli.main, "pptrain": pptrain.cli.main, "ppflow": ppflow.cli.main}[program]
     with pytest.raises(SystemExit) as stop:
-        main()
+        MAINS[program]()
     assert stop.value.code in (0, None), words
 
 
@@ -161,3 +163,67 @@ def test_all_programs(typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert all(file.is_file() for file in files)
     strays = {file.name for folder in ("home", "here") for file in (tmp_path / folder).glob("[!.]*")}
     assert strays <= {file.name + end for file in typed.paths for end in ("", ".json")}
+
+
+ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+
+
+@pytest.mark.slow
+def test_names_outside_ascii_in_the_locale_c(tmp_path: Path) -> None:
+    """In child processes, too; and the report of a class is the same text as in UTF-8."""
+    write_images(tmp_path / "images")
+    (tmp_path / "é.yaml").write_text(RECIPE.replace("title: T", "title: é"), "utf-8")
+
+    def run_in(locale: dict[str, str], words: str) -> bytes:
+        program, *rest = words.split()
+        code = f"from {program}.cli import main; main()"
+        command = [os.fsencode(word) for word in [sys.executable, "-c", code, *rest]]
+        done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **locale}, capture_output=True)
+        assert done.returncode == 0, (words, done.stderr[-3000:])
+        assert b"Traceback" not in done.stderr
+        return done.stdout
+
+    for words in (
+        "ppgen targets mine=images",
+        "ppgen synth --source=bank:images --per-class=2 --batch-size=4 --device=cpu --workers=2 --out=é-synth",
+        "pptrain run --target=images --steps=2 --device=cpu --out=é",
+        "ppgen report é-synth --source=bank:images --classifier=é --reference=images --device=cpu",
+        "pptrain eval é --target=images --out=é.json",
+        "pptrain predict é images --out=é.csv",
+        "ppflow run é.yaml --target=images --jobs=1 --out=é-flow",
+    ):
+        run_in(ASCII, words)
+    assert b"\\xe9" in run_in(ASCII, "pptrain predict é images")
+    table = (tmp_path / "é.csv").read_text("utf-8")
+    assert {"é", r"caf\xe9"} == set(list(csv.reader(table.splitlines()))[1][1::2])
+    printed = run_in({"LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}, "pptrain predict é images")
+    assert printed.decode().split() == table.split()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ppgen", "targets", "n" * 256],
+        ["ppgen", "synth", "--source=letters", "--per-class=1", f"--out={'n' * 256}", "--device=cpu"],
+        ["ppgen", "verify", "n" * 256],
+        ["pptrain", "eval", "n" * 256, "--target=digits"],
+        ["pptrain", "run", "--target=digits", f"--out={'n' * 256}"],
+        ["pptrain", "predict", "letters", "n" * 256],
+        ["pptrain", "predict", "letters", "here.png", f"--out={'n' * 256}.csv"],
+        ["ppflow", "show", "n" * 256],
+        ["ppflow", "new", "digits", f"--out={'n' * 256}"],
+    ],
+)
+def test_a_name_that_is_too_long_gives_one_sentence(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((32, 32), np.uint8)).save("here.png")
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as stop:
+        MAINS[words[0]]()
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 2
+    assert error.startswith("error: ")
+    assert "n" * 50 in error
+    assert "too long" in error.lower()
