@@ -13,6 +13,7 @@ import torch
 from ppcore.classifiers import published_class_names
 from ppcore.errors import UserError
 from ppcore.kits import KIT_FILE, KITS, Kit, get_kit, is_repository
+from ppcore.places import local_path
 from ppcore.storage import decode
 from ppgen.sources.models import download, find_family, find_licence
 
@@ -145,6 +146,9 @@ class SourceSpec:
     class_map: dict[str, str] | None = None
     trust_code: bool = False
     pickles: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", local_path(self.source))
 
     def hint(self) -> dict[str, Any]:
         """The field `load` of a plan; :func:`ppgen.sources.planned_spec` reads it."""

@@ -68,7 +68,8 @@ def test_only_digits_are_here():
 
 
 def test_a_local_copy_is_seen_and_read(tmp_path, monkeypatch):
-    monkeypatch.setenv("PPTRANSFER_DATA", str(tmp_path / "kept"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PPTRANSFER_DATA", "~/kept")
     MINIATURES["dtd"](tmp_path / "kept" / "dtd")
     MINIATURES["pets"](tmp_path / "data" / "pets")
     there = {state.target.name: state.where for state in list_targets() if state.local}

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import oddnet
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -140,6 +141,35 @@ def test_predictions_are_those_of_the_classifier(target_folder: Path, tmp_path: 
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     with pytest.raises(UserError, match=r"broken.png is damaged"):
         list(predict(classifier, open_images([str(tmp_path / "broken.png")])))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_predictions_have_the_format_that_their_file_says(
+    suffix: str, target_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_classifier(tmp_path / "m", build("small", 4, 1), ClassifierSpec("small", CLASSES, 1, 16))
+    out = tmp_path / f"é.{suffix}"
+    words = ["predict", str(tmp_path / "m"), str(target_folder / "test"), "--top=2", "--out"]
+    assert command(monkeypatch, *words, str(out)) == 0
+    rows: list[dict[str, Any]]
+    if suffix == "csv":
+        rows = list(csv.DictReader(out.open()))
+    elif suffix == "jsonl":
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+    else:
+        rows = pq.read_table(out).to_pylist()
+    assert len(rows) == 24
+    assert list(rows[0]) == ["file", "class1", "probability1", "class2", "probability2"]
+    assert 0.25 <= float(rows[0]["probability1"]) <= 1
+    assert isinstance(rows[0]["probability1"], str if suffix == "csv" else float)
+
+
+def test_predictions_of_an_unknown_format_are_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(monkeypatch, "predict", "no-model", "no-image", f"--out={tmp_path}/p.xlsx") == 2
+    assert "end the name in .csv, .jsonl or .parquet" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
 
 
 def test_run_without_arguments_finds_what_ppgen_left(
