@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from ppcore.errors import UserError
+from ppcore.places import local_path
 from ppcore.targets.files import read_files
 from ppcore.targets.named_table import NAMED, NamedTarget
 from ppcore.targets.target import Splits, hold_out
@@ -94,12 +95,16 @@ def check_splits(target: NamedTarget, splits: Splits, place: str) -> Splits:
 
 
 def _local_copy(target: NamedTarget) -> Path | None:
-    places = [Path(root, target.name) for root in (os.environ.get("PPTRANSFER_DATA"), _DATA) if root]
+    places = [Path(root, target.name) for root in (_own_data(), _DATA) if root]
     return next((place for place in places if place.is_dir()), None)
 
 
 def _home(target: NamedTarget) -> Path:
-    return Path(os.environ.get("PPTRANSFER_DATA") or _DATA, target.name)
+    return Path(_own_data() or _DATA, target.name)
+
+
+def _own_data() -> str:
+    return local_path(os.environ.get("PPTRANSFER_DATA", ""))
 
 
 def _is_cached(target: NamedTarget) -> bool:
