@@ -182,7 +182,7 @@ def memory(device: str) -> float:
 
 def matrix_rate(setting: Setting) -> float:
     """FLOP a second of a large matrix product, with the faster of the two CPU libraries."""
-    from ppgen.generators.dit import InferenceLinear
+    from ppgen.generators.parts.transformer import InferenceLinear
 
     torch.set_num_threads(setting.threads)
     size = 1024 if setting.device == "cpu" else 8192

@@ -24,8 +24,11 @@ _COMPILED = "_orig_mod."  # torch.compile adds it to names
 _COUNTER = "num_batches_tracked"  # of batch norm; files from before PyTorch 0.4.1 lack it
 
 
-def read_weights(file: str | Path) -> dict[str, torch.Tensor]:
+def read_weights(file: str | Path, *, mmap: bool = False) -> dict[str, torch.Tensor]:
     """Read a state dict from .safetensors, or from a pickle with `weights_only` (no code runs), perhaps inside a checkpoint.
+
+    Args:
+        mmap: leave the values of a pickle in the file until they are used; the file must not change while the tensors live.
 
     Raises:
         UserError: missing, unreadable, or not a state dict.
@@ -34,7 +37,7 @@ def read_weights(file: str | Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise UserError(f"there is no file {path}; check the path")
     try:
-        state = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pickle(path)
+        state = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pickle(path, mmap)
     except Exception as error:  # pickle and safetensors raise many types for damaged files
         raise UserError(_unreadable(path, "it is damaged, or of another format")) from error
     for _ in range(2):
@@ -66,13 +69,14 @@ class _Unused:
     def __setstate__(self, state: object) -> None: ...
 
 
-def _load_pickle(path: Path) -> Any:
+def _load_pickle(path: Path, mmap: bool) -> Any:
     """The content of a file of torch.save. Its classes and functions are neither imported nor called: :class:`_Unused` replaces them."""
     names = {"argparse.Namespace"}
-    if zipfile.is_zipfile(path):  # the names in files from before PyTorch 1.6 cannot be listed
+    archive = zipfile.is_zipfile(path)
+    if archive:  # the names in files from before PyTorch 1.6 cannot be listed
         names.update(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     with torch.serialization.safe_globals([(_Unused, name) for name in names]):
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and archive)
 
 
 def load_weights(net: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:

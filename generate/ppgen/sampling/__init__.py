@@ -2,4 +2,4 @@
 
 from ppgen.sampling import schedules
 from ppgen.sampling.schedules import Schedule
-from ppgen.sampling.solvers import SOLVERS, Guidance, evaluations
+from ppgen.sampling.solvers import SOLVERS, Guidance, guidance_levels

@@ -190,6 +190,17 @@ def evaluations(solver: str, steps: int) -> list[int]:
     return list(range(steps))
 
 
+def guidance_levels(solver: str, steps: int) -> list[int]:
+    """The level that decides whether an evaluation is guided, for each of :func:`evaluations`.
+
+    It is the level of the evaluation. Both evaluations of a step of `flow_heun` follow the level where the step begins, as in the
+    published sampler of REPA, so that a step averages two slopes of one kind.
+    """
+    if solver == "flow_heun":
+        return [level for i in range(steps) for level in ((i, i) if i + 1 < steps else (i,))]
+    return evaluations(solver, steps)
+
+
 def _step(path: Path, i: int) -> tuple[float, float, float, float]:
     return path.alphas[i], path.sigmas[i], path.alphas[i + 1], path.sigmas[i + 1]
 

@@ -9,7 +9,7 @@ from ppgen.sources.classifier import (
     require_defined,
 )
 from ppgen.sources.devices import automatic_batch_size, choose_device, choose_dtype, make_deterministic
-from ppgen.sources.models import read_config, weights_sha256
+from ppgen.sources.models import find_weights, read_config, weights_sha256
 from ppgen.sources.planned import NONE, Load, planned_spec, planned_target
 from ppgen.sources.protocol import (
     FAMILIES,

@@ -9,7 +9,9 @@ from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field
+from safetensors import SafetensorError, safe_open
 
+from ppcore.classifiers import read_weights
 from ppcore.errors import UserError
 from ppcore.kits import is_commit
 from ppcore.storage import read_json
@@ -18,6 +20,8 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")  # names of weight files of save_pretrained
 _NAME = re.compile(rf"(?:{'|'.join(_STEMS)})(?:\.(\w+))?(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
 _PIPELINES = {"DiTPipeline": "dit", "ConsistencyModelPipeline": "consistency"}
+_MARKERS = {"sit": "y_embedder.embedding_table.weight"}
+"""Family -> a weight that only its published state dicts have."""
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 _NoOrText = str | None
 
@@ -76,6 +80,9 @@ def find_family(folder: Path, source: str, *, trust_remote_code: bool) -> str:
         scheduler = folder / "scheduler" / "scheduler_config.json"
         kind = read_config(scheduler, _ClassName).name if scheduler.is_file() else ""
         return "consistency" if kind == "CMStochasticIterativeScheduler" else "unet"
+    published = {family for family in _MARKERS if _published_files(folder, family)}
+    if len(published) == 1:
+        return published.pop()
     if (folder / "transformer" / "config.json").is_file():
         return "dit"
     config = folder / "config.json"
@@ -83,12 +90,46 @@ def find_family(folder: Path, source: str, *, trust_remote_code: bool) -> str:
         return "biggan"
     raise UserError(
         f"{source} contains no known generator; expected a diffusers pipeline directory (model_index.json), or BigGAN-deep's "
-        "config.json and pytorch_model.bin"
+        "config.json and pytorch_model.bin, or the weights of SiT or REPA and their vae/"
     )
+
+
+def find_weights(folder: Path, family: str) -> Path:
+    """The file with the weights of a family whose models are published as plain state dicts: in `folder` or in its `transformer/`.
+
+    Raises:
+        UserError: there is none, or there are several; the message names them.
+    """
+    found = _published_files(folder, family)
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise UserError(
+            f"{folder} must hold one file with weights of the family {family}; found {names}; give each model a folder of its own"
+        )
+    return found[0]
+
+
+def _published_files(folder: Path, family: str) -> list[Path]:
+    places = [*folder.glob("*"), *folder.glob("transformer/*")]
+    files = sorted(path for path in places if path.suffix in WEIGHT_SUFFIXES and path.is_file())
+    return [path for path in files if any(name.endswith(_MARKERS[family]) for name in _tensor_names(path))]
+
+
+def _tensor_names(file: Path) -> list[str]:
+    """The names in a weight file, without reading the values; empty where it is none."""
+    try:
+        if file.suffix != ".safetensors":
+            return list(read_weights(file, mmap=True))
+        with safe_open(file, framework="numpy") as tensors:
+            return list(tensors.keys())
+    except (UserError, SafetensorError):
+        return []
 
 
 def _family_of_pipeline(index: _PipelineIndex, source: str, trust_remote_code: bool) -> str:
     if isinstance(index.pipeline, tuple):  # (file, class): pipeline code in the repository
+        if index.pipeline[1] == "SiTPipeline":  # of the weights alone; the code is not needed
+            return "sit"
         if not trust_remote_code:
             raise UserError(
                 f"{source} runs its own Python code ({index.pipeline[0]}); read that code, then allow it with --trust-remote-code and a "

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from parity import save_sit
 from tiny_models import (
     one_hot,
     save_biggan,
@@ -23,7 +24,7 @@ from ppgen.generators import load_generator
 from ppgen.generators.parts.family import embed
 from ppgen.sources import Generator
 
-FAMILIES = ("dit", "unet", "consistency", "biggan")
+FAMILIES = ("dit", "sit", "unet", "consistency", "biggan")
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     save_biggan(root / "biggan", num_classes=7)
     return {
         "dit": save_dit(root / "dit", num_classes=7),
+        "sit": save_sit(root / "sit", num_classes=7),
         "unet": save_unet(root / "unet", DDIMScheduler(clip_sample=False), rows=8),
         "consistency": save_consistency(root / "consistency", num_classes=7),
         "biggan": root / "biggan",
@@ -44,6 +46,7 @@ def load(folders: dict[str, Path], family: str, **sampling: Any) -> Generator:
     """A generator of 7 classes, in few steps."""
     few = {
         "dit": {"steps": 4},
+        "sit": {"steps": 4},
         "unet": {"steps": 4, "num_classes": 7},
         "consistency": {"steps": 2},
         "biggan": {},
@@ -55,7 +58,7 @@ def load(folders: dict[str, Path], family: str, **sampling: Any) -> Generator:
 def test_generators_follow_the_protocol(folders: dict[str, Path], family: str) -> None:
     generator = load(folders, family)
     assert isinstance(generator, Generator)
-    side = {"dit": 16, "unet": 16, "consistency": 16, "biggan": 32}[family]
+    side = {"dit": 16, "sit": 16, "unet": 16, "consistency": 16, "biggan": 32}[family]
     assert (generator.num_classes, generator.resolution, generator.channels) == (7, side, 3)
     assert generator.class_names == tuple("0123456")
     assert (generator.licence, generator.revision) == ("unknown", "local")
@@ -231,6 +234,8 @@ def test_text_generator_mixes_or_draws(tmp_path: Path) -> None:
         ("dit", {"steps": 2000}, "2000 sampling steps"),
         ("dit", {"guidance_interval": [1.0]}, "two noise levels"),
         ("dit", {"class_names": ["one"]}, "7 classes but 1 class names"),
+        ("sit", {"solver": "ddim"}, "does not fit"),
+        ("sit", {"noise_at": 2}, "noise_at=2"),
         ("unet", {"num_classes": 5}, "embeds 8 classes but 5"),
         ("unet", {"patch": 2}, "patch=2"),
         ("consistency", {"guidance": 2.0}, "no null label"),
@@ -269,7 +274,7 @@ def test_compiling_needs_a_compiler(folders: dict[str, Path], monkeypatch: pytes
         load(folders, "biggan", compile="default")
 
 
-@pytest.mark.parametrize("family", ["dit", "unet", "biggan"])
+@pytest.mark.parametrize("family", ["dit", "sit", "unet", "biggan"])
 def test_compiling_changes_nothing(
     folders: dict[str, Path], family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from ppcore.errors import UserError
 from ppcore.seeds import PerSampleNoise
 from ppgen.generators.parts.family import FamilyGenerator, check_condition
 from ppgen.generators.parts.networks import LatentDecoder, PixelDecoder
-from ppgen.sampling import SOLVERS, Guidance, Schedule, evaluations
+from ppgen.sampling import SOLVERS, Guidance, Schedule, guidance_levels
 from ppgen.sources import Source
 
 
@@ -158,19 +158,23 @@ class DiffusionGenerator(FamilyGenerator):
 
         with torch.inference_mode():
             embedded = self._network.embed(condition.to(self.device))
+            guided = iter(self._guided())
 
             def denoise(x: torch.Tensor, level: int) -> tuple[torch.Tensor, torch.Tensor]:
-                return self.schedule.read(x, self._predict(x, level, embedded), level)
+                return self.schedule.read(x, self._predict(x, level, embedded, next(guided)), level)
 
             x = SOLVERS[self._solver](denoise, self.schedule.start * draw(), self.schedule.path, draw)
             return self._decoder(x)
 
     def evaluations(self) -> int:
         """Network evaluations for one image; a guided step counts as two."""
-        levels = evaluations(self._solver, len(self.schedule.path))
-        return sum(2 if self.guidance.active(self.schedule.path.ratio(i)) else 1 for i in levels)
+        return sum(2 if guided else 1 for guided in self._guided())
 
-    def _predict(self, x: torch.Tensor, level: int, embedded: Any) -> torch.Tensor:
-        guided = self.guidance.active(self.schedule.path.ratio(level))
+    def _guided(self) -> list[bool]:
+        """Which evaluations of the network are guided, in order."""
+        path = self.schedule.path
+        return [self.guidance.active(path.ratio(i)) for i in guidance_levels(self._solver, len(path))]
+
+    def _predict(self, x: torch.Tensor, level: int, embedded: Any, guided: bool) -> torch.Tensor:
         output = self._network.predict(self.schedule.scale_in[level] * x, level, embedded, guided).float()
         return self.guidance.combine(*output.chunk(2)) if guided else output
