@@ -23,7 +23,9 @@ from ppcore.targets.reading import (
     Report,
     ambiguous,
     data_kind,
+    few,
     parse_spec,
+    split_kind,
     with_options,
 )
 from ppcore.targets.tables import ARROW, TEXTS, Table, find_tables, open_table, read_tables
@@ -69,7 +71,10 @@ def _read_file(file: Path, options: ReadOptions) -> Splits:
     suffix = suffix_of(file.name)
     if suffix in (*ARROW, *TEXTS):
         around = FolderTree(file.parent, [file.name])  # the folder may be large, it is not listed
-        return read_tables(around, [open_table(around, file.name, options)], options, Report())
+        report = Report()
+        if split_kind(file.parent.name) in (TEST, VAL) and not options.split:
+            report.doubts.append(f"{file.name} lies in a folder called {file.parent.name}")
+        return read_tables(around, [open_table(around, file.name, options)], options, report)
     if is_image_name(file.name) or not is_archive(file.name):
         raise UserError(
             f"{file} is one file, expected a folder of images, a table (CSV, JSON lines, parquet) or an archive"
@@ -162,9 +167,9 @@ def _by_tables(tree: Tree, tables: Sequence[Table], folders: Splits | None, opti
     )
     raise ambiguous(
         tree.place,
-        f"the classes {shortened(folders.classes, _MOST)} by folders",
+        f"the classes {few(folders.classes)} by folders",
         "--classes-from folder",
-        f"{shortened(listed.classes, _MOST)} by the column {first.label_column!r} of {first.name}",
+        f"{few(listed.classes)} by the column {first.label_column!r} of {first.name}",
         column,
     )
 
@@ -226,6 +231,8 @@ def _with_leftovers(splits: Splits, tree: Tree, used: Sequence[str]) -> Splits:
         )
     parents = {folder.rpartition("/")[0] for folder in tree.folders if folder}
     bare = [folder for folder in tree.bare if folder and folder.rpartition("/")[0] in parents]
+    strange = {name.rpartition("/")[0] for name in tree.others if suffix_of(name) not in _HEIC}
+    bare = [folder for folder in bare if not any(f"{other}/".startswith(f"{folder}/") for other in strange)]
     if bare and not used:
         doubts.append(f"the folders {shortened(bare, _MOST)} have no readable images and are no classes")
     return splits._replace(notes=tuple(notes), doubts=tuple(doubts))

@@ -15,13 +15,12 @@ from typing import NamedTuple
 
 from ppcore.console import shortened
 from ppcore.errors import UserError
-from ppcore.targets.reading import TRAIN, ReadOptions, Report, ambiguous, split_kind
+from ppcore.targets.reading import EXTRA, TRAIN, ReadOptions, Report, ambiguous, few, split_kind
 from ppcore.targets.rows import Rows, build
 from ppcore.targets.target import Splits
 from ppcore.targets.trees import FolderTree, Tree, join
 
 Parts = tuple[str, ...]
-_EXTRA = {"unlabeled", "unlabelled", "unsup", "unsupervised", "extra", "background", "masks", "annotations"}
 _MOST = 4  # names in a message
 
 
@@ -106,8 +105,6 @@ def _splits(
     train = [top for top, kind in named.items() if kind == TRAIN]
     held = [top for top in named if top not in train]
     if others and options.split != "folder":
-        as_classes = f"the classes {shortened(tops, _MOST)}"
-        as_splits = f"the splits {shortened(named, _MOST)} beside folders that are not used"
         deep = [top for top in train if below[top]]
         if (
             held
@@ -118,9 +115,18 @@ def _splits(
             return unsplit | {p: (named[p[0]], p[1:]) for p in folders if p and p[0] in named}
         if train and not deep and not held:
             return unsplit  # a class is called `train`; Report.doubts says so
-        clear = deep and ((all(below[top] for top in held) and held) or {o.lower() for o in others} <= _EXTRA)
+        clear = deep and ((all(below[top] for top in held) and held) or {o.lower() for o in others} <= EXTRA)
         if not clear:
-            raise ambiguous(place, as_classes, "--split none", as_splits, "--split folder")
+            inner = set().union(*below.values())
+            if not held and all(below[top] == inner for top in tops):  # no split, but classes at two levels
+                return unsplit
+            raise ambiguous(
+                place,
+                f"the classes {few(tops)}",
+                "--split none",
+                f"the splits {few(named)}, without {few(others)}",
+                "--split folder",
+            )
     if others:
         report.doubts.append(
             f"the images of {shortened(others, _MOST)} are not used: these folders are not splits"
@@ -130,7 +136,11 @@ def _splits(
             f"{place} has images for {shortened(held, _MOST)} but none to train on; add a folder `train`, or give --split none if these "
             f"are classes"
         )
-    return {p: (named[p[0]], _without_kind(p[1:], named[p[0]])) for p in folders if p and p[0] in named}
+    found = {p: (named[p[0]], _without_kind(p[1:], named[p[0]])) for p in folders if p and p[0] in named}
+    inside = sorted({rest[0] for _, rest in found.values() if len(rest) > 1 and split_kind(rest[0])})
+    if inside:
+        report.doubts.append(f"folders of the splits contain other splits ({few(inside)})")
+    return found
 
 
 def _without_kind(rest: Parts, kind: str) -> Parts:
@@ -165,9 +175,9 @@ def _class_level(rests: Sequence[Parts], place: Path, options: ReadOptions, repo
         return level
     raise ambiguous(
         place,
-        f"the classes {shortened(tops, _MOST)}",
+        f"the classes {few(tops)}",
         f"--classes-from folder:{level + 1}",
-        f"the classes {shortened(inner, _MOST)}",
+        f"the classes {few(inner)}",
         "--classes-from folder:-1",
     )
 

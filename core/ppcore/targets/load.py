@@ -56,7 +56,11 @@ def load_target(spec: str) -> Target:
         raise UserError(f"target {name!r} has no training images; give a folder or file with images")
     if test is None:
         train, test = hold_out(train)
-        notes = (*notes, "no test split: a fifth of every class is held out as test images")
+        held = "a fifth of every class is held out as test images"
+        notes = (
+            *notes,
+            f"no test split: {held if len(test) else 'and no class has five images, to hold one out'}",
+        )
     return Target(name, classes, train, test, notes, doubts)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import PurePath
 from urllib.parse import parse_qsl, urlencode
 
+from ppcore.console import shortened
 from ppcore.errors import UserError
 
 TRAIN, TEST, VAL = "train", "test", "val"
@@ -16,9 +17,14 @@ _SPLITS = {
     TEST: (TEST, "testing", "tst"),
     VAL: (VAL, "validation", "valid", "dev", "eval", "evaluation"),
 }
-_KINDS = {name: kind for kind, names in _SPLITS.items() for name in names}
+_KINDS = {
+    f"{name}{end}": kind for kind, names in _SPLITS.items() for name in names for end in ("", "set", "data")
+}
+EXTRA = {"unlabeled", "unlabelled", "unsup", "unsupervised", "extra", "background", "masks", "annotations"}
+"""Folders beside those of splits that hold no labelled images."""
 # Words beside the name of a split, as in `seg_train`, `train_images`, `training set`.
 _FILLERS = {"set", "images", "image", "imgs", "img", "data", "dataset", "split", "folder", "seg"}
+_LONGEST = 16  # characters of a name in an error
 _QUERY = re.compile(r"\?(?=(?:classes-from|image-column|label-column|split)=)")
 
 
@@ -30,7 +36,8 @@ def split_kind(name: str) -> str | None:
 
 def data_kind(file: PurePath) -> str | None:
     """The kind of split of a data file: by its name, such as `train-00000-of-00002` or `labels_test`, else by its folders."""
-    words = [word for word in re.split(r"[^a-z]+", file.stem.lower()) if word]
+    name = file.stem.lower().removesuffix(".tar")
+    words = [word for word in re.split(r"[^a-z]+", name) if word and word not in _FILLERS]
     by_name = [_KINDS[word] for word in (*words[:1], *words[-1:]) if word in _KINDS]
     by_folder = [kind for part in file.parts[:-1] if (kind := split_kind(part))]
     return next(iter([*by_name, *by_folder]), None)
@@ -142,8 +149,11 @@ class Report:
 
 def ambiguous(place: object, first: str, first_option: str, second: str, second_option: str) -> UserError:
     """The error for two plausible readings."""
-    name = first_option.removeprefix("--").replace(" ", "=", 1)
     return UserError(
-        f"{place} can be read in two ways: {first} ({first_option}), or {second} ({second_option}); give one of these options, "
-        f"or write it behind the target: TARGET?{name}"
+        f"{place} can be read in two ways: {first} ({first_option}), or {second} ({second_option}); give one of these options"
     )
+
+
+def few(names: Iterable[str]) -> str:
+    """The first three names, each cut to 16 characters, and how many more there are."""
+    return shortened([name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..." for name in names], 3)

@@ -6,7 +6,7 @@ import math
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,8 @@ import numpy as np
 from ppcore.console import shortened
 from ppcore.errors import UserError
 from ppcore.targets.pixels import encoded_set
-from ppcore.targets.reading import TEST, TRAIN, VAL, Report, split_kind
-from ppcore.targets.target import Encoded, ImageSet, Splits, stem
+from ppcore.targets.reading import EXTRA, TEST, TRAIN, VAL, Report, data_kind, split_kind
+from ppcore.targets.target import Encoded, ImageSet, Splits
 
 _SUSPICIOUS = {
     "images",
@@ -69,7 +69,7 @@ def build(
         parts: kind of split, or the name of another split -> its images.
         place: the collection, for messages.
         what: the reader, as in `classes by the folders`.
-        classes: names of the labels 0, 1, ...
+        classes: the names of all classes, in their order.
 
     Raises:
         UserError: no training images, a missing or an odd label, or test images of a class without training images.
@@ -93,6 +93,8 @@ def build(
         for kind in known
         if kind not in (TRAIN, held)
     ]
+    if held == VAL:
+        report.notes.append(f"the {len(parts[VAL].names)} validation images are the test images")
     names = [_clean(name) for name in classes] or _ordered(known[TRAIN])
     index = {name: position for position, name in enumerate(names)}
     strange = sorted(set(known[held]) - index.keys()) if held else []
@@ -128,18 +130,13 @@ def _checked(rows: Rows, classes: Sequence[str]) -> list[str] | None:
             f"{rows.place(odd)} has the label {rows.labels[odd]!r}; expected the name of a class or a whole number"
         )
     names = [label for label in labels if label is not None]
-    if not classes:
-        return names
-    cleaned = [_clean(name) for name in classes]
-    numbers = {str(position): name for position, name in enumerate(cleaned)} | {
-        name: name for name in cleaned
-    }
-    wrong = next((position for position, name in enumerate(names) if name not in numbers), None)
-    if wrong is not None:
+    strange = set(names).difference(map(_clean, classes)) if classes else ()
+    if strange:
+        wrong = next(position for position, name in enumerate(names) if name in strange)
         raise UserError(
             f"{rows.place(wrong)} has the label {names[wrong]}, expected 0 to {len(classes) - 1}; correct it or remove the row"
         )
-    return [numbers[name] for name in names]
+    return names
 
 
 _HIDDEN = ("", "-1")
@@ -174,17 +171,18 @@ def _ordered(labels: Sequence[Any]) -> list[str]:
 def _set(rows: Rows, labels: Sequence[str], index: Mapping[str, int]) -> ImageSet:
     """The images, sorted by class and name."""
     numbers = [index[label] for label in labels]
-    keys = list(zip(numbers, map(stem, rows.names), rows.names, strict=True))
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    names = [rows.names[position] for position in order]
-    return encoded_set(names, np.array(numbers, dtype=np.int64)[order], rows.sources(names))
+    images = encoded_set(rows.names, numbers, rows.sources(rows.names))
+    keys = list(zip(numbers, images.stems, rows.names, strict=True))
+    return images.select(sorted(range(len(keys)), key=keys.__getitem__))
 
 
 def _doubt(train: ImageSet, test: ImageSet | None, names: Sequence[str], report: Report) -> None:
     """Write down what is unusual about the classes."""
     counts = np.bincount(train.labels, minlength=len(names)).tolist()
     total = sum(counts)
-    odd = [name for name in names if name.lower() in _SUSPICIOUS or split_kind(name)]
+    kinds = {name: data_kind(PurePath(name)) for name in names}
+    as_splits = {TRAIN} < set(kinds.values()) - {None}  # such as train_cat, train_dog, test_cat
+    odd = [n for n in names if n.lower() in _SUSPICIOUS | EXTRA or split_kind(n) or (as_splits and kinds[n])]
     if len(names) == 1:
         report.doubts.append(
             f"there is one class only ({names[0]}); say with --classes-from what names the class"
@@ -192,6 +190,10 @@ def _doubt(train: ImageSet, test: ImageSet | None, names: Sequence[str], report:
     elif max(counts) >= _MOST_OF_ALL * total and total >= _MANY:
         name = names[counts.index(max(counts))]
         report.doubts.append(f"{max(counts)} of {total} training images are in the class {name}")
+    if max(counts) == 1 and len(names) > _MOST:
+        report.doubts.append(
+            f"each of the {len(names)} classes has one training image; are these labels classes?"
+        )
     if odd:
         report.doubts.append(
             f"classes are called {shortened(odd, _MOST)}; if these are no classes, give --classes-from"

@@ -20,7 +20,7 @@ from ppcore.errors import UserError
 from ppcore.images import IMAGE_EXTENSIONS
 from ppcore.storage import decode
 from ppcore.storage import open_table as open_parquet
-from ppcore.targets.reading import TRAIN, ReadOptions, Report, ambiguous, data_kind, split_kind
+from ppcore.targets.reading import TRAIN, ReadOptions, Report, ambiguous, data_kind, few, split_kind
 from ppcore.targets.rows import Rows, build
 from ppcore.targets.target import Encoded, Splits
 from ppcore.targets.trees import Tree, is_image_name, join, suffix_of
@@ -45,6 +45,7 @@ _FOLDERS = ("images", "imgs", "image", "img")
 _MOST_TABLES = 50  # files of one suffix; more of them are descriptions of single images
 _BATCH = 256  # rows that are read from a parquet file at once
 _MOST = 4  # names in a message
+_LONGEST = 80  # characters of a quoted value
 
 
 @dataclass
@@ -160,26 +161,41 @@ def read_tables(tree: Tree, tables: Sequence[Table], options: ReadOptions, repor
         table.name: data_kind(PurePosixPath(table.name)) if options.split in ("", "folder") else None
         for table in tables
     }
-    if TRAIN not in kinds.values():
-        kinds = {name: kind or TRAIN for name, kind in kinds.items()}
     parts: dict[str, _Part] = {}
     used = []
     for table in tables:
         kind = kinds[table.name]
-        if kind is None:
+        if kind is None and TRAIN in kinds.values():
             report.notes.append(f"{table.name} is not used: other files are called train")
-        elif _add(tree, table, kind, parts, report):
+        elif _add(tree, table, kind, parts, options, report):
             used.append(table)
     what = f"classes by the column {used[0].label_column!r} of {shortened([table.name for table in used], 2)}"
-    described = {table.classes: table.name for table in used if table.classes}
-    if len(described) > 1:
-        (first, one), (second, other) = list(described.items())[:2]
-        raise UserError(
-            f"{tree.place} holds several data sets: {one} has {len(first)} classes, {other} has {len(second)} others; give a pattern that "
-            f"matches one of them"
-        )
-    classes = next(iter(described), ())
+    _refuse_several(tree, used)
+    classes = next((table.classes for table in used if table.classes), ())
     return build({kind: part.rows(tree) for kind, part in parts.items()}, tree.place, what, report, classes)
+
+
+def _refuse_several(tree: Tree, tables: Sequence[Table]) -> None:
+    """Raise UserError if the tables are of several data sets: their classes differ, or their folders and all their labels do."""
+    first = next((table for table in tables if table.classes), None)
+    other = next((t for t in tables if first and t.classes and set(t.classes) != set(first.classes)), None)
+    if first is None:
+        folders: dict[str, set[str]] = {}
+        for table in tables:
+            folders.setdefault(table.name.rpartition("/")[0], set()).update(map(str, table.labels))
+        plain = {
+            folder: labels for folder, labels in folders.items() if not split_kind(folder.rpartition("/")[2])
+        }
+        names = list(plain)
+        if len(names) > 1 and not plain[names[0]] & plain[names[1]]:
+            first, other = (
+                next(t for t in tables if t.name.rpartition("/")[0] == name) for name in names[:2]
+            )
+    if first is not None and other is not None:
+        raise UserError(
+            f"{tree.place} holds several data sets: {first.name} and {other.name} have other classes; give one of them, or a pattern that "
+            f"matches one data set"
+        )
 
 
 def listed_images(tree: Tree, table: Table) -> tuple[list[str], Sequence[Encoded]]:
@@ -205,14 +221,12 @@ class _Part:
         return Rows(self.names, self.labels, sources, self.places.__getitem__)
 
 
-def _add(tree: Tree, table: Table, kind: str, parts: dict[str, _Part], report: Report) -> bool:
+def _add(
+    tree: Tree, table: Table, kind: str | None, parts: dict[str, _Part], options: ReadOptions, report: Report
+) -> bool:
     """Add the images of a table to the splits they belong to; False if another table has them."""
-    kinds = [kind] * len(table.images)
-    if table.splits is not None:
-        named = {value: split_kind(str(value or "")) for value in set(table.splits)}
-        if any(named.values()):
-            kinds = [named[value] or str(value) for value in table.splits]
     files = _files(tree, table)
+    kinds = _kinds(table, files, kind, options, report)
     stored = isinstance(table.images[0], bytes)
     known = parts[kinds[0]] if kinds[0] in parts else _Part()
     if bool(known.given) != stored and known.names:
@@ -244,6 +258,32 @@ def _add(tree: Tree, table: Table, kind: str, parts: dict[str, _Part], report: R
     return True
 
 
+def _kinds(
+    table: Table, files: Sequence[str], kind: str | None, options: ReadOptions, report: Report
+) -> list[str]:
+    """The split of every image: by the column, else by the table's name or folder (`kind`), else by the folders of the images."""
+    if table.splits is not None:
+        named = {value: split_kind(str(value or "")) for value in set(table.splits)}
+        if any(named.values()):
+            return [named[value] or str(value) for value in table.splits]
+        values = few(sorted(map(str, named)))
+        if options.split_column:
+            raise UserError(
+                f"{table.name}: the column {options.split_column!r} has the values {values}, expected train, test and val"
+            )
+        report.doubts.append(
+            f"a column of splits is not used: its values {values} are not train, test or val"
+        )
+    if kind is None and options.split != "none":
+        folders = {file.rpartition("/")[0] for file in files}
+        by_folder = {f: next((k for part in f.split("/") if (k := split_kind(part))), None) for f in folders}
+        if TRAIN in by_folder.values() and None not in by_folder.values():
+            return [by_folder[file.rpartition("/")[0]] or TRAIN for file in files]
+        if None not in by_folder.values():
+            report.doubts.append(f"all images of {table.name} lie in folders called {few(sorted(folders))}")
+    return [kind or TRAIN] * len(files)
+
+
 def _files(tree: Tree, table: Table) -> list[str]:
     """A unique name for every image: its file in the tree, or for a stored image its path, else its number."""
     if not table.images:
@@ -268,7 +308,7 @@ def _files(tree: Tree, table: Table) -> list[str]:
     found = _place(tree, table.name, first)
     if found is None:
         raise UserError(
-            f"{where}, row {table.numbers[0]}, lists {first!r}, which does not exist below {tree.place}; restore it or remove its row"
+            f"{where}, row {table.numbers[0]}, lists {_quoted(first)}, which does not exist below {tree.place}; restore it or drop the row"
         )
     drop, base, suffix = found
     names = []
@@ -282,10 +322,15 @@ def _files(tree: Tree, table: Table) -> list[str]:
                 else f"does not exist below {tree.place}"
             )
             raise UserError(
-                f"{where}, row {number}, lists {str(value)!r}, which {reason}; restore it or remove its row"
+                f"{where}, row {number}, lists {_quoted(value)}, which {reason}; restore it or remove its row"
             )
         names.append(name)
     return names
+
+
+def _quoted(value: Any) -> str:
+    text = repr(str(value))
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]}...'"
 
 
 def _tail(path: str, drop: int) -> str:
@@ -297,29 +342,19 @@ def _tail(path: str, drop: int) -> str:
 def _place(tree: Tree, table: str, path: str) -> tuple[int, str, str] | None:
     """(folders of the listed path to drop, folder to add, suffix to add) so that the file is in the tree; None if there is no way."""
     folder, stem = table.rpartition("/")[0], PurePosixPath(table).stem
-    if ".." in path.replace("\\", "/").split("/"):
+    if not path.strip() or ".." in path.replace("\\", "/").split("/"):
         return None
-    bases = dict.fromkeys(
-        [folder, *(join(folder, f) for f in (*_FOLDERS, stem)), "", *_FOLDERS, *_above(tree, _tail(path, 0))]
-    )
+    bases = dict.fromkeys([folder, *(join(folder, f) for f in (*_FOLDERS, stem)), "", *_FOLDERS])
     suffixes = ("",) if is_image_name(path) else ("", *(f".{extension}" for extension in IMAGE_EXTENSIONS))
-    depth = _tail(path, 0).count("/") + 1
     # Folders are dropped from absolute paths only: they were written on another machine.
-    most = depth if re.match(r"\s*(/|\\|[A-Za-z]:|file:)", path) else 1
+    most = _tail(path, 0).count("/") + 1 if re.match(r"\s*(/|\\|[A-Za-z]:|file:)", path) else 1
     for drop in range(most):
         for base in bases:
             for suffix in suffixes:
-                if path.strip() and tree.has(join(base, f"{_tail(path, drop)}{suffix}")):
+                if tree.has(join(base, f"{_tail(path, drop)}{suffix}")):
                     return drop, base, suffix
-    return None
-
-
-def _above(tree: Tree, path: str) -> Iterator[str]:
-    """Folders of the tree in which an image with this path lies, if there is only one."""
-    found = [folder for folder in tree.folders if join(folder, path) in tree.names]
-    ends = [name for name in tree.names if name.endswith(f"/{path}")] if path and not found else []
-    if len(ends) == 1:
-        yield ends[0].removesuffix(f"/{path}")
+    ends = [name for name in tree.everything().names if name.endswith(f"/{_tail(path, 0)}")]
+    return (0, ends[0].removesuffix(f"/{_tail(path, 0)}"), "") if len(ends) == 1 else None
 
 
 def _choose(header: Sequence[str], asked: str, usual: Sequence[str], option: str, where: str) -> list[int]:
@@ -485,6 +520,11 @@ def _read_arrow(
             images += _images(batch.column(image), where)
             labels += batch.column(label).to_pylist() if labelled else []
             splits += batch.column(split).to_pylist() if split is not None else []
+    if classes:
+        labels = [
+            classes[value] if isinstance(value, int) and 0 <= value < len(classes) else value
+            for value in labels
+        ]
     numbers = range(1, len(images) + 1)
     return Table(name, images, labels, splits if split is not None else None, numbers, classes, label)
 
@@ -551,15 +591,8 @@ def _columns(
 def _may_be_image(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return "bytes" in [item.name for item in kind]
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return any(
-        test(kind)
-        for test in (
-            pa.types.is_binary,
-            pa.types.is_large_binary,
-            pa.types.is_string,
-            pa.types.is_large_string,
-        )
+    return (
+        re.fullmatch(r"(large_)?(binary|string)(_view)?", str(getattr(kind, "value_type", kind))) is not None
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -42,21 +43,25 @@ class ImageSet:
         """uint8 (H, W, C), C 1 or 3."""
         return self.load(position)
 
-    @property
-    def stems(self) -> str:
-        """The names without folders and suffixes, for fingerprints: they do not depend on the container of the images."""
-        return "\0".join(map(stem, self.ids))
+    @cached_property
+    def stems(self) -> list[str]:
+        """The names without folders and suffixes: they do not depend on the container of the images."""
+        return list(map(stem, self.ids))
 
     def select(self, positions: Sequence[int] | np.ndarray) -> ImageSet:
         """The images at `positions`, in that order."""
-        chosen = np.asarray(positions, dtype=np.int64)
+        array = np.asarray(positions, dtype=np.int64)
+        chosen: list[int] = array.tolist()
         load, encoded = self.load, self.encoded
-        return ImageSet(
+        images = ImageSet(
             [self.ids[p] for p in chosen],
-            self.labels[chosen],
-            lambda p: load(int(chosen[p])),
-            None if encoded is None else lambda p: encoded(int(chosen[p])),
+            self.labels[array],
+            lambda p: load(chosen[p]),
+            None if encoded is None else lambda p: encoded(chosen[p]),
         )
+        if "stems" in self.__dict__:  # already computed
+            images.__dict__["stems"] = [self.stems[p] for p in chosen]
+        return images
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,7 @@ def hold_out(images: ImageSet, keep: int | None = None) -> tuple[ImageSet, Image
     Args:
         keep: training images of every class; None keeps all but a fifth.
     """
-    stems = (stem(name).encode("utf-8", "surrogateescape") for name in images.ids)
-    ranks = [hashlib.sha256(name).digest() for name in stems]
+    ranks = [hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest() for name in images.stems]
     held = np.zeros(len(images), dtype=np.bool_)
     for label in np.unique(images.labels):
         members = np.flatnonzero(images.labels == label).tolist()
@@ -145,5 +149,5 @@ def hold_out(images: ImageSet, keep: int | None = None) -> tuple[ImageSet, Image
 
 def stem(name: str) -> str:
     """The name of an image without folders and without its suffix, which depend on how a collection is stored."""
-    base = name[name.rfind("/") + 1 :]
-    return base[: base.rfind(".")] if base.lower().endswith(IMAGE_ENDINGS) else base
+    end = name.rfind(".") if name.lower().endswith(IMAGE_ENDINGS) else None
+    return name[name.rfind("/") + 1 : end]

@@ -17,8 +17,6 @@ from typing import IO, overload
 from ppcore.errors import UserError
 from ppcore.targets.target import IMAGE_ENDINGS, Encoded
 
-SHADOW = "._"
-"""macOS writes files with such names beside others on foreign disks; they hold no data."""
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tbz2", ".txz")
 _IGNORED = ("__MACOSX", "lost+found")
 _HARMLESS = {"readme.md", "readme.txt", "license", "license.txt", "thumbs.db", "desktop.ini"}
@@ -34,7 +32,7 @@ def suffix_of(name: str) -> str:
 
 def is_image_name(name: str) -> bool:
     """Whether a file is an image, by its name."""
-    return name.lower().endswith(IMAGE_ENDINGS) and not name[name.rfind("/") + 1 :].startswith(SHADOW)
+    return name.lower().endswith(IMAGE_ENDINGS)
 
 
 def is_archive(name: str) -> bool:
@@ -66,6 +64,10 @@ class Tree:
         self.folders = {folder: sorted(folders[folder]) for folder in sorted(folders, key=_by_parts)}
         self.others = sorted(others)
 
+    def everything(self) -> Tree:
+        """The same tree with all its files, if it was limited to some."""
+        return self
+
     @property
     def count(self) -> int:
         """The number of images."""
@@ -95,7 +97,7 @@ class Tree:
     def skipped(self, used: Iterable[str] = ()) -> str:
         """The other files by suffix, as `3 .heic, 1 .xml`, without those in `used`; "" if there are none."""
         kinds = Counter(
-            f".{suffix_of(name)}" if suffix_of(name) else _base(name)
+            f".{suffix_of(name)}" if suffix_of(name) else "without suffix"
             for name in set(self.others).difference(used)
             if _base(name).lower() not in _HARMLESS
         )
@@ -110,6 +112,7 @@ class FolderTree(Tree):
     """
 
     def __init__(self, root: Path, files: Iterable[str] | None = None) -> None:
+        self._limited = files is not None
         folders: dict[str, list[str]] = {}
         others: list[str] = []
         seen: list[str] = []
@@ -120,7 +123,11 @@ class FolderTree(Tree):
                 folders[folder] = images
             if len(images) < len(names):
                 others += [join(folder, name) for name in names if not is_image_name(name)]
-        super().__init__(root, folders, [o for o in others if not _base(o).startswith(SHADOW)], seen)
+        super().__init__(root, folders, others, seen)
+
+    def everything(self) -> Tree:
+        """The folder without a limit."""
+        return FolderTree(self.place) if self._limited else self
 
     def sources(self, names: Sequence[str]) -> Sequence[Encoded]:
         """The files of the images."""
@@ -128,7 +135,8 @@ class FolderTree(Tree):
 
     def has(self, name: str) -> bool:
         """Whether there is such a file inside the folder."""
-        return ".." not in name.split("/") and not name.startswith("/") and (self.place / name).is_file()
+        # os.path.isfile is False for a name that is too long
+        return ".." not in name.split("/") and not name.startswith("/") and os.path.isfile(self.place / name)
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file. Raises UserError."""
@@ -207,7 +215,7 @@ def _walk(root: str) -> Iterator[tuple[str, list[str]]]:
         try:
             with os.scandir(os.path.join(root, folder)) as entries:
                 for entry in entries:
-                    if entry.name.startswith(".") and not entry.name.startswith(SHADOW):
+                    if entry.name.startswith("."):
                         continue
                     if entry.is_file():
                         names.append(entry.name)
@@ -239,8 +247,12 @@ def open_archive(file: Path) -> MemberTree:
     members: dict[str, bytes] = {}
     total = 0
     try:
-        for name, size, read in _zip_members(file) if zipfile.is_zipfile(file) else _tar_members(file):
-            parts = [part for part in PurePosixPath(name).parts if part not in ("/", "..")]
+        for name, size, read in _zip_members(file) if suffix_of(file.name) == "zip" else _tar_members(file):
+            parts = [part for part in PurePosixPath(name).parts if part != "/"]
+            if ".." in parts:
+                raise UserError(
+                    f"{file} has the member {name!r}, which lies outside; unpack it and give the folder"
+                )
             total += size
             if total > _MOST_BYTES:
                 raise UserError(
@@ -258,8 +270,9 @@ def open_archive(file: Path) -> MemberTree:
         NotImplementedError,
         OSError,
     ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"{file} is not a whole archive ({error}); {len(members)} files could be read. Copy or download it again"
+            f"{file} is not a whole archive ({reason}); {len(members)} files could be read. Copy or download it again"
         ) from error
     return MemberTree(file, members)
 

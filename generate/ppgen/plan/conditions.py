@@ -98,7 +98,7 @@ def measure(
     for first in range(0, len(images), _BATCH):
         part = images.select(range(first, min(first + _BATCH, len(images))))
         pixels = stack(part, resolution, channels)
-        digest.update(part.stems.encode())
+        digest.update("\0".join(part.stems).encode())
         digest.update(pixels.numpy().tobytes())
         with torch.inference_mode():
             logits = classify(pixels).cpu()

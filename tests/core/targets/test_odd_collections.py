@@ -14,7 +14,7 @@ from verdicts import BAD, case, describe, summary
 from ppcore.targets import load_target
 
 
-@pytest.mark.parametrize("kind", ["unlabelled"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_collection_is_misread_in_silence(kind):
     counts, failures = Counter(), []
     with tempfile.TemporaryDirectory(prefix="odd-") as folder:  # a short path: messages must fit two lines

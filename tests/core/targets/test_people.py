@@ -59,6 +59,14 @@ def refused(spec, *words):
     return message
 
 
+def doubted(spec):
+    """The refusal, or the doubts: not the notes."""
+    try:
+        return "\n".join(load_target(spec).doubts)
+    except UserError as error:
+        return str(error)
+
+
 def said(spec):
     """What is said of a collection with a fault: the refusal, or the notes and doubts."""
     try:
@@ -81,7 +89,7 @@ def flat(split, count):
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
-@pytest.mark.parametrize("place", ["in each split"])
+@pytest.mark.parametrize("place", ["in each split", "at the root"])
 def test_imagefolder_with_metadata(form, place):
     tree, texts = {}, {}
     for split, count in (("train", 5), ("test", 2)):
@@ -180,6 +188,13 @@ def readings(root, *words):
     return {read(f"{root}?{name}={value}")[0] for name, value in options}
 
 
+def test_a_class_called_train_with_folders_day_and_night():
+    root = save(images(*(f"{c}/{part}" for c in ("bus", "car", "train") for part in ("day", "night"))))
+    assert readings(root, "bus", "day") == {("bus", "car", "train"), ("day", "night")}
+    assert read(f"{root}?classes-from=folder:1&split=none") == (("bus", "car", "train"), [8] * 3, [2] * 3)
+    assert read(f"{root}?classes-from=folder:2&split=none") == (("day", "night"), [12] * 2, [3] * 2)
+
+
 def test_a_class_called_train():
     assert read(save(images("bus", "car", "train"))) == (("bus", "car", "train"), [4] * 3, [1] * 3)
 
@@ -187,6 +202,7 @@ def test_a_class_called_train():
 CUT = {
     "photos.tar": lambda tree: tarred(tree),
     "photos.tar.gz": lambda tree: tarred(tree, "w:gz"),
+    "photos.zip": lambda tree: zipped(tree),
     "train.tar": lambda tree: tarred(pairs(tree)),
     "train.parquet": lambda tree: parquet(pa.table({"image": list(tree.values()), "label": [0, 1] * 5})),
 }
@@ -290,7 +306,7 @@ def named_labels(names, labels, first=0):
     )
 
 
-@pytest.mark.parametrize("names", [("wasp", "ant"), ("10", "2"), ("2024", "NA")])
+@pytest.mark.parametrize("names", [("wasp", "ant"), ("1", "0"), ("10", "2"), ("2024", "NA")])
 def test_parquet_with_class_names_keeps_their_order(names):
     root = save(
         {"train.parquet": named_labels(names, [0] * 4), "test.parquet": named_labels(names, [1] * 2, 50)}
@@ -300,7 +316,38 @@ def test_parquet_with_class_names_keeps_their_order(names):
     assert (target.train.labels.tolist(), target.test.labels.tolist()) == ([0] * 4, [1] * 2)
 
 
-@pytest.mark.parametrize("names", ["set-{}-000.tar", "{}_000.tar.gz", "{}/000.tar"])
+def test_parquet_with_class_names_in_another_order_in_each_file():
+    root = save(
+        {"train.parquet": named_labels("ab", [0, 0, 0, 1]), "test.parquet": named_labels("ba", [0, 1, 1], 50)}
+    )
+    names, train, test = read(root)
+    assert dict(zip(names, train, strict=True)) == {"a": 3, "b": 1}
+    assert dict(zip(names, test, strict=True)) == {"a": 2, "b": 1}
+
+
+def test_two_data_sets_in_one_folder():
+    """The configurations of a hub repository have classes of their own."""
+    root = save(
+        {"breeds/train.parquet": hub(["pug", "lab"] * 5), "colours/train.parquet": hub(["red", "blue"] * 5)}
+    )
+    assert "colours" in doubted(root)
+
+
+def test_labels_that_are_no_classes():
+    """Captions: every image has its own."""
+    assert "label" in doubted(save({"train.parquet": hub([f"photo {n} of a cat" for n in range(10)])}))
+
+
+@pytest.mark.parametrize("values", [("my_train", "my_test"), ("0", "1"), ("seg_train/x", "seg_test/x")])
+def test_split_column_with_values_of_ones_own(values):
+    lines = [f"images/{n}.png,{('ant', 'bee')[n % 2]},{values[n > 7]}" for n in range(10)]
+    root = save({**images("images", count=10), "labels.csv": "\n".join(["image,label,split", *lines])})
+    assert "split" in doubted(root)
+
+
+@pytest.mark.parametrize(
+    "names", ["set-{}-000.tar", "set-{}-000.tar.gz", "{}set.tar", "{}_000.tar.gz", "{}/000.tar"]
+)
 def test_shards_with_their_split_in_the_name(names):
     root = save(
         {
@@ -331,7 +378,7 @@ def test_parquet_with_images_as_lists_of_numbers():
     refused(save({"data.parquet": parquet(table)}), "data.parquet", "image")
 
 
-@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()], ids=str)
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
 def test_parquet_in_several_chunks(kind):
     chunks = pa.chunked_array([pa.array([png(n), png(n + 1)], kind) for n in range(0, 10, 2)])
     assert chunks.num_chunks == 5
@@ -350,6 +397,7 @@ def test_parquet_with_hidden_test_labels():
     target = load_target(root)
     assert (len(target.train), len(target.test)) == (10, 4)
     assert any("test" in note for note in target.notes), target.notes
+    assert any("validation" in note for note in target.notes), target.notes
 
 
 def test_parquet_with_a_label_that_is_null():

@@ -51,6 +51,6 @@ def split_validation(images: ImageSet, share: float, seed: int) -> tuple[ImageSe
 
 def fingerprint(images: ImageSet) -> str:
     """sha256 (hex) of names and labels; it does not depend on the container of the images."""
-    digest = hashlib.sha256(images.stems.encode())
+    digest = hashlib.sha256("\0".join(images.stems).encode())
     digest.update(np.ascontiguousarray(images.labels).tobytes())
     return digest.hexdigest()
