@@ -173,7 +173,8 @@ def _set(rows: Rows, labels: Sequence[str], index: Mapping[str, int]) -> ImageSe
     numbers = [index[label] for label in labels]
     images = encoded_set(rows.names, numbers, rows.sources(rows.names))
     keys = list(zip(numbers, images.stems, rows.names, strict=True))
-    return images.select(sorted(range(len(keys)), key=keys.__getitem__))
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return images if order == list(range(len(keys))) else images.select(order)
 
 
 def _doubt(train: ImageSet, test: ImageSet | None, names: Sequence[str], report: Report) -> None:
