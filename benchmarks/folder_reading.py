@@ -5,8 +5,8 @@
     python benchmarks/folder_reading.py --datasets       measures `datasets.load_dataset("imagefolder")`, too
 
 Both sides read the same files in one process, alternating, after a first pass that is not counted. No image is opened. The files lie in
-`train` (four fifths) and `test`. Exit status 1 if the fastest round of ours takes more than 1.5 times as long. A third line has ours on files
-without a test split: it also hashes every name, to hold out a fifth.
+`train` (four fifths) and `test`. Exit status 1 if the fastest round of ours takes more than 1.5 times as long. A third line has ours on
+files without a test split: it also hashes every name, to hold out a fifth.
 """
 
 from __future__ import annotations

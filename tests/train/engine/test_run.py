@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,13 @@ class SpyTarget:
 
     def __init__(self, target: Target) -> None:
         self._target, self.open, self.looks = target, False, 0
-        self.name, self.classes, self.train, self.notes = target.name, target.classes, target.train, ()
+        self.name, self.classes, self.train = target.name, target.classes, target.train
+        self.notes = self.doubts = ()
 
     @property
     def test(self) -> Any:
         if not self.open:
-            return range(len(self._target.test))
+            return replace(self._target.test, load=None, encoded=None)  # only counted
         self.looks += 1
         return self._target.test
 
