@@ -224,7 +224,7 @@ class PseudoOptions:
 
     target: str = _option(
         WHAT,
-        "Target images: a name (ppgen targets lists them), NAME=DIR, an image folder, parquet, tars or CSV.",
+        "Target images: a name (ppgen targets lists them), NAME=PLACE, or a folder, table or archive of images.",
         MISSING,
     )
     source: _Source = DEFAULT_SOURCE

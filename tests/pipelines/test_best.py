@@ -95,7 +95,9 @@ def test_photographs_without_a_source_train_from_scratch(
     rows, training = settings(target="photos")
     assert rows == ["Scratch", "Scratch, strong views", "The better one, chosen on validation"]
     assert (training["data.resolution"], training["data.channels"]) == (96, 3)
-    assert "the source letters (grey, 32 pixels) is unlikely to help" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "the source letters (grey, 32 pixels) is unlikely to help" in said
+    assert "classes by the folders" in said
 
 
 def test_a_folder_that_is_no_task_is_refused_before_any_stage(place: Path) -> None:

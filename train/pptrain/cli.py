@@ -55,7 +55,7 @@ _SETTINGS = {
     "device": "loop.device",
 }
 
-_TARGET = "a name (see ppgen targets), NAME=DIR, an image folder, parquet, tars or CSV."
+_TARGET = "a name (see ppgen targets), NAME=PLACE, or a folder, table or archive of images."
 
 Model = Annotated[str, typer.Argument(help="Run directory, model directory, kit or classifier.")]
 Device = Annotated[str, option(MACHINES, "auto, cpu, cuda or cuda:N.")]
@@ -202,7 +202,10 @@ def run(
 @app.command(name="eval")
 def evaluate(
     model: Model,
-    target: Annotated[str, option(WHAT, f"Labelled images: {_TARGET}")],
+    target: Annotated[
+        str,
+        option(WHAT, f"Labelled images: {_TARGET} Options of its reading follow ?, as in photos?split=none."),
+    ],
     split: Annotated[str, option(WHAT, "Images to evaluate on: test, train or all.")] = "test",
     out: Annotated[
         str | None, option(WHERE_TO, "Also write every figure to this JSON file. [default: none]")

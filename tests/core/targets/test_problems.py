@@ -83,12 +83,15 @@ def test_commands_warn(clean, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shown = CliRunner().invoke(ppgen, ["targets", str(clean)], catch_exceptions=False)
     assert "warning: target" in shown.output
+    assert "classes by the folders" in shown.output
     trained = CliRunner().invoke(
         pptrain,
         f"run --target {clean} --arch mobile --steps 1 --batch-size 4 --device cpu --out run".split(),
         catch_exceptions=False,
     )
     assert trained.exit_code == 0, trained.output
+    assert "training+test images: ant 6+2, bee 5+2" in trained.output
+    assert "classes by the folders" in trained.output
     assert "are training images" not in trained.output  # a training run looks at none of them before its end
     judged = CliRunner().invoke(
         pptrain, f"eval run --target {clean} --device cpu".split(), catch_exceptions=False

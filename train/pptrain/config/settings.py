@@ -66,7 +66,7 @@ class DataConfig:
     """Images and labels.
 
     Attributes:
-        target: the labelled task: a name, NAME=DIR, a folder, parquet, tars or CSV (see :func:`ppcore.targets.load_target`).
+        target: the labelled task: a name, NAME=PLACE, or a folder, table or archive of images (see :func:`ppcore.targets.load_target`).
             Leave it empty to pre-train on `shards`.
         labels_per_class: labelled target images per class; 0 uses all.
         label_seed: seed that chooses those images; -1 takes the seed in the plan of the pseudo directory, or `seed` without one.

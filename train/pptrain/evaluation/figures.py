@@ -97,7 +97,7 @@ def evaluate_model(
 
     Args:
         model: run directory, model directory, kit or classifier.
-        target: labelled images: a name, `NAME=DIR`, an image folder, parquet, tars or CSV.
+        target: labelled images: a name, `NAME=PLACE`, or a folder, table or archive of images.
         split: images to evaluate on: `test`, `train` or `all`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         trust_code: run the code (module:callable) that the model directory names.
