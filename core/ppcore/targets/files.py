@@ -214,7 +214,8 @@ def _unlabelled(tree: Tree) -> UserError:
             f"{tree.place} has {there}; convert such images to JPEG (the package pillow-heif opens HEIC)"
         )
     return UserError(
-        f"{tree.place} has {there}; expected {tree.place.name}/<class>/<image>.jpg, or a table of files and labels"
+        f"{tree.place} has {there}; expected {tree.place.name}/<class>/<image>.jpg, a table of files and labels, or "
+        "--classes-from regex:PATTERN"
     )
 
 

@@ -171,6 +171,10 @@ def read_tables(tree: Tree, tables: Sequence[Table], options: ReadOptions, repor
             used.append(table)
     what = f"classes by the column {used[0].label_column!r} of {shortened([table.name for table in used], 2)}"
     _refuse_several(tree, used)
+    listed = sum(len(part.names) for part in parts.values())
+    if tree.count > listed:
+        said = report.doubts if tree.count > 2 * listed else report.notes
+        said.append(f"{tree.count - listed} images are not used: no table lists them")
     classes = next((table.classes for table in used if table.classes), ())
     return build({kind: part.rows(tree) for kind, part in parts.items()}, tree.place, what, report, classes)
 
@@ -213,6 +217,7 @@ class _Part:
     labels: list[Any] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     given: dict[str, bytes] = field(default_factory=dict)
+    listed: set[str] = field(default_factory=set)
 
     def rows(self, tree: Tree) -> Rows:
         def sources(names: Sequence[str]) -> Sequence[Encoded]:
@@ -233,29 +238,32 @@ def _add(
         raise UserError(
             f"{tree.place} has images in {table.name} and other images in a table of paths; give one of the files as the target"
         )
-    labels = dict(zip(known.names, known.labels, strict=True)) if not stored else {}
-    twice = next((position for position, name in enumerate(files) if name in labels), None)
-    if twice is not None:
-        if str(labels[files[twice]]) != str(table.labels[twice]):
-            raise UserError(
-                f"{tree.where(table.name)} gives {files[twice]} the label {table.labels[twice]!r}, another table {labels[files[twice]]!r}; "
-                f"give the right table as the target"
-            )
-        report.notes.append(f"{table.name} is not used: another table lists the same images")
-        return False
-    for image, label, number, name, part_of in zip(
-        table.images, table.labels, table.numbers, files, kinds, strict=True
-    ):
-        part = parts.setdefault(part_of, _Part())
+    labels = {} if stored else dict(zip(known.names, known.labels, strict=True))
+    again = 0
+    for position, (name, label, number) in enumerate(zip(files, table.labels, table.numbers, strict=True)):
+        part = parts.setdefault(kinds[position], _Part())
         if stored:
             name = (
                 f"{table.name}/{number}/{name}" if name in part.given else name
             )  # paths of two files may be equal
-            part.given[name] = image
+            part.given[name] = table.images[position]
+        elif str(labels.setdefault(name, label)) != str(label):
+            raise UserError(
+                f"{tree.where(table.name)}, row {number}, gives {name} the label {label!r}, another row {labels[name]!r}; remove one of the "
+                f"rows, or give the right table as the target"
+            )
+        elif name in part.listed:
+            again += 1
+            continue
+        part.listed.add(name)
         part.names.append(name)
         part.labels.append(label)
         part.places.append(f"{tree.where(table.name)}, row {number}")
-    return True
+    if again == len(files):
+        report.notes.append(f"{table.name} is not used: another table lists the same images")
+    elif again:
+        report.notes.append(f"{again} rows of {table.name} are not used: other rows list the same images")
+    return again < len(files)
 
 
 def _kinds(
@@ -353,8 +361,13 @@ def _place(tree: Tree, table: str, path: str) -> tuple[int, str, str] | None:
             for suffix in suffixes:
                 if tree.has(join(base, f"{_tail(path, drop)}{suffix}")):
                     return drop, base, suffix
-    ends = [name for name in tree.everything().names if name.endswith(f"/{_tail(path, 0)}")]
-    return (0, ends[0].removesuffix(f"/{_tail(path, 0)}"), "") if len(ends) == 1 else None
+    # Elsewhere in the tree: in the one folder that has such a file, or that has the split of the table.
+    whole, tail = tree.everything(), _tail(path, 0)
+    found = [(base, s) for base in whole.folders for s in suffixes if join(base, f"{tail}{s}") in whole.names]
+    kind = data_kind(PurePosixPath(table))
+    of_split = [(base, s) for base, s in found if data_kind(PurePosixPath(base, "")) == kind]
+    chosen = of_split if len(found) > 1 else found
+    return (0, *chosen[0]) if len(chosen) == 1 else None
 
 
 def _choose(header: Sequence[str], asked: str, usual: Sequence[str], option: str, where: str) -> list[int]:

@@ -137,3 +137,40 @@ def test_colour_unless_all_images_are_grey(tmp_path):
     assert (usual_channels(images), usual_side(images)) == (3, 8)
     Image.new("RGB", (30, 20)).save(tmp_path / "ant" / "000.png")
     assert usual_side(images) == 8
+
+
+def test_tables_of_kaggle_with_ids_beside_folders_of_splits(tmp_path):
+    """The sample submission has labels, too, but they are not those of the images."""
+    write(tmp_path, *(f"train/{i}.png" for i in range(10)), *(f"test/{i}.png" for i in range(10, 14)))
+    table(tmp_path / "train_labels.csv", "id,label", *(f"{i},{'ab'[i % 2]}" for i in range(10)))
+    table(tmp_path / "sample_submission.csv", "id,label", *(f"{i},a" for i in range(10, 14)))
+    target = load_target(str(tmp_path))
+    assert (target.classes, len(target.train), len(target.test)) == (("a", "b"), 8, 2)
+    assert "sample_submission.csv is not used: other files are called train" in target.notes
+    assert "4 images are not used: no table lists them" in target.notes
+
+
+def test_images_that_no_table_lists_are_counted(tmp_path):
+    write(tmp_path, *(f"{i}.png" for i in range(10)))
+    table(tmp_path / "labels.csv", "file,label", "0.png,a", "1.png,b", "2.png,a")
+    assert "7 images are not used: no table lists them" in load_target(str(tmp_path)).doubts
+
+
+def test_a_row_that_lists_an_image_again(tmp_path):
+    write(tmp_path, *(f"{i}.png" for i in range(3)))
+    table(tmp_path / "labels.csv", "file,label", "0.png,a", "1.png,b", "0.png,a")
+    target = load_target(str(tmp_path))
+    assert len(target.train) == 2
+    assert "1 rows of labels.csv are not used: other rows list the same images" in target.notes
+    table(tmp_path / "labels.csv", "file,label", "0.png,a", "1.png,b", "0.png,b")
+    with pytest.raises(UserError, match=r"row 4, gives 0.png the label 'b', another row 'a'"):
+        load_target(str(tmp_path))
+
+
+def test_classes_by_a_regular_expression(tmp_path):
+    write(tmp_path, *(f"{c}.{i}.png" for c in ("cat", "dog") for i in range(5)))
+    with pytest.raises(UserError, match="or --classes-from regex:PATTERN"):
+        load_target(str(tmp_path))
+    assert load_target(f"{tmp_path}?classes-from=regex:([a-z]%2B)").classes == ("cat", "dog")
+    with pytest.raises(UserError, match=r"dog.0.png has no class by --classes-from"):
+        load_target(f"{tmp_path}?classes-from=regex:(cat)")
