@@ -100,8 +100,8 @@ def build(
     strange = sorted(set(known[held]) - index.keys()) if held else []
     if strange:
         raise UserError(
-            f"{place}: the {held} images have classes that no training image has: {shortened(strange, _MOST)}; rename them, or leave the split out: "
-            "train=PLACE"
+            f"{place}: the {held} images have classes that no training image has: {shortened(strange, _MOST)}; rename them, or "
+            "leave the split out by train=PLACE"
         )
     train = _set(parts[TRAIN], known[TRAIN], index)
     test = _set(parts[held], known[held], index) if held else None

@@ -249,8 +249,8 @@ def _add(
             part.given[name] = table.images[position]
         elif str(labels.setdefault(name, label)) != str(label):
             raise UserError(
-                f"{tree.where(table.name)}, row {number}, gives {name} the label {label!r}, another row {labels[name]!r}; remove one of the "
-                f"rows, or give the right table as the target"
+                f"{tree.where(table.name)}, row {number}, gives {name} the label {label!r}, another row {labels[name]!r}; remove one row, "
+                f"or give the right table as the target"
             )
         elif name in part.listed:
             again += 1
