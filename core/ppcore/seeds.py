@@ -35,7 +35,7 @@ def numpy_rng(seed: int, *labels: str | int) -> np.random.Generator:
 
 
 class PerSampleNoise:
-    """Gaussian noise from one CPU generator for each sample (as EDM2's `StackedRandomGenerator`).
+    """Noise from one CPU generator for each sample (as EDM2's `StackedRandomGenerator`).
 
     Successive draws continue each sample's stream, so a stochastic solver makes the same image in any batch. The draws happen on
     the CPU, so the noise is also the same on any device.
@@ -47,6 +47,11 @@ class PerSampleNoise:
     def __init__(self, seeds: torch.Tensor | Sequence[int]) -> None:
         values = seeds.tolist() if isinstance(seeds, torch.Tensor) else list(seeds)
         self._generators = [torch.Generator().manual_seed(int(value)) for value in values]
+
+    def rand(self, shape: Sequence[int], *, device: torch.device | str = "cpu") -> torch.Tensor:
+        """(B, *shape) uniform values in [0, 1), drawn as float64 on the CPU, then moved to `device`."""
+        rows = [torch.rand(tuple(shape), generator=g, dtype=torch.float64) for g in self._generators]
+        return torch.stack(rows).to(device)
 
     def randn(
         self, shape: Sequence[int], *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"

@@ -60,3 +60,19 @@ def save_sit(folder: Path, name: str = "sit-tiny", wrap: bool = False, num_class
     other = {key: torch.zeros_like(tensor) for key, tensor in state.items()}
     torch.save({"model": other, "ema": state, "opt": {}, "steps": 3} if wrap else state, folder / "last.pt")
     return folder
+
+
+def save_var(folder: Path, name: str = "var-tiny", num_classes: int = 0) -> Path:
+    """A directory with the weights of `var-tiny` or `var-tiny-shared` and of their autoencoder; images 64x64.
+
+    Args:
+        num_classes: other than the record's.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    known = facts(name)
+    (folder / "config.json").write_text(json.dumps({"patch_nums": known["patch_nums"]}))
+    if num_classes:
+        known["weights"]["shapes"]["class_emb.weight"][0] = num_classes + 1
+    torch.save(draw(known["weights"]), folder / "var_d2.pth")
+    torch.save(draw(known["decoder_weights"]), folder / "vae_ch32v64z8.pth")
+    return folder

@@ -20,8 +20,12 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")  # names of weight files of save_pretrained
 _NAME = re.compile(rf"(?:{'|'.join(_STEMS)})(?:\.(\w+))?(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
 _PIPELINES = {"DiTPipeline": "dit", "ConsistencyModelPipeline": "consistency"}
-_MARKERS = {"sit": "y_embedder.embedding_table.weight"}
-"""Family -> a weight that only its published state dicts have."""
+_MARKERS = {
+    "sit": "y_embedder.embedding_table.weight",
+    "var": "class_emb.weight",
+    "vqvae": "quantize.embedding.weight",  # the autoencoder of var
+}
+"""Family of published state dicts -> a weight that only they have."""
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 _NoOrText = str | None
 
@@ -80,7 +84,7 @@ def find_family(folder: Path, source: str, *, trust_remote_code: bool) -> str:
         scheduler = folder / "scheduler" / "scheduler_config.json"
         kind = read_config(scheduler, _ClassName).name if scheduler.is_file() else ""
         return "consistency" if kind == "CMStochasticIterativeScheduler" else "unet"
-    published = {family for family in _MARKERS if _published_files(folder, family)}
+    published = {family for family in ("sit", "var") if _published_files(folder, family)}
     if len(published) == 1:
         return published.pop()
     if (folder / "transformer" / "config.json").is_file():
@@ -90,7 +94,7 @@ def find_family(folder: Path, source: str, *, trust_remote_code: bool) -> str:
         return "biggan"
     raise UserError(
         f"{source} contains no known generator; expected a diffusers pipeline directory (model_index.json), or BigGAN-deep's "
-        "config.json and pytorch_model.bin, or the weights of SiT or REPA and their vae/"
+        "config.json and pytorch_model.bin, or the weights of SiT, REPA or VAR and their autoencoder"
     )
 
 
@@ -104,7 +108,7 @@ def find_weights(folder: Path, family: str) -> Path:
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise UserError(
-            f"{folder} must hold one file with weights of the family {family}; found {names}; give each model a folder of its own"
+            f"{folder} must hold one file with weights of a {family}; found {names}; give each model a folder of its own"
         )
     return found[0]
 

@@ -89,7 +89,7 @@ class Source:
     trust_remote_code: bool = False
 
 
-FAMILIES = ("unet", "dit", "sit", "consistency", "biggan", "text", "bank", "callable")
+FAMILIES = ("unet", "dit", "sit", "var", "consistency", "biggan", "text", "bank", "callable")
 """Kinds of model that :mod:`ppgen.generators` reads."""
 
 Options = TypeVar("Options")

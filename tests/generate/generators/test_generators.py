@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from parity import save_sit
+from parity import save_sit, save_var
 from tiny_models import (
     one_hot,
     save_biggan,
@@ -24,7 +24,7 @@ from ppgen.generators import load_generator
 from ppgen.generators.parts.family import embed
 from ppgen.sources import Generator
 
-FAMILIES = ("dit", "sit", "unet", "consistency", "biggan")
+FAMILIES = ("dit", "sit", "var", "unet", "consistency", "biggan")
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "dit": save_dit(root / "dit", num_classes=7),
         "sit": save_sit(root / "sit", num_classes=7),
+        "var": save_var(root / "var", num_classes=7),
         "unet": save_unet(root / "unet", DDIMScheduler(clip_sample=False), rows=8),
         "consistency": save_consistency(root / "consistency", num_classes=7),
         "biggan": root / "biggan",
@@ -47,6 +48,7 @@ def load(folders: dict[str, Path], family: str, **sampling: Any) -> Generator:
     few = {
         "dit": {"steps": 4},
         "sit": {"steps": 4},
+        "var": {},
         "unet": {"steps": 4, "num_classes": 7},
         "consistency": {"steps": 2},
         "biggan": {},
@@ -58,7 +60,7 @@ def load(folders: dict[str, Path], family: str, **sampling: Any) -> Generator:
 def test_generators_follow_the_protocol(folders: dict[str, Path], family: str) -> None:
     generator = load(folders, family)
     assert isinstance(generator, Generator)
-    side = {"dit": 16, "sit": 16, "unet": 16, "consistency": 16, "biggan": 32}[family]
+    side = {"biggan": 32, "var": 64}.get(family, 16)
     assert (generator.num_classes, generator.resolution, generator.channels) == (7, side, 3)
     assert generator.class_names == tuple("0123456")
     assert (generator.licence, generator.revision) == ("unknown", "local")
@@ -93,6 +95,25 @@ def test_label_and_seed_each_decide_the_image(folders: dict[str, Path], family: 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_sample_is_the_same_in_a_batch_of_1_and_of_7(folders: dict[str, Path], family: str) -> None:
+    """Up to rounding, which may differ between batch sizes; the batch size is part of the plan."""
+    generator = load(folders, family)
+    rows = torch.cat([one_hot([0, 3, 6, 2], 7), torch.rand(3, 7).softmax(1)])
+    seeds = torch.arange(40, 47)
+    images = generator.sample(rows, seeds)
+    alone = torch.cat([generator.sample(rows[i : i + 1], seeds[i : i + 1]) for i in range(7)])
+    assert (images.int() - alone.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_soft_label_between_two_classes_differs_from_both(folders: dict[str, Path], family: str) -> None:
+    rows = torch.cat([one_hot([1, 4], 7), 0.5 * one_hot([1], 7) + 0.5 * one_hot([4], 7)])
+    images = load(folders, family).sample_float(rows, torch.tensor([8, 8, 8]))  # type: ignore[attr-defined]
+    assert (images[2] - images[0]).abs().max() > 1e-5
+    assert (images[2] - images[1]).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "var"])  # its tokens jump
 def test_soft_labels_lie_between_hard_ones(folders: dict[str, Path], family: str) -> None:
     """A small step from class a towards b moves the image a small way, continuously from the hard label."""
     generator = load(folders, family)

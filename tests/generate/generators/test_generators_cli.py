@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from parity import save_sit, save_var
 from PIL import Image
 from tiny_models import save_biggan, save_dit
 
@@ -66,6 +67,25 @@ def test_synth_through_a_dit_of_a_thousand_classes(here: Path) -> None:
     assert source["family"] == "dit"
     assert source["sampling"]["steps"] == 2
     call("verify", "out", "--regenerate", "1", "--source", "dit")
+
+
+@pytest.mark.parametrize("family", ["sit", "var"])
+def test_samples_depend_on_their_label_and_seed_alone(here: Path, family: str) -> None:
+    """Two workers make the bytes of one, another order of shards and another batch size the same images."""
+    {"sit": save_sit, "var": save_var}[family](here / family)
+    few = ("--sampler", "steps=2") if family == "sit" else ()
+    common = ("synth", "--source", family, "--per-class", "1", "--device", "cpu", *few)
+    call(*common, "--workers", "2", "--batch-size", "4", "--samples-per-shard", "4", "--out", "two")
+    call(*common, "--workers", "1", "--batch-size", "4", "--samples-per-shard", "4", "--out", "one")
+    tars = [sorted((here / out / "shards").iterdir()) for out in ("two", "one")]
+    assert [path.read_bytes() for path in tars[0]] == [path.read_bytes() for path in tars[1]]
+    assert len(tars[0]) == 3
+    call("verify", "two", "--regenerate", "10", "--source", family)
+    call(*common, "--workers", "1", "--batch-size", "1", "--samples-per-shard", "10", "--out", "single")
+    other = [np.asarray(image, dtype=int) for _, _, image in samples(here / "single")]
+    same = [np.asarray(image, dtype=int) for _, _, image in samples(here / "one")]
+    assert max(np.abs(a - b).max() for a, b in zip(other, same, strict=True)) <= 1
+    assert len({image.tobytes() for image in same}) == 10
 
 
 def test_pseudo_through_biggan_and_a_torchvision_checkpoint(here: Path) -> None:

@@ -1,0 +1,202 @@
+"""Tokens of several scales: drawing them, and the multi-scale residual VQ-VAE of VAR that decodes them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ppcore.errors import UserError
+from ppgen.generators.parts.convolution import rearrange
+from ppgen.generators.parts.published import State, require_shapes
+
+_WIDTHS = (1, 1, 2, 2, 4)  # of the decoder's resolutions, from fine to coarse, in units of its last width
+_UNUSED = re.compile(r"(encoder|quant_conv)\..*|quantize\.ema_vocab_hit_SV")
+_RENAMED = (
+    ("mid_block.resnets.0", "mid.block_1"),
+    ("mid_block.resnets.1", "mid.block_2"),
+    ("mid_block.attentions.0", "mid.attn_1"),
+    (".resnets.", ".block."),
+    (".attentions.", ".attn."),
+    ("upsamplers.0", "upsample"),
+    ("conv_norm_out", "norm_out"),
+    ("conv_shortcut", "nin_shortcut"),
+    ("group_norm", "norm"),
+    ("to_out.0", "proj_out"),
+)
+"""Names in diffusers' decoder and in the published one, which computes the same."""
+
+
+class MultiScaleDecoder:
+    """Tokens of every scale -> latents -> images, from the published state dict of the VQ-VAE.
+
+    Args:
+        state: encoder and training statistics in it are not used.
+        scales: side of every scale in tokens.
+        where: names the file in messages.
+
+    Attributes:
+        table: (V, D), the vector of every token.
+
+    Raises:
+        UserError: weights missing, unexpected or of another shape.
+    """
+
+    def __init__(
+        self, state: State, scales: Sequence[int], where: str, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        from diffusers.models.autoencoders.vae import Decoder  # importing diffusers takes seconds
+
+        state = {name: tensor for name, tensor in state.items() if not _UNUSED.fullmatch(name)}
+        table, last = state.get("quantize.embedding.weight"), state.get("decoder.conv_out.weight")
+        if table is None or last is None or last.ndim != 4:
+            raise UserError(
+                f"{where} lacks quantize.embedding.weight or decoder.conv_out.weight; expected VAR's VQ-VAE"
+            )
+        values, unit = table.shape[1], last.shape[1]
+        stages = len(_WIDTHS)
+        with torch.device("meta"):  # its weights are replaced below
+            post = nn.Conv2d(values, values, 3, padding=1)
+            decoder: Any = Decoder(
+                in_channels=values,
+                out_channels=3,
+                up_block_types=("AttnUpDecoderBlock2D", *("UpDecoderBlock2D",) * (stages - 1)),
+                block_out_channels=tuple(unit * width for width in _WIDTHS),
+                layers_per_block=2,
+            )
+        names = {name: _published(name, stages) for name in decoder.state_dict()}
+        phis = [f"quantize.quant_resi.qresi_ls.{k}" for k in range(4)]
+        shapes: dict[str, tuple[int, ...]] = {"quantize.embedding.weight": tuple(table.shape)}
+        for name in ("post_quant_conv", *phis):
+            shapes |= {f"{name}.weight": (values, values, 3, 3), f"{name}.bias": (values,)}
+        shapes |= {names[name]: _shape(name, value.shape) for name, value in decoder.state_dict().items()}
+        require_shapes(state, shapes, where, "VAR's VQ-VAE")
+
+        def copy(tensor: torch.Tensor) -> torch.Tensor:  # of a part of the file, which may change later
+            return tensor.to(device, dtype, copy=True)
+
+        parts = {name: copy(_part(name, state[names[name]])) for name in names}
+        decoder.load_state_dict(parts, assign=True)
+        biased = {name: copy(state[f"post_quant_conv.{name}"]) for name in ("weight", "bias")}
+        post.load_state_dict(biased, assign=True)
+        module = nn.Sequential(post, rearrange(decoder)).eval().requires_grad_(False)
+        self._decoder = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._dtype, self._device = dtype, device
+        self.scales = tuple(scales)
+        self.table = table.to(device, torch.float32, copy=True)
+        # The published layer averages its input and its convolution, which is one convolution.
+        self._phis = []
+        for name in phis:
+            weight = 0.5 * state[f"{name}.weight"].float()
+            weight[:, :, 1, 1] += 0.5 * torch.eye(values)
+            self._phis.append((weight.to(device), 0.5 * state[f"{name}.bias"].to(device, torch.float32)))
+
+    def image_shape(self, side: int) -> tuple[int, int, int]:
+        """(C, H, W) of the images of latents with this side."""
+        factor = 2 ** (len(_WIDTHS) - 1)
+        return 3, side * factor, side * factor
+
+    def begin(self, count: int) -> torch.Tensor:
+        """Latents before the first scale, float32 (count, D, S, S)."""
+        side = self.scales[-1]
+        return torch.zeros(count, self.table.shape[1], side, side, device=self._device)
+
+    def add(self, latents: torch.Tensor, tokens: torch.Tensor, i: int) -> torch.Tensor:
+        """The latents with the tokens of scale i added.
+
+        Args:
+            latents: float32 (B, D, S, S).
+            tokens: int64 (B, side * side) of scale i.
+        """
+        side, full = self.scales[i], self.scales[-1]
+        found = self.table[tokens].transpose(1, 2).reshape(len(tokens), -1, side, side)
+        if side != full:
+            found = F.interpolate(found, size=(full, full), mode="bicubic")
+        weight, bias = self._phis[_nearest_phi(i, len(self.scales))]
+        return latents + F.conv2d(found, weight, bias, padding=1)
+
+    def shrink(self, latents: torch.Tensor, i: int) -> torch.Tensor:
+        """The latents at the resolution of scale i, as the network reads them: float32 (B, side * side, D)."""
+        side = self.scales[i]
+        return F.interpolate(latents, size=(side, side), mode="area").flatten(2).transpose(1, 2)
+
+    def __call__(self, latents: torch.Tensor) -> torch.Tensor:
+        """float32 (B, D, S, S) -> float32 (B, 3, 16 S, 16 S) in [-1, 1]."""
+        latents = latents.to(self._dtype, memory_format=torch.channels_last)
+        return self._decoder(latents).float().clamp_(-1, 1)
+
+
+def draw_tokens(logits: torch.Tensor, uniform: torch.Tensor, *, top_k: int, top_p: float) -> torch.Tensor:
+    """One token for each position, by inverting the cumulated probability at that position's own random number.
+
+    Args:
+        logits: float32 (B, T, V).
+        uniform: float64 (B, T) in [0, 1).
+        top_k: only the k likeliest tokens; 0 for all.
+        top_p: only the likeliest tokens that hold this share of the probability; 1 for all.
+
+    Returns:
+        int64 (B, T).
+    """
+    if 0 < top_k < logits.shape[-1]:
+        least = logits.topk(top_k, dim=-1).values[..., -1:]
+        logits = logits.masked_fill(logits < least, -math.inf)
+    if top_p < 1:
+        rising, order = logits.sort(dim=-1)
+        drop = cumulate(rising.double().softmax(-1)) <= 1 - top_p
+        drop[..., -1] = False
+        logits = logits.masked_fill(torch.zeros_like(drop).scatter_(-1, order, drop), -math.inf)
+    reached = cumulate(logits.double().softmax(-1))
+    below = reached <= uniform[..., None] * reached[..., -1:]
+    return below.sum(-1).clamp_(max=logits.shape[-1] - 1)
+
+
+def cumulate(x: torch.Tensor) -> torch.Tensor:
+    """torch.cumsum over the last dimension, by two matrix products, which are deterministic on GPUs, where cumsum is not.
+
+    Args:
+        x: float64 (..., V).
+    """
+    size = x.shape[-1]
+    width = math.ceil(math.sqrt(size))
+    blocks = F.pad(x, (0, -size % width)).unflatten(-1, (-1, width))
+    count = blocks.shape[-2]
+    within = blocks @ torch.ones(width, width, dtype=x.dtype, device=x.device).triu()
+    before = within[..., -1] @ torch.ones(count, count, dtype=x.dtype, device=x.device).triu(1)
+    return (within + before[..., None]).flatten(-2)[..., :size]
+
+
+def _nearest_phi(i: int, scales: int) -> int:
+    """Which of the four convolutions scale i uses."""
+    ticks = np.linspace(1 / 12, 11 / 12, 4)
+    return int(np.argmin(np.abs(ticks - i / (scales - 1))))
+
+
+def _published(name: str, stages: int) -> str:
+    """The published name of a weight of diffusers' decoder."""
+    name = re.sub(r"up_blocks\.(\d+)", lambda match: f"up.{stages - 1 - int(match[1])}", name)
+    for ours, theirs in _RENAMED:
+        name = name.replace(ours, theirs)
+    return "decoder." + re.sub(r"to_[qkv]\.", "qkv.", name)
+
+
+def _shape(name: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """The published shape: linear layers of the attention are 1x1 convolutions, and query, key and value are one."""
+    out, *rest = shape
+    if re.search(r"to_[qkv]\.", name):
+        out *= 3
+    flat = re.search(r"to_([qkv]|out\.0)\.weight", name)
+    return (out, *rest, 1, 1) if flat else (out, *rest)
+
+
+def _part(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The published weight as diffusers' decoder has it."""
+    part = re.search(r"to_([qkv])\.", name)
+    tensor = tensor.chunk(3)["qkv".index(part[1])] if part else tensor
+    return tensor.flatten(1) if re.search(r"to_([qkv]|out\.0)\.weight", name) else tensor
