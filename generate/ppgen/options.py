@@ -243,7 +243,10 @@ class PseudoOptions:
         "Condition: soft (the soft label), draw (a class drawn from it), uniform (any class, for comparison).",
         "soft",
     )
-    temperature: float = _option(EXPERTS, "Temperature of the source classifier's softmax.", 1.0)
+    temperature: float | None = _option(
+        EXPERTS,
+        "Temperature of the source classifier's softmax. [default: 1; lower if more than 16 classes share a soft label]",
+    )
     top_k: int | None = _option(EXPERTS, "Keep the k largest probabilities. [default: keep all]")
     reading: ReadingOptions = ReadingOptions()
     shards: ShardOptions = ShardOptions()

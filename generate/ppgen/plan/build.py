@@ -76,7 +76,7 @@ def build_pseudo_plan(
     images = target.train.select(few_shot(target.train.labels, options.labels_per_class, label_seed))
     classifier = open_classifier(spec, generator.num_classes, generator.class_names)
     device = next(classifier.buffers()).device
-    conditions, pixels = measure(
+    conditions, temperature, pixels = measure(
         images,
         lambda batch: classifier(batch.to(device)),
         resolution=classifier.spec.resize or classifier.spec.resolution,
@@ -100,7 +100,7 @@ def build_pseudo_plan(
         },
         condition={
             "mode": options.condition,
-            "temperature": float(options.temperature),
+            "temperature": float(temperature),
             "top_k": options.top_k,
             "classifier": described,
             "sha256": conditions_sha256(conditions),

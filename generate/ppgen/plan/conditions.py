@@ -80,21 +80,22 @@ def measure(
     *,
     resolution: int,
     channels: int,
-    temperature: float,
+    temperature: float | None,
     top_k: int | None,
-) -> tuple[Conditions, str]:
-    """Soft labels of every image and the sha256 of the images' names and pixels.
+) -> tuple[Conditions, float, str]:
+    """(soft labels of every image, their temperature, the sha256 of the images' names and pixels).
 
     Args:
         images: N target images.
         classify: uint8 (B, C, R, R) -> logits (B, K), the source classifier.
         resolution, channels: of the images that `classify` takes.
+        temperature: None chooses it by :func:`sharp_temperature`.
 
     Raises:
         UserError: a damaged image, or one whose soft label is not defined.
     """
     digest = hashlib.sha256()
-    rows = []
+    batches = []
     for first in range(0, len(images), _BATCH):
         part = images.select(range(first, min(first + _BATCH, len(images))))
         pixels = stack(part, resolution, channels)
@@ -103,9 +104,44 @@ def measure(
         with torch.inference_mode():
             logits = classify(pixels).cpu()
         require_defined(logits)
-        rows.append(soft_labels(logits, temperature, top_k))
-    soft = torch.cat(rows).float().numpy()
-    return Conditions(list(images.ids), soft), digest.hexdigest()
+        batches.append(logits)
+    logits = torch.cat(batches)
+    if temperature is None:
+        temperature = sharp_temperature(logits)
+    soft = soft_labels(logits, temperature, top_k).float().numpy()
+    print(describe_sharpness(logits, temperature, soft), flush=True)
+    return Conditions(list(images.ids), soft), temperature, digest.hexdigest()
+
+
+MOST_CLASSES = 16.0
+"""Effective classes of a soft label above which it selects too little: most of what is drawn has nothing to do with the image."""
+
+
+def effective_classes(soft: np.ndarray | torch.Tensor) -> float:
+    """exp of the mean entropy of soft labels (N, K): K for uniform rows, 1 for one-hot rows."""
+    rows = torch.as_tensor(soft, dtype=torch.float64)
+    return float(torch.special.entr(rows).sum(1).mean().exp())
+
+
+def sharp_temperature(logits: torch.Tensor) -> float:
+    """The largest of the temperatures 1, 0.9, ..., 0.1 at which soft labels have at most 16 effective classes (logits: (N, K)).
+
+    Classifiers that were trained with label smoothing give nearly flat soft labels, and a condition drawn from these is nearly random.
+    The published method takes temperature 1.
+    """
+    steps = [round(1.0 - 0.1 * step, 1) for step in range(10)]
+    fitting = (t for t in steps if effective_classes(soft_labels(logits, t, None)) <= MOST_CLASSES)
+    return next(fitting, steps[-1])
+
+
+def describe_sharpness(logits: torch.Tensor, temperature: float, soft: np.ndarray) -> str:
+    """One line: how many classes share a soft label, before and after it was sharpened, and how many carry 90 % of all samples."""
+    shares = np.sort(soft.mean(axis=0, dtype=np.float64))[::-1]
+    carry = int(np.searchsorted(np.cumsum(shares), 0.9)) + 1
+    line = f"soft labels: {effective_classes(soft):.1f} effective classes (exp of the mean entropy) at temperature {temperature:g}"
+    if temperature != 1:
+        line += f", {effective_classes(soft_labels(logits, 1.0, None)):.1f} at 1"
+    return f"{line}; {carry} of {soft.shape[1]} classes carry 90 %"
 
 
 def condition_rows(

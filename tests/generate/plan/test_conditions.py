@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from ppcore.errors import UserError
-from ppgen.plan.conditions import Conditions, condition_rows, conditions_sha256, soft_labels
+from ppgen.plan.conditions import (
+    Conditions,
+    condition_rows,
+    conditions_sha256,
+    describe_sharpness,
+    effective_classes,
+    sharp_temperature,
+    soft_labels,
+)
 from ppgen.plan.plan import Plan, Segment
 
 K = 5
@@ -44,6 +52,31 @@ def test_temperature_and_top_k() -> None:
     assert (cut[0] > 0).tolist() == [False, True, True, False]
     assert torch.allclose(cut.sum(1), torch.ones(2, dtype=torch.float64))
     assert torch.isclose(cut[0, 2] / cut[0, 1], torch.tensor(2.0).exp().double())
+
+
+def test_effective_classes_are_those_of_uniform_and_one_hot_rows() -> None:
+    assert effective_classes(np.full((3, 200), 1 / 200)) == pytest.approx(200)
+    assert effective_classes(np.eye(7)) == pytest.approx(1)
+    half = np.zeros((2, 9))
+    half[:, :4] = 0.25
+    assert effective_classes(half) == pytest.approx(4)
+
+
+def test_flat_soft_labels_are_sharpened_and_sharp_ones_are_left() -> None:
+    """Logits of a classifier with label smoothing: one class ahead of a flat tail."""
+    logits = torch.randn(50, 200, generator=torch.Generator().manual_seed(0))
+    logits[:, 0] += 3
+    flat = effective_classes(soft_labels(logits, 1.0, None))
+    temperature = sharp_temperature(logits)
+    assert flat > 60
+    assert effective_classes(soft_labels(logits, temperature, None)) <= 16
+    assert effective_classes(soft_labels(logits, round(temperature + 0.1, 1), None)) > 16
+    assert sharp_temperature(10 * logits) == 1
+    assert sharp_temperature(0 * logits) == 0.1
+    soft = soft_labels(logits, temperature, None).numpy()
+    line = describe_sharpness(logits, temperature, soft)
+    assert f"at temperature {temperature:g}, {flat:.1f} at 1" in line
+    assert "of 200 classes carry 90 %" in line
 
 
 def test_soft_rows_are_the_table_and_every_image_serves_equally() -> None:
