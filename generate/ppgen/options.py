@@ -192,6 +192,10 @@ class SynthOptions:
         WHAT, "Classes: N, list, ranges (0-9,20), names or WordNet ids, or @file. [default: all]"
     )
     per_class: int = _option(HOW_MUCH, "Samples of every class.", 1300)
+    preview: int | None = _option(
+        HOW_MUCH,
+        "Draw four samples of so many classes on one picture beside --out, and stop. [default: no preview]",
+    )
     shards: ShardOptions = ShardOptions()
     device: Device = "auto"
     dtype: _Dtype = None
@@ -199,7 +203,7 @@ class SynthOptions:
     source_options: SourceOptions = SourceOptions()
 
     def __post_init__(self) -> None:
-        require_counts(self, "per_class")
+        require_counts(self, "per_class", "preview")
 
 
 @dataclass(frozen=True)

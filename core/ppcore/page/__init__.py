@@ -16,6 +16,7 @@ from ppcore.page.samples import (
     class_strips,
     conditioned,
     conditioned_by,
+    labelled_sheet,
     pairs,
     sheet,
     soft_labels,

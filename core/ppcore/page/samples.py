@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from ppcore.images import decode
 from ppcore.shards import CONDITIONS, MANIFEST, ShardSet
@@ -18,6 +18,7 @@ from ppcore.targets import Target
 
 SIDE = 64  # pixels of an image on the page
 _GAP = 2
+_LETTERS = 20  # pixels of a line of text
 
 
 def strip(images: Sequence[np.ndarray], side: int = SIDE) -> str:
@@ -47,6 +48,29 @@ def sheet(images: Sequence[np.ndarray], columns: int, side: int = SIDE) -> str:
         paper.save(buffer, "WEBP", quality=85)
     kind = "png" if exact else "webp"
     return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+_NAME_WIDTH, _LARGEST = 220, 256  # pixels
+
+
+def labelled_sheet(rows: Sequence[tuple[str, np.ndarray]]) -> bytes:
+    """A PNG with one row for each (name, uint8 (n, H, W, C)): the name, then the images, 64 to 256 pixels high."""
+    side = min(max(SIDE, *(images.shape[1] for _, images in rows)), _LARGEST)
+    height = max(side, _LETTERS) + _GAP
+    width = _NAME_WIDTH + max(len(images) for _, images in rows) * (side + _GAP)
+    paper = Image.new("RGB", (width, len(rows) * height), "white")
+    pen = ImageDraw.Draw(paper)
+    for row, (name, images) in enumerate(rows):
+        pen.text((6, row * height + height // 2), name[:30], fill="black", anchor="lm", font_size=14)
+        for column, image in enumerate(images):
+            picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+            paper.paste(
+                picture.resize((side, side)).convert("RGB"),
+                (_NAME_WIDTH + column * (side + _GAP), row * height),
+            )
+    buffer = io.BytesIO()
+    paper.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 CLASS_STYLE = """

@@ -60,6 +60,11 @@ def print_estimate(options: SynthOptions | PseudoOptions, estimate: EstimateOpti
 @flatten
 def synth(options: SynthOptions) -> None:
     """Make synthetic images of source classes, the data of pseudo pre-training."""
+    if options.preview is not None:
+        from ppgen.cli import generation  # loads torch
+
+        print(f"preview: {generation.preview(options, options.preview)}")
+        return
     _exit(generate(options))
     if options.shards.part is not None:
         return

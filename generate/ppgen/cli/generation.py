@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
+import torch
+
 from ppcore.console import parse_settings
+from ppcore.page import labelled_sheet
+from ppcore.seeds import derive, sample_seed
 from ppcore.shards import PLAN
 from ppcore.storage import Store
 from ppgen.engines import (
@@ -21,13 +26,59 @@ from ppgen.journal import EventLog, MetricsFile, RayMetrics
 from ppgen.options import EngineOptions, EstimateOptions, PseudoOptions, SynthOptions
 from ppgen.plan import Conditions, Estimate, Plan, Rate, adopt_choices, build_pseudo_plan, build_synth_plan
 from ppgen.shards import Job, calibrate, create_plan, pending_shards, read_plan, reconcile_plan
-from ppgen.sources import Generator, SourceSpec, make_deterministic, read_mapping, require_licence, source_kit
+from ppgen.sources import (
+    Generator,
+    SourceSpec,
+    make_deterministic,
+    read_mapping,
+    require_licence,
+    sample_checked,
+    source_kit,
+)
 
 
 def generate(options: SynthOptions | PseudoOptions) -> int:
     """Make the shards of a plan. Returns the exit status: 0, or 1 if shards failed. Raises UserError as :func:`prepare` does."""
     job, generator, conditions = prepare(options, claim=options.shards.part is not None)
     return run(job, options.engine_options, generator, conditions)
+
+
+_COLUMNS = 4  # samples of a class in a preview
+
+
+def preview(options: SynthOptions, classes: int) -> str:
+    """Draw the first samples of `classes` classes, spread over those of the plan, on one picture. Returns its path.
+
+    Raises:
+        UserError: an option is wrong, or the source cannot be opened.
+    """
+    spec = _describe_source(options)
+    _, _, (rows, out) = open_for_workers(spec, options.engine_options, _draw_preview, options, classes)
+    folder, _, name = out.rstrip("/").rpartition("/")
+    store = Store(folder or ".")
+    store.write_atomic(f"{name}-preview.png", labelled_sheet(rows))
+    return store.path(f"{name}-preview.png")
+
+
+def _draw_preview(
+    spec: SourceSpec, generator: Generator, options: SynthOptions, classes: int
+) -> tuple[list[tuple[str, np.ndarray]], str]:
+    """(name and samples, uint8 (4, H, W, C), of every class; the directory of the plan)."""
+    plan, _ = _build(spec, generator, options)
+    chosen = np.unique(
+        np.linspace(0, len(plan.classes) - 1, min(classes, len(plan.classes))).round().astype(int)
+    )
+    rows = []
+    for number in chosen.tolist():
+        label = plan.classes[number]
+        condition = torch.zeros(_COLUMNS, generator.num_classes)
+        condition[:, label] = 1.0
+        seeds = torch.tensor(
+            [sample_seed(derive(plan.seed, "preview"), _COLUMNS * number + n) for n in range(_COLUMNS)]
+        )
+        images, _bad = sample_checked(generator, condition, seeds)
+        rows.append((generator.class_names[label], images.permute(0, 2, 3, 1).cpu().numpy()))
+    return rows, options.shards.out or default_out(plan)
 
 
 def prepare(

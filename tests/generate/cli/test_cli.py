@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from rig import make_classifier, make_target, stored
 
 from ppcore.console import parse_settings
@@ -126,6 +128,16 @@ def test_wrong_synth_requests_write_nothing(here: Path, args: list[str], told: s
         call(*args)
     assert "\n" not in str(caught.value)
     assert sorted(p.name for p in here.rglob("*")) == ["file", "taken"]
+
+
+def test_a_preview_is_one_picture_and_no_shards(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call(*SYNTH, "--preview", "3", "--out", "made")
+    assert "preview: " in capsys.readouterr().out
+    assert [p.name for p in here.rglob("*")] == ["made-preview.png"]
+    with Image.open(here / "made-preview.png") as picture:
+        shown = np.asarray(picture.convert("L"))
+    rows = np.split(shown[:, 220:], 3)
+    assert len({row.tobytes() for row in rows}) == 3
 
 
 @pytest.mark.parametrize(
