@@ -10,7 +10,6 @@ colour channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,9 +23,11 @@ from ppcore.seeds import PerSampleNoise
 from ppgen.generators.parts.convolution import UpsampleConv
 from ppgen.generators.parts.family import FamilyGenerator, check_condition, choose_names, embed
 from ppgen.generators.parts.networks import compile_network
+from ppgen.generators.parts.published import State, require_shapes
 from ppgen.sources import Generator, Source, read_config, read_options
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
+_DERIVED = ("factors.", "gain", "shift", "conv_to_rgb.")  # weights that :func:`build` computes
 _CUT = 2.0  # the models were trained with normal noise that is cut off at this many standard deviations
 _NORMS = ("bn_0", "bn_1", "bn_2", "bn_3")
 _DEEP_128 = (
@@ -232,8 +233,6 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     config = read_config(folder / "config.json", BigGANConfig)
     file = next((folder / name for name in _FILES if (folder / name).is_file()), folder / _FILES[-1])
     state = read_weights(file)
-    if "embeddings.weight" not in state:
-        raise UserError(f"{file} has no class embedding; expected BigGAN-deep's published state dict")
     network = build(config, state, options.truncation, str(file))
     network = network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # The published linear layer without bias is a table, (K, z_dim).
@@ -241,9 +240,7 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     return BigGANGenerator(source, network, table, options, file.name)
 
 
-def build(
-    config: BigGANConfig, state: Mapping[str, torch.Tensor], truncation: float, where: str
-) -> BigGANNetwork:
+def build(config: BigGANConfig, state: State, truncation: float, where: str) -> BigGANNetwork:
     """The network at one truncation, from a published state dict.
 
     Args:
@@ -253,36 +250,63 @@ def build(
     Raises:
         UserError: keys missing, unexpected or of another shape.
     """
-    plain = fold_spectral_norm(state)
-    plain.pop("embeddings.weight", None)
-    own: dict[str, torch.Tensor] = {}
     network = BigGANNetwork(config)
-    try:
-        own["factors.weight"], own["factors.bias"] = _stack_norms(network, plain, truncation)
-        mean, std = _statistics(plain, "generator.bn.", truncation, config.eps)
-        gain = plain.pop("generator.bn.weight") / std
-        own["gain"] = gain.view(1, -1, 1, 1)
-        own["shift"] = (plain.pop("generator.bn.bias") - mean * gain).view(1, -1, 1, 1)
-        for name in ("weight", "bias"):
-            own[f"conv_to_rgb.{name}"] = plain.pop(f"generator.conv_to_rgb.{name}")[:3]
-        own.update({name.removeprefix("generator."): tensor for name, tensor in plain.items()})
-        network.load_state_dict(own)
-    except KeyError as error:
-        raise UserError(
-            f"{where} lacks the weights {error}; expected BigGAN-deep's published state dict"
-        ) from error
-    except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise UserError(
-            f"{where} does not fit its config.json ({reason}); use the pair as published"
-        ) from error
+    require_shapes(state, _published_shapes(network, state), where, "the BigGAN-deep of its config.json")
+    plain = fold_spectral_norm(state)
+    plain.pop("embeddings.weight")
+    own: dict[str, torch.Tensor] = {}
+    own["factors.weight"], own["factors.bias"] = _stack_norms(network, plain, truncation)
+    mean, std = _statistics(plain, "generator.bn.", truncation, config.eps)
+    gain = plain.pop("generator.bn.weight") / std
+    own["gain"] = gain.view(1, -1, 1, 1)
+    own["shift"] = (plain.pop("generator.bn.bias") - mean * gain).view(1, -1, 1, 1)
+    for name in ("weight", "bias"):
+        own[f"conv_to_rgb.{name}"] = plain.pop(f"generator.conv_to_rgb.{name}")[:3]
+    own.update({name.removeprefix("generator."): tensor for name, tensor in plain.items()})
+    network.load_state_dict(own)
     for layer in network.layers:
         if isinstance(layer, Block) and layer.upsample:
             layer.conv_1 = UpsampleConv(layer.conv_1)  # type: ignore[arg-type]
     return network.eval().requires_grad_(False)
 
 
-def fold_spectral_norm(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _published_shapes(network: BigGANNetwork, state: State) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every weight that a published file of this network holds.
+
+    Args:
+        state: the file; every layer of it is spectrally normalised or not, in the present or the early format of PyTorch.
+    """
+    config, width, wide = network.config, network.config.channel_width, network.config.condition_dim
+    own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    layers = {f"generator.{name}": shape for name, shape in own.items() if not name.startswith(_DERIVED)}
+    layers["embeddings.weight"] = (config.z_dim, config.num_classes)
+    layers |= {"generator.conv_to_rgb.weight": (width, width, 3, 3), "generator.conv_to_rgb.bias": (width,)}
+    norms = {"generator.bn.": width}
+    for i, layer in enumerate(network.layers):
+        if isinstance(layer, Block):
+            norms |= {f"generator.layers.{i}.{n}.": w for n, w in zip(_NORMS, layer.norm_widths, strict=True)}
+    for prefix, channels in norms.items():
+        layers |= {
+            f"{prefix}{name}": (config.n_stats, channels) for name in ("running_means", "running_vars")
+        }
+        if prefix == "generator.bn.":
+            layers |= {f"{prefix}{name}": (channels,) for name in ("weight", "bias")}
+        else:
+            layers |= {f"{prefix}{name}.weight": (channels, wide) for name in ("scale", "offset")}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in layers.items():
+        spectral = {"_orig": shape, "_u": shape[:1], "_v": (math.prod(shape[1:]),), "": shape}
+        if f"{name}_orig" not in state:
+            spectral = {"": shape}
+        elif name not in state:
+            del spectral[""]
+        elif f"{name}_v" not in state:
+            del spectral["_v"]
+        shapes |= {name + suffix: size for suffix, size in spectral.items()}
+    return shapes
+
+
+def fold_spectral_norm(state: State) -> dict[str, torch.Tensor]:
     """The state dict with every spectrally normalised weight divided by its sigma, as in evaluation mode.
 
     sigma = u' W v with the stored singular vectors u, v. Files of PyTorch before 1.1 hold the divided weight instead of v.
@@ -294,7 +318,7 @@ def fold_spectral_norm(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Ten
             continue
         matrix = tensor.double().flatten(1)  # (out, rest)
         u = state[f"{stem}_u"].double()
-        v = state[f"{stem}_v"].double() if f"{stem}_v" in state else F.normalize(matrix.T @ u, dim=0)
+        v = state[f"{stem}_v"].double()
         plain[stem] = (tensor.double() / torch.dot(u, matrix @ v)).to(tensor.dtype)
     return plain
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,8 +14,8 @@ import torch
 from ppcore.errors import UserError
 from ppcore.seeds import derive
 from ppgen.generators.parts.family import FamilyGenerator, check_condition, choose_names
+from ppgen.generators.parts.networks import load_component
 from ppgen.sources import Generator, Source, read_config, read_options
-from ppgen.sources.models import find_variant
 
 Embeddings = tuple[torch.Tensor, ...]
 _PLACES = {
@@ -167,31 +168,37 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     if options.soft not in ("mix", "draw"):
         raise UserError(f"unknown sampling option soft={options.soft!r}; choose mix or draw")
     names = _class_names(source, options)
-    pipe = _open(source, dtype).to(device)
+    pipe = _open(source, device, dtype)
     pipe.set_progress_bar_config(disable=True)
-    return TextGenerator(source, pipe, options, names, dtype, _components(source))
+    return TextGenerator(source, pipe, options, names, dtype, list(_components(source)))
 
 
-def _open(source: Source, dtype: torch.dtype) -> Any:
+def _open(source: Source, device: torch.device, dtype: torch.dtype) -> Any:
+    folder = Path(source.location)
     try:
         from diffusers import DiffusionPipeline  # takes seconds, and only this family needs all of it
         from diffusers.utils import logging
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()
+        parts = _components(source)
+        networks = {
+            name: load_component(class_name, folder / name, device, dtype, library=library)
+            for name, (library, class_name) in parts.items()
+            if library in ("diffusers", "transformers") and _is_network(library, class_name)
+        }
         # A safety checker would replace images by black ones, which a training set must not contain.
         unsafe = {"safety_checker": None, "requires_safety_checker": False}
-        checked = "safety_checker" in (Path(source.location) / "model_index.json").read_text("utf-8")
+        checked = "safety_checker" in (folder / "model_index.json").read_text("utf-8")
         code = {"trust_remote_code": True} if source.trust_remote_code else {}
-        variants = {find_variant(Path(source.location, part)) for part in _components(source)} - {None}
         return DiffusionPipeline.from_pretrained(
             source.location,
             dtype=dtype,
-            variant=next(iter(variants), None),  # of the components that have no other weights
             local_files_only=True,
+            **networks,
             **(unsafe if checked else {}),
             **code,
-        )
+        ).to(device)
     except ImportError as error:
         raise UserError(
             f"text-to-image pipelines need further packages ({error}); pip install 'pptransfer[text]'"
@@ -203,11 +210,16 @@ def _open(source: Source, dtype: torch.dtype) -> Any:
         ) from error
 
 
-def _components(source: Source) -> list[str]:
-    """Folders of the parts that are loaded: all in model_index.json but the safety checker."""
+def _is_network(library: str, class_name: str) -> bool:
+    kind = getattr(importlib.import_module(library), class_name, None)
+    return isinstance(kind, type) and issubclass(kind, torch.nn.Module)
+
+
+def _components(source: Source) -> dict[str, tuple[str, str]]:
+    """(library, class) of the parts that are loaded, by folder: all in model_index.json but the safety checker."""
     index = read_config(Path(source.location) / "model_index.json", dict[str, Any])
-    parts = [name for name, what in index.items() if isinstance(what, list) and None not in what]
-    return [name for name in parts if name != "safety_checker"]
+    parts = {name: tuple(what) for name, what in index.items() if isinstance(what, list) and None not in what}
+    return {name: what for name, what in parts.items() if name != "safety_checker" and len(what) == 2}
 
 
 def _class_names(source: Source, options: TextOptions) -> tuple[str, ...]:

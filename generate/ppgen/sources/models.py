@@ -212,18 +212,33 @@ def _weight_files(component: Path) -> list[Path]:
     """The weight files of a component that diffusers and transformers read: safetensors before pickles, one file or several."""
     if component.is_file():
         return [component]
+    found = _find_weight_file(component)
+    if found is None:
+        return [path for path in component.rglob("*") if path.suffix in WEIGHT_SUFFIXES]
+    if found.suffix != ".json":
+        return [found]
+    return [component / name for name in set(read_config(found, _ShardIndex).weight_map.values())]
+
+
+def _find_weight_file(component: Path) -> Path | None:
+    """The one weight file of a component, or the index of several."""
     variant = f".{name}" if (name := find_variant(component)) else ""
     for suffix in (".safetensors", ".bin"):
         for stem in _STEMS:
-            whole, index = (
-                component / f"{stem}{variant}{suffix}",
-                component / f"{stem}{suffix}.index{variant}.json",
-            )
-            if whole.is_file():
-                return [whole]
-            if index.is_file():
-                return [component / name for name in set(read_config(index, _ShardIndex).weight_map.values())]
-    return [path for path in component.rglob("*") if path.suffix in WEIGHT_SUFFIXES]
+            for name in (f"{stem}{variant}{suffix}", f"{stem}{suffix}.index{variant}.json"):
+                if (component / name).is_file():
+                    return component / name
+    return None
+
+
+def lost_weights(component: Path) -> set[str]:
+    """Names that the index of a model in several files lists and that the file beside it lacks."""
+    index = _find_weight_file(component)
+    if index is None or index.suffix != ".json":
+        return set()
+    listed = read_config(index, _ShardIndex).weight_map
+    held = {file: set(_tensor_names(component / file)) for file in set(listed.values())}
+    return {name for name, file in listed.items() if name not in held[file]}
 
 
 _PLAIN = ["*.json", "*.txt", "*.model", "README.md"]

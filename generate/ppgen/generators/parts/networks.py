@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from collections.abc import Callable
@@ -13,34 +14,56 @@ from torch.nn import functional as F
 
 from ppcore.errors import UserError
 from ppgen.generators.parts.convolution import rearrange
-from ppgen.sources.models import find_variant
+from ppgen.generators.parts.published import require_complete
+from ppgen.sources import read_config
+from ppgen.sources.models import find_variant, lost_weights
 
+_FORMER_NAMES = {"DiTTransformer2DModel": "Transformer2DModel"}
+"""Class -> the name under which earlier versions of diffusers saved it."""
 COMPILE_MODES = ("none", "default", "graphs")
 
 Forward = Callable[..., torch.Tensor]
 
 
-def load_component(class_name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
-    """A diffusers model from its directory, in evaluation mode, without gradients.
+def load_component(
+    class_name: str, folder: Path, device: torch.device, dtype: torch.dtype, *, library: str = "diffusers"
+) -> Any:
+    """A model of diffusers or transformers from its directory, in evaluation mode, without gradients.
 
     Safetensors are preferred; weights of one variant alone (`fp16`) are taken; a pickle is read with weights_only.
 
     Raises:
-        UserError: missing or damaged files.
+        UserError: files missing or damaged; a model of another class; weights missing, unexpected or of another shape.
     """
-    import diffusers  # takes seconds, and only these families need it
-    from diffusers.utils import logging
+    from diffusers.utils import logging  # importing diffusers takes seconds, and only these families need it
 
     logging.set_verbosity_error()
+    config = folder / "config.json"
+    written = read_config(config, dict[str, Any]).get("_class_name") if config.is_file() else None
+    if written not in (None, class_name, _FORMER_NAMES.get(class_name)):
+        raise UserError(f"{folder} holds the model {written}; expected {class_name}")
     try:
-        model = getattr(diffusers, class_name).from_pretrained(
-            folder, dtype=dtype, variant=find_variant(folder), local_files_only=True, low_cpu_mem_usage=False
+        model, loaded = getattr(importlib.import_module(library), class_name).from_pretrained(
+            folder,
+            dtype=dtype,
+            variant=find_variant(folder),
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are among the findings below
         )
     except Exception as error:  # diffusers, safetensors and pickle each raise exceptions of their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"{folder} cannot be loaded as {class_name} ({reason}); expected a directory written by save_pretrained"
         ) from error
+    derived = {name for name, _ in model.named_buffers()}  # earlier versions of the libraries stored them
+    require_complete(
+        set(loaded["missing_keys"]) | lost_weights(folder),
+        set(loaded["unexpected_keys"]) - derived,
+        loaded["mismatched_keys"],
+        str(folder),
+        class_name,
+    )
     return model.to(device).eval().requires_grad_(False)
 
 

@@ -1,8 +1,8 @@
-"""State dicts as research code publishes them: every tensor is accounted for before one is used."""
+"""Weights as they are published: every tensor is accounted for before one is used."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
@@ -22,19 +22,39 @@ def require_shapes(state: State, shapes: Mapping[str, tuple[int, ...]], where: s
     Raises:
         UserError: the message names what is missing, unexpected or of another shape.
     """
-    other = [name for name, shape in shapes.items() if name in state and tuple(state[name].shape) != shape]
+    other = [(name, state[name].shape, shape) for name, shape in shapes.items() if name in state]
+    require_complete(
+        set(shapes) - set(state),
+        set(state) - set(shapes),
+        [(name, found, shape) for name, found, shape in other if tuple(found) != shape],
+        where,
+        what,
+    )
+
+
+def require_complete(
+    missing: Iterable[str],
+    unexpected: Iterable[str],
+    other_shape: Iterable[tuple[str, Sequence[int], Sequence[int]]],
+    where: str,
+    what: str,
+) -> None:
+    """Raise UserError, which names them, if there are any such weights; see :func:`require_shapes`.
+
+    Args:
+        other_shape: (name, shape found, shape expected).
+    """
     findings = {
-        "missing": sorted(set(shapes) - set(state)),
-        "unexpected": sorted(set(state) - set(shapes)),
-        "of another shape": [
-            f"{name} {tuple(state[name].shape)} instead of {shapes[name]}" for name in other
-        ],
+        "missing": sorted(missing),
+        "unexpected": sorted(unexpected),
+        "of another shape": sorted(
+            f"{name} {tuple(found)} instead of {tuple(expected)}" for name, found, expected in other_shape
+        ),
     }
     found = [f"{kind}: {_shorten(names)}" for kind, names in findings.items() if names]
     if found:
         raise UserError(
-            f"the weights in {where} are not those of {what} ({'; '.join(found)}); give the file as published, or one that "
-            "torch.save(net.state_dict(), FILE) writes"
+            f"the weights in {where} are not those of {what} ({'; '.join(found)}); use them as they were published"
         )
 
 
