@@ -93,7 +93,7 @@ def test_damaged_directories_are_refused_in_a_sentence(tmp_path: Path) -> None:
     state = network.state_dict()
     del state["generator.layers.0.bn_0.running_means"]
     torch.save(state, tmp_path / "biggan" / "pytorch_model.bin")
-    with pytest.raises(UserError, match="missing: generator.layers.0.bn_0.running_means"):
+    with pytest.raises(UserError, match="missing: generator"):
         load_generator(str(tmp_path / "biggan"))
     config = json.loads((tmp_path / "biggan" / "config.json").read_text())
     (tmp_path / "biggan" / "config.json").write_text(json.dumps({**config, "channel_width": 4}))
