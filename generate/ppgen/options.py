@@ -170,7 +170,7 @@ class SourceOptions:
     classifier: str | None = _option(WHAT, "Source classifier. [default: the kit's]")
     class_map: str | None = _option(
         EXPERTS,
-        "JSON or CSV file that maps classes of the classifier to classes of the generator. "
+        "JSON or CSV file that maps classes of the classifier to classes of the generator, by name or number. "
         "[default: classes are matched by name]",
     )
     sampler: list[str] | None = _option(

@@ -33,13 +33,14 @@ def align_classes(
 
     Args:
         classifier, generator: identifiers or names of their classes, in order.
-        mapping: class of the classifier -> class of the generator. Several may map to one; classes left out get -1.
+        mapping: class of the classifier -> class of the generator, by name or number. Several may map to one; classes left out get
+            -1.
 
     Returns:
         int64 (K of the classifier,).
 
     Raises:
-        UserError: the classes do not agree, the mapping names unknown classes, or two classes have the same identifier.
+        UserError: the classes do not agree, or the mapping names a class that is unknown or has the same name as another.
     """
     if mapping is not None:
         return _by_mapping(classifier, generator, mapping)
@@ -150,7 +151,7 @@ def aligned(
 
 
 def read_mapping(file: str | Path) -> dict[str, str]:
-    """Read a class mapping: a JSON object, or CSV with lines `classifier class,generator class`.
+    """Read a class mapping: a JSON object, or CSV with lines `classifier class,generator class`; names or numbers.
 
     Raises:
         UserError: the file cannot be read or has another form.
@@ -170,26 +171,47 @@ def read_mapping(file: str | Path) -> dict[str, str]:
         raise UserError(
             f"the class mapping {path} must have two columns, classifier class and generator class, on every line"
         )
-    return {key.strip(): value.strip() for key, value in rows}
+    pairs = {(key.strip(), value.strip()) for key, value in rows}
+    if len(dict(pairs)) < len(pairs):
+        keys = [key for key, _ in pairs]
+        double = min(key for key in keys if keys.count(key) > 1)
+        raise UserError(f"the class mapping {path} maps {double!r} to two classes; map it to one")
+    return dict(pairs)
 
 
 def _by_mapping(
     classifier: Sequence[str], generator: Sequence[str], mapping: Mapping[str, str]
 ) -> np.ndarray:
-    classifier_places, generator_places = _places(classifier), _places(generator)
-    for key, value in mapping.items():
-        if key not in classifier_places:
-            raise UserError(
-                f"the class mapping names {key!r}, which the classifier does not have; use its class names or ids"
-            )
-        if value not in generator_places:
-            raise UserError(
-                f"the class mapping names {value!r}, which the generator does not have; use its class names or ids"
-            )
     if not mapping:
         raise UserError("the class mapping is empty; map at least one classifier class to a generator class")
-    places = [generator_places[mapping[name]] if name in mapping else -1 for name in classifier]
-    return np.array(places, dtype=np.int64)
+    places = np.full(len(classifier), -1, dtype=np.int64)
+    for key, value in mapping.items():
+        mapped, to = _find(key, classifier, "classifier"), _find(value, generator, "generator")
+        if places[mapped] not in (-1, to):
+            raise UserError(
+                f"the class mapping maps class {mapped} of the classifier ({classifier[mapped]!r}) to two classes of the generator; "
+                "map it to one"
+            )
+        places[mapped] = to
+    return places
+
+
+def _find(text: str, names: Sequence[str], whose: str) -> int:
+    """The class that a class mapping means by a name or a number."""
+    found = [i for i, name in enumerate(names) if name == text]
+    if not found and text.isdecimal() and int(text) < len(names):
+        found = [int(text)]
+    if not found:
+        raise UserError(
+            f"the class mapping names {text!r}, which the {whose} does not have; use its class names or numbers from 0 to "
+            f"{len(names) - 1}"
+        )
+    if len(found) > 1:
+        raise UserError(
+            f"the class mapping names {text!r}, and the {whose} has {len(found)} classes of that name; use one of their numbers, "
+            f"{', '.join(map(str, found))}"
+        )
+    return found[0]
 
 
 def _places(names: Sequence[str]) -> dict[str, int]:

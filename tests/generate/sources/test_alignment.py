@@ -69,6 +69,28 @@ def test_a_mapping_joins_label_spaces_that_differ(tmp_path: Path) -> None:
             read_mapping(tmp_path / "mapping.json")
 
 
+def test_a_mapping_may_use_numbers_and_needs_only_its_own_names_to_be_unique(tmp_path: Path) -> None:
+    """ImageNet calls two classes `crane` and two `maillot`."""
+    generator, classifier = ["crane", "dog", "crane", "7", "x"], ["bird", "machine", "hound", "bird"]
+    assert align_classes(classifier, generator, {"hound": "dog"}).tolist() == [-1, -1, 1, -1]
+    by_number = {"0": "0", "machine": "2", "3": "0", "hound": "7"}
+    assert align_classes(classifier, generator, by_number).tolist() == [0, 2, 3, 0]
+    with pytest.raises(UserError, match=r"'crane', and the generator has 2 classes of that name; .* 0, 2"):
+        align_classes(classifier, generator, {"hound": "crane"})
+    with pytest.raises(UserError, match="'bird', and the classifier has 2 classes"):
+        align_classes(classifier, generator, {"bird": "dog"})
+    with pytest.raises(UserError, match=r"'5', which the generator does not have; .* numbers from 0 to 4"):
+        align_classes(classifier, generator, {"hound": "5"})
+    with pytest.raises(UserError, match=r"maps class 2 of the classifier \('hound'\) to two classes"):
+        align_classes(classifier, generator, {"hound": "dog", "2": "0"})
+    table = tmp_path / "mapping.csv"
+    table.write_text("hound,dog\nhound,dog\nhound,0\n")
+    with pytest.raises(UserError, match="maps 'hound' to two classes"):
+        read_mapping(table)
+    table.write_text("hound,dog\nhound,dog\n3,0\n")
+    assert read_mapping(table) == {"hound": "dog", "3": "0"}
+
+
 def test_realigning_is_the_sum_by_index() -> None:
     places = np.random.default_rng(0).integers(-1, 5, 40)
     p = torch.rand(8, 40).softmax(dim=1)
