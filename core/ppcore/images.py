@@ -1,4 +1,4 @@
-"""Decodes images to uint8 arrays; their size is checked before they are decoded."""
+"""Decodes images to uint8 arrays, checking their size first, and prepares them for a network."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -24,6 +25,59 @@ _GREY = ("1", "L", "LA", "La")
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N")
 _ORIENTATION = 0x0112  # Exif tag
 _EXIF, _EXIF_WITHIN = b"Exif\0\0", 1 << 16  # the Exif segment is the first or second of a JPEG
+
+Interpolation = Literal["bilinear", "bicubic"]
+CropMode = Literal["center", "squash", "border"]
+
+
+class Preparation(NamedTuple):
+    """How an image becomes the input of a network: pixel for pixel as torchvision and timm prepare images of Pillow.
+
+    Attributes:
+        resolution: R, the side of the input in pixels.
+        channels: of the input, 1 or 3.
+        resize: side in pixels that the image is resized to before the centre of side R is cut out; 0 means R.
+        interpolation: always antialiased.
+        crop_mode: which side gets the length `resize`: the shorter one (`center`), both (`squash`, which changes the proportions) or
+            the longer one (`border`).
+        fill: colour around a resized image that is smaller than R, one value for each channel.
+    """
+
+    resolution: int
+    channels: int
+    resize: int = 0
+    interpolation: Interpolation = "bicubic"
+    crop_mode: CropMode = "center"
+    fill: tuple[int, ...] = (0, 0, 0)
+
+    def place(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """((height, width) to resize an image to, (top, left) of the R x R cut in the resized image, negative outside of it)."""
+        side = self.resize or self.resolution
+        size = side, side
+        if self.crop_mode == "center":
+            shorter = min(height, width)
+            size = int(side * height / shorter), int(side * width / shorter)
+        elif self.crop_mode == "border":
+            ratio = max(height, width) / side
+            size = round(height / ratio), round(width / ratio)
+        return size, (self._offset(size[0]), self._offset(size[1]))
+
+    def _offset(self, length: int) -> int:
+        spare = length - self.resolution
+        return round(spare / 2) if spare >= 0 else -(-spare // 2)
+
+    def fit(self, image: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, C), C 1 or 3 -> uint8 (`channels`, R, R)."""
+        picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+        picture = picture.convert("L" if self.channels == 1 else "RGB")
+        (height, width), (top, left) = self.place(picture.height, picture.width)
+        if picture.size != (width, height):
+            picture = picture.resize((width, height), Image.Resampling[self.interpolation.upper()])
+        fill = self.fill[0] if self.channels == 1 else self.fill
+        cut = Image.new(picture.mode, (self.resolution, self.resolution), fill)
+        cut.paste(picture, (-left, -top))
+        return np.array(cut).reshape(self.resolution, self.resolution, self.channels).transpose(2, 0, 1)
+
 
 # Errors of Pillow's readers for damaged files.
 _DAMAGED = (

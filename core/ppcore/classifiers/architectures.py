@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ppcore.errors import UserError
+from ppcore.images import CropMode, Interpolation
 from ppcore.places import look_in_working_directory
 
 
@@ -163,18 +165,14 @@ Statistics = tuple[float, ...]
 
 
 class UsualInput(NamedTuple):
-    """The input that a network was designed for.
+    """The input that a network was designed for; the fields are those of :class:`ppcore.classifiers.ClassifierSpec`."""
 
-    Attributes:
-        side: in pixels.
-        resize: the shorter side of an image is resized to this before the centre crop of `side`; 0 means `side`.
-        mean, std: normalisation.
-    """
-
-    side: int
+    resolution: int
     resize: int
     mean: Statistics
     std: Statistics
+    interpolation: Interpolation = "bicubic"
+    crop_mode: CropMode = "center"
 
 
 _IMAGENET = UsualInput(224, 256, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -219,7 +217,8 @@ def usual_input(arch: str, channels: int) -> UsualInput:
 
         if arch in torchvision.models.list_models(module=torchvision.models):
             view = torchvision.models.get_model_weights(arch).DEFAULT.transforms()
-            found = UsualInput(view.crop_size[0], view.resize_size[0], tuple(view.mean), tuple(view.std))
+            size, resize = view.crop_size[0], view.resize_size[0]
+            found = UsualInput(size, resize, tuple(view.mean), tuple(view.std), view.interpolation.value)
     if channels == 3:
         return found
     grey = [(round(sum(values) / len(values), 6),) * channels for values in (found.mean, found.std)]
@@ -237,7 +236,9 @@ def _usual_of_timm(name: str) -> UsualInput:
         return _IMAGENET
     data = timm.data.resolve_data_config(pretrained_cfg=published.to_dict())
     side = int(data["input_size"][-1])
-    return UsualInput(side, round(side / data["crop_pct"]), tuple(data["mean"]), tuple(data["std"]))
+    resize = math.floor(side / data["crop_pct"])
+    mean, std = tuple(data["mean"]), tuple(data["std"])
+    return UsualInput(side, resize, mean, std, data["interpolation"], data["crop_mode"])
 
 
 def import_callable(name: str) -> Callable[..., Any]:

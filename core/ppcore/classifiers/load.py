@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from ppcore.classifiers.architectures import build, usual_input
 from ppcore.classifiers.heads import head_names, linear_map, run_with_features
 from ppcore.classifiers.weights import first_names, load_weights, read_weights, without_prefix
 from ppcore.errors import UserError
-from ppcore.images import MAX_SIDE
+from ppcore.images import MAX_SIDE, CropMode, Interpolation, Preparation
 from ppcore.kits import KITS, get_kit
 from ppcore.places import local_path
 from ppcore.storage import Store, read_json, require_inside
@@ -39,7 +40,7 @@ class ClassifierSpec:
         class_ids: K stable identifiers such as WordNet ids; may be empty.
         channels: input channels of the network, 1 or 3.
         resolution: side of its input in pixels.
-        resize: the shorter side is resized to this before the centre crop of `resolution`; 0 means `resolution`.
+        resize, interpolation, crop_mode: see :class:`ppcore.images.Preparation`.
         mean, std: for each channel, of images scaled to [0, 1].
     """
 
@@ -51,12 +52,23 @@ class ClassifierSpec:
     resize: Annotated[int, Field(ge=0, le=MAX_SIDE)] = 0
     mean: Annotated[tuple[float, ...], Field(min_length=1, max_length=3)] = (0.5,)
     std: Annotated[tuple[float, ...], Field(min_length=1, max_length=3)] = (0.5,)
+    interpolation: Interpolation = "bicubic"
+    crop_mode: CropMode = "center"
     class_ids: tuple[str, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def preparation(self) -> Preparation:
+        """How an image becomes the input; timm gives borders the mean colour."""
+        border = self.crop_mode == "border"
+        fill = tuple(round(255 * value) if border else 0 for value in self.mean)
+        return Preparation(
+            self.resolution, self.channels, self.resize, self.interpolation, self.crop_mode, fill
+        )
 
     @classmethod
     def read(cls, path: Path) -> ClassifierSpec:
@@ -82,20 +94,30 @@ class Classifier(nn.Module):
         self.register_buffer("_std", torch.tensor(spec.std).view(1, -1, 1, 1) * 255.0, persistent=False)
 
     def preprocess(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (B, C, H, W) -> normalised float32 (B, C', R, R): channels converted, resized, centre cropped."""
+        """uint8 (B, C, H, W) -> normalised float32 (B, C', R, R), prepared as torchvision and timm prepare tensors.
+
+        Bicubic pixels at sharp edges differ by some levels from those of Pillow, which :meth:`ppcore.images.Preparation.fit` makes of
+        photographs.
+        """
         spec = self.spec
         x = images.float()
         if x.shape[1] != spec.channels:
             x = to_grey(x) if spec.channels == 1 else x.expand(-1, 3, -1, -1)
-        side = spec.resize or spec.resolution
-        height, width = x.shape[-2:]
-        if min(height, width) != side:
-            scale = side / min(height, width)
-            size = (max(side, round(height * scale)), max(side, round(width * scale)))
-            x = F.interpolate(x, size=size, mode="bicubic", antialias=True).clamp_(0, 255)
-        top, left = (x.shape[-2] - spec.resolution) // 2, (x.shape[-1] - spec.resolution) // 2
-        x = x[..., top : top + spec.resolution, left : left + spec.resolution]
+        side, preparation = spec.resolution, spec.preparation
+        (height, width), (top, left) = preparation.place(*x.shape[-2:])
+        if x.shape[-2:] != (height, width):
+            x = F.interpolate(x, size=(height, width), mode=spec.interpolation, antialias=True).clamp_(0, 255)
+            x = x if images.is_floating_point() else x.round_()
+        if (height, width) != (side, side):
+            fill = x.new_tensor(preparation.fill).view(-1, 1, 1)
+            x = F.pad(x - fill, (-left, left + side - width, -top, top + side - height)) + fill
         return (x - self._mean) / self._std
+
+    def whole(self) -> Classifier:
+        """The same classifier for images that are prepared already, such as (B, C, R, R): it shows the network the whole image."""
+        twin = copy.copy(self)
+        twin.spec = replace(self.spec, resize=0, crop_mode="squash")
+        return twin
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (B, C, H, W) -> float32 logits (B, K)."""
@@ -211,8 +233,7 @@ def _from_timm(name: str) -> tuple[nn.Module, ClassifierSpec]:
 
 
 def _published_spec(name: str, class_names: tuple[str, ...]) -> ClassifierSpec:
-    side, resize, mean, std = usual_input(name, 3)
-    return ClassifierSpec(name, class_names, 3, side, resize, mean, std)
+    return ClassifierSpec(name, class_names, 3, *usual_input(name, 3))
 
 
 def load_classifier(spec: str, *, class_names: tuple[str, ...] = (), trust: Trust = NOBODY) -> Classifier:
@@ -277,6 +298,4 @@ def _load_checkpoint(arch: str, file: str, class_names: tuple[str, ...]) -> Clas
         net = build(arch, num_classes, channels)
     own = net.state_dict().keys()
     load_weights(net, {n: t for n, t in state.items() if n in own or not n.startswith(_AUXILIARY)}, file)
-    side, resize, mean, std = usual_input(arch, channels)
-    spec = ClassifierSpec(arch, names, channels, side, resize, mean, std)
-    return Classifier(net, spec).eval()
+    return Classifier(net, ClassifierSpec(arch, names, channels, *usual_input(arch, channels))).eval()

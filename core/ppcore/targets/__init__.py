@@ -11,7 +11,7 @@ from ppcore.targets.load import (
     target_name,
 )
 from ppcore.targets.named import NAMED, NamedTarget, TargetState, list_targets, target_state
-from ppcore.targets.pixels import decode_ahead, fit, stack, usual_channels, usual_side
+from ppcore.targets.pixels import decode_ahead, stack, usual_channels, usual_side
 from ppcore.targets.reading import ReadOptions, with_options
 from ppcore.targets.target import ImageSet, Layout, Target, few_shot
 from ppcore.targets.unlabelled import open_images

@@ -1,4 +1,4 @@
-"""Images of a target as arrays and tensors: decoded, fitted to a resolution, stacked."""
+"""Images of a target as arrays and tensors: decoded, prepared for a network, stacked."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from ppcore.console import printable_name
 from ppcore.errors import UserError
-from ppcore.images import decode
+from ppcore.images import Preparation, decode
 from ppcore.targets.target import Encoded, ImageSet
 
 if TYPE_CHECKING:
@@ -69,13 +68,13 @@ def stack(images: ImageSet, resolution: int, channels: int) -> torch.Tensor:
     Raises:
         UserError: a damaged image.
     """
-    return next(decode_ahead(images, [range(len(images))], resolution, channels))
+    return next(decode_ahead(images, [range(len(images))], Preparation(resolution, channels)))
 
 
 def decode_ahead(
-    images: ImageSet, parts: Iterable[Sequence[int] | np.ndarray], resolution: int, channels: int
+    images: ImageSet, parts: Iterable[Sequence[int] | np.ndarray], preparation: Preparation
 ) -> Generator[torch.Tensor, None, None]:
-    """The images at the positions of each part as one uint8 tensor (B, C, R, R), fitted as by :func:`stack`.
+    """The images at the positions of each part as one uint8 tensor (B, C, R, R), prepared for a network.
 
     Threads decode the next two parts while the caller uses one. `parts` may be endless.
 
@@ -86,7 +85,7 @@ def decode_ahead(
 
     # The threads write to numpy arrays: a tensor made in torch.inference_mode cannot be written to in another thread.
     def put(batch: np.ndarray, row: int, position: int) -> None:
-        batch[row] = fit(images.image(position), resolution, channels).numpy()
+        batch[row] = preparation.fit(images.image(position))
 
     def take() -> torch.Tensor:
         batch, rows = waiting.popleft()
@@ -98,7 +97,8 @@ def decode_ahead(
     pool = ThreadPoolExecutor(_THREADS)
     try:
         for part in parts:
-            batch = np.empty((len(part), channels, resolution, resolution), dtype=np.uint8)
+            side = preparation.resolution
+            batch = np.empty((len(part), preparation.channels, side, side), dtype=np.uint8)
             rows = [pool.submit(put, batch, row, int(position)) for row, position in enumerate(part)]
             waiting.append((batch, rows))
             if len(waiting) > _AHEAD:
@@ -131,19 +131,3 @@ def usual_side(images: ImageSet) -> int:
 def _spread(images: ImageSet) -> list[int]:
     last = len(images) - 1
     return np.unique(np.linspace(0, last, _LOOKED_AT).round().astype(np.int64)).tolist()
-
-
-def fit(image: np.ndarray, resolution: int, channels: int) -> torch.Tensor:
-    """uint8 (H, W, C) -> uint8 (C', R, R): converted to `channels`, shorter side to R (bicubic, antialiased), centre crop."""
-    import torch  # slow to import
-
-    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-    picture = picture.convert("L" if channels == 1 else "RGB")
-    width, height = picture.size
-    scale = resolution / min(width, height)
-    if scale != 1.0:
-        size = (max(resolution, round(width * scale)), max(resolution, round(height * scale)))
-        picture = picture.resize(size, Image.Resampling.BICUBIC)
-    left, top = (picture.width - resolution) // 2, (picture.height - resolution) // 2
-    array = np.array(picture.crop((left, top, left + resolution, top + resolution)))
-    return torch.from_numpy(array.reshape(resolution, resolution, channels)).permute(2, 0, 1)

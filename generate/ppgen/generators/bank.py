@@ -15,7 +15,7 @@ import torch
 from ppcore.console import printable_name
 from ppcore.errors import UserError
 from ppcore.seeds import numpy_rng
-from ppcore.targets import ImageSet, fit, read_files, usual_channels, usual_side
+from ppcore.targets import ImageSet, read_files, stack, usual_channels, usual_side
 from ppgen.generators.parts.family import check_condition
 from ppgen.sources import Generator, Source, read_options
 
@@ -53,7 +53,7 @@ class ImageBank:
     def sample(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
         """See :meth:`ppgen.sources.Generator.sample`. Raises UserError for a class without images or a damaged image."""
         chosen = self._choose(condition, seeds)
-        return torch.stack([fit(self._images.image(i), self.resolution, self.channels) for i in chosen])
+        return stack(self._images.select(chosen), self.resolution, self.channels)
 
     def _choose(self, condition: torch.Tensor, seeds: torch.Tensor) -> list[int]:
         check_condition(condition, seeds, self.num_classes)

@@ -75,14 +75,8 @@ def build_pseudo_plan(
     label_seed = options.shards.seed if options.label_seed is None else options.label_seed
     images = target.train.select(few_shot(target.train.labels, options.labels_per_class, label_seed))
     classifier = open_classifier(spec, generator.num_classes, generator.class_names)
-    device = next(classifier.buffers()).device
     conditions, temperature, pixels = measure(
-        images,
-        lambda batch: classifier(batch.to(device)),
-        resolution=classifier.spec.resize or classifier.spec.resolution,
-        channels=classifier.spec.channels,
-        temperature=options.temperature,
-        top_k=options.top_k,
+        images, classifier, temperature=options.temperature, top_k=options.top_k
     )
     samples = options.count if options.count is not None else (options.per_image or PER_IMAGE) * len(images)
     segment = Segment(0, samples)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from ppcore.classifiers import soft_labels
+from ppcore.classifiers import Classifier, soft_labels
 from ppcore.errors import UserError
 from ppcore.seeds import derive, sample_seed
 from ppcore.shards import CONDITION_SCHEMA
 from ppcore.storage import read_table
-from ppcore.targets import ImageSet, stack
+from ppcore.targets import ImageSet, decode_ahead
 from ppgen.plan.plan import Plan, Rows
 from ppgen.sources import require_defined
 
@@ -75,20 +74,13 @@ def conditions_sha256(conditions: Conditions) -> str:
 
 
 def measure(
-    images: ImageSet,
-    classify: Callable[[torch.Tensor], torch.Tensor],
-    *,
-    resolution: int,
-    channels: int,
-    temperature: float | None,
-    top_k: int | None,
+    images: ImageSet, classifier: Classifier, *, temperature: float | None, top_k: int | None
 ) -> tuple[Conditions, float, str]:
     """(soft labels of every image, their temperature, the sha256 of the images' names and pixels).
 
     Args:
         images: N target images.
-        classify: uint8 (B, C, R, R) -> logits (B, K), the source classifier.
-        resolution, channels: of the images that `classify` takes.
+        classifier: the source classifier.
         temperature: None chooses it by :func:`sharp_temperature`.
 
     Raises:
@@ -96,13 +88,13 @@ def measure(
     """
     digest = hashlib.sha256()
     batches = []
-    for first in range(0, len(images), _BATCH):
-        part = images.select(range(first, min(first + _BATCH, len(images))))
-        pixels = stack(part, resolution, channels)
-        digest.update("\0".join(part.stems).encode())
+    whole, device = classifier.whole(), next(classifier.buffers()).device
+    parts = [range(first, min(first + _BATCH, len(images))) for first in range(0, len(images), _BATCH)]
+    for part, pixels in zip(parts, decode_ahead(images, parts, classifier.spec.preparation), strict=True):
+        digest.update("\0".join(images.select(part).stems).encode())
         digest.update(pixels.numpy().tobytes())
         with torch.inference_mode():
-            logits = classify(pixels).cpu()
+            logits = whole(pixels.to(device)).cpu()
         require_defined(logits)
         batches.append(logits)
     logits = torch.cat(batches)

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from ppcore.classifiers import Classifier, find_heads, to_grey
 from ppcore.errors import UserError
-from ppcore.images import decode
+from ppcore.images import Preparation, decode
 from ppcore.seeds import numpy_rng
 from ppcore.shards import RawSample, ShardSet
-from ppcore.targets import ImageSet, stack
+from ppcore.targets import ImageSet, decode_ahead
 from ppgen.plan import one_hot
 from ppgen.sources import require_defined
 
@@ -135,18 +135,17 @@ def measure_images(
     *,
     name: str = "",
 ) -> SampleSet:
-    """Measure up to `count` target images, resized for the classifier as `ppgen pseudo` resizes them.
+    """Measure up to `count` target images, prepared for the classifier as `ppgen pseudo` prepares them.
 
     Raises:
         UserError: a damaged image.
     """
     chosen = np.sort(numpy_rng(seed, "report").permutation(len(images))[:count])
-    side, channels = 64, 3
+    parts = [chosen[i : i + _BATCH] for i in range(0, len(chosen), _BATCH)]
+    preparation = Preparation(64, 3)
     if classifier is not None:
-        side, channels = classifier.spec.resize or classifier.spec.resolution, classifier.spec.channels
-    batches = (
-        stack(images.select(chosen[i : i + _BATCH]), side, channels) for i in range(0, len(chosen), _BATCH)
-    )
+        preparation, classifier = classifier.spec.preparation, classifier.whole()
+    batches = decode_ahead(images, parts, preparation)
     hashes, features, probabilities = _measure(batches, classifier, on_batch)
     return SampleSet(name, chosen, hashes, None, features, probabilities)
 

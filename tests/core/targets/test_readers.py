@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from ppcore.errors import UserError
-from ppcore.targets import decode_ahead, few_shot, fit, load_target, stack
+from ppcore.images import Preparation
+from ppcore.targets import decode_ahead, few_shot, load_target, stack
 
 
 def png(value, size=(12, 10), mode="L"):
@@ -138,13 +139,6 @@ def test_few_shot_is_nested_balanced_and_seeded():
         few_shot(labels, 31, seed=1)
 
 
-def test_fit_resizes_the_shorter_side_and_crops_the_centre():
-    image = np.zeros((20, 40, 3), dtype=np.uint8)
-    image[:, 10:30] = 200
-    assert (fit(image, 20, 3)[:, 5, :] == 200).all()
-    assert fit(image, 8, 1).shape == (1, 8, 8)
-
-
 def test_distorted_copies_of_the_test_images_are_no_training_images(tmp_path):
     """As in the hub's Stanford Cars: splits of other names lie beside train and test."""
     for name, labels in (("train", [0, 1, 1]), ("test", [1]), ("contrast", [1]), ("validation", [0])):
@@ -169,7 +163,7 @@ def test_images_decoded_ahead_are_those_of_the_stack(tmp_path):
     parts = [[0, 3, 3], [11], range(4)]
     whole = stack(images, 8, 3)
     assert whole.is_contiguous()
-    for part, batch in zip(parts, decode_ahead(images, parts, 8, 3), strict=True):
+    for part, batch in zip(parts, decode_ahead(images, parts, Preparation(8, 3)), strict=True):
         assert torch.equal(batch, whole[list(part)])
     assert stack(images.select([]), 8, 3).shape == (0, 3, 8, 8)
 
@@ -178,7 +172,7 @@ def test_a_damaged_image_ends_an_endless_sequence_of_parts(tmp_path):
     make_folder(tmp_path, ("train", "test"), per_class=6)
     images = load_target(str(tmp_path)).train
     (tmp_path / images.ids[5]).write_bytes(b"no image")
-    batches = decode_ahead(images, ([i % 12] for i in count()), 8, 3)
+    batches = decode_ahead(images, ([i % 12] for i in count()), Preparation(8, 3))
     assert [next(batches)[0, 0, 0, 0].item() for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(UserError, match="is damaged"):
         next(batches)

@@ -149,7 +149,8 @@ def test_running_statistics_follow_a_short_run(supervised: Settings, tmp_path: P
     settings = {**supervised, "model.arch": "oddnet:slow", "views.labeled": "none", "optim.steps": 40}
     run(settings, out=str(tmp_path / "r"))
     stored = load_file(tmp_path / "r" / "model" / "model.safetensors")
-    _, _, mean, std = usual_input("oddnet:slow", 1)
+    usual = usual_input("oddnet:slow", 1)
+    mean, std = usual.mean, usual.std
     images = (stack(load_target(supervised["data.target"]).train, 16, 1) / 255.0 - mean[0]) / std[0]
     assert stored["0.running_mean"].item() == pytest.approx(images.mean().item(), rel=0.2)
     assert stored["0.running_var"].item() == pytest.approx(images.var().item(), rel=0.2)

@@ -154,17 +154,17 @@ def test_predict_skips_what_a_target_skips(target_folder: Path) -> None:
 
 
 class Few(Classifier):
-    """Remembers how many images were decoded when it saw its first batch."""
+    """Remembers how many images were decoded when it saw each batch."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        self.first = getattr(self, "first", len(self.loaded))
+        self.seen.append(len(self.loaded))
         return super().forward(images)
 
 
 def test_images_are_decoded_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pptrain.evaluation.figures._LARGEST_BATCH", 8)
     classifier = Few(build("small", 4, 1), ClassifierSpec("small", CLASSES, 1, 16))
-    classifier.loaded = []
+    classifier.loaded, classifier.seen = [], []
     pixels = np.random.default_rng(0).integers(0, 256, (100, 16, 16, 1)).astype(np.uint8)
 
     def load(position: int) -> np.ndarray:
@@ -173,7 +173,7 @@ def test_images_are_decoded_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> N
 
     images = ImageSet([str(i) for i in range(100)], np.arange(100) % 4, load)
     found = evaluate(classifier, images)
-    assert classifier.first <= 24  # the batch and the next two
+    assert classifier.seen[0] <= 24  # the batch and the next two
     assert sorted(classifier.loaded) == list(range(100))
     whole = HeldImages(images, classifier.spec, keep_mb=1)
     assert [whole.evaluate(classifier).loss for _ in range(2)] == [found.loss] * 2

@@ -12,7 +12,7 @@ from PIL import Image
 from ppcore.classifiers import Classifier, ClassifierSpec, build, load_classifier, save_classifier
 from ppcore.targets import load_target
 from pptrain.evaluation import export_model
-from pptrain.evaluation.export import onnx_logits, prepared_images
+from pptrain.evaluation.export import onnx_logits
 from pptrain.evaluation.figures import image_batches, predict_logits
 
 CLASSES = ("dark", "light")
@@ -51,8 +51,8 @@ def test_an_export_of_any_size_agrees_with_the_classifier(
     classifier = make_model(tmp_path / "m", "small", resolution, resize)
     exported = export_model(str(tmp_path / "m"), target=str(photographs))
     test = load_target(str(photographs)).test
-    expected = torch.cat(list(predict_logits(classifier, image_batches(test, classifier.spec))))
-    found = torch.cat(list(onnx_logits(exported.file, prepared_images(classifier, test))))
+    expected = torch.cat(list(predict_logits(classifier.whole(), image_batches(test, classifier.spec))))
+    found = torch.cat(list(onnx_logits(exported.file, image_batches(test, classifier.spec))))
     scale = float(expected.abs().max())
     assert expected.std(0).min() > 0.01 * scale  # the images matter
     assert (found - expected).abs().max() < 1e-4 * scale

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ppcore.errors import UserError
+from ppcore.images import Preparation
 from ppcore.targets import ImageSet, decode_ahead
 from pptrain.data.order import Mixture, Permuted
 from pptrain.data.shard_pool import ShardPool
@@ -183,13 +184,13 @@ class DecodingFeed:
         name: str,
     ) -> None:
         self.images, self.labels, self.share, self.samples = images, labels, share, len(images)
-        self.resolution, self.channels = resolution, channels
+        self.preparation = Preparation(resolution, channels)
         self.order = _Order(share, [self.samples], (), seed=seed, name=name)
 
     def batches(self, start: int) -> Generator[RawBatch, None, None]:
         indices, again = tee(self.order.batches(start))
         parts = (index.numpy() for index in again)
-        with closing(decode_ahead(self.images, parts, self.resolution, self.channels)) as decoded:
+        with closing(decode_ahead(self.images, parts, self.preparation)) as decoded:
             for images, index in zip(decoded, indices, strict=False):
                 yield RawBatch(images, self.labels[index], index)
 

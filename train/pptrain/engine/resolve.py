@@ -157,7 +157,7 @@ def _resolution(config: TrainConfig, inputs: Inputs, arch: str, channels: int) -
         return inputs.initial.spec.resolution
     if inputs.shards is not None:
         return inputs.shards.resolution
-    return usual_input(arch, channels).side
+    return usual_input(arch, channels).resolution
 
 
 def _label_seed(config: TrainConfig, pseudo: ShardPool | None) -> int:

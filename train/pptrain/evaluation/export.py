@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ppcore.classifiers import Classifier, ClassifierSpec, load_classifier
+from ppcore.classifiers import Classifier, load_classifier
 from ppcore.errors import UserError
 from ppcore.seeds import numpy_rng
 from ppcore.storage import Store
-from ppcore.targets import ImageSet, load_target
+from ppcore.targets import load_target
 from ppcore.trust import Trust
 from pptrain.evaluation.figures import Evaluation, choose_split, evaluate, image_batches, summarize
 
@@ -93,12 +92,12 @@ def export_model(
     evaluations, quantized = {"original": evaluate(classifier, test)}, None
     if to == "onnx":
         labels = torch.from_numpy(test.labels)
-        evaluations["onnx"] = summarize(onnx_logits(file, prepared_images(classifier, test)), labels)
+        evaluations["onnx"] = summarize(onnx_logits(file, image_batches(test, classifier.spec)), labels)
     if int8:
         quantized = file.with_suffix(".int8.onnx")
         chosen = numpy_rng(0, "calibration").permutation(len(opened.train))[:_CALIBRATION_IMAGES]
-        quantize_int8(file, quantized, prepared_images(classifier, opened.train.select(chosen)))
-        evaluations["int8"] = summarize(onnx_logits(quantized, prepared_images(classifier, test)), labels)
+        quantize_int8(file, quantized, image_batches(opened.train.select(chosen), classifier.spec))
+        evaluations["int8"] = summarize(onnx_logits(quantized, image_batches(test, classifier.spec)), labels)
     return Exported(file, difference, quantized, evaluations)
 
 
@@ -140,7 +139,7 @@ def export_classifier(classifier: Classifier, to: str, out: Path) -> float:
         run = _program_runner(data)
     images = _random_images(classifier, _CHECK_BATCH)  # another batch size than the example's
     with torch.inference_mode():
-        expected = classifier(_framed(images, classifier.spec)).numpy()
+        expected = classifier.whole()(images).numpy()
     worst, scale = float(np.abs(run(images.numpy()) - expected).max()), float(np.abs(expected).max())
     if not worst <= _TOLERANCE * scale:
         raise UserError(
@@ -148,14 +147,6 @@ def export_classifier(classifier: Classifier, to: str, out: Path) -> float:
         )
     Store(out.parent).write_atomic(out.name, data)
     return worst
-
-
-def prepared_images(classifier: Classifier, images: ImageSet) -> Iterator[Tensor]:
-    """Batches uint8 (B, C, R, R), the input of the exported model: resized and cropped like the classifier's input."""
-    spec = classifier.spec
-    for pixels in image_batches(images, spec):
-        edge = (pixels.shape[-1] - spec.resolution) // 2
-        yield pixels[..., edge : edge + spec.resolution, edge : edge + spec.resolution].contiguous()
 
 
 def onnx_logits(file: Path, batches: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -203,6 +194,7 @@ def quantize_int8(model: Path, out: Path, calibration: Iterable[Tensor]) -> None
 def _description(classifier: Classifier, file: Path) -> dict[str, Any]:
     """Names, types and shapes of input and output, the preparation of an image, and the classes."""
     spec = classifier.spec
+    sized = {"center": "shorter_side", "squash": "both_sides", "border": "longer_side"}[spec.crop_mode]
     shape = ["batch", spec.channels, spec.resolution, spec.resolution]
     return {
         "file": file.name,
@@ -210,9 +202,11 @@ def _description(classifier: Classifier, file: Path) -> dict[str, Any]:
         "output": {"name": OUTPUT, "type": "float32", "shape": ["batch", spec.num_classes]},
         "preparation": {
             "colour": "grey (ITU-R 601 luma)" if spec.channels == 1 else "RGB",
-            "shorter_side": spec.resize or spec.resolution,
-            "resample": "bicubic, antialiased",
+            "crop_mode": spec.crop_mode,
+            sized: spec.resize or spec.resolution,
+            "resample": f"{spec.interpolation}, antialiased",
             "centre_crop": spec.resolution,
+            "fill": spec.preparation.fill,
             "normalisation": "built in",
         },
         "class_names": list(spec.class_names),
@@ -224,13 +218,6 @@ def _random_images(classifier: Classifier, count: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     shape = (count, spec.channels, spec.resolution, spec.resolution)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-
-
-def _framed(images: Tensor, spec: ClassifierSpec) -> Tensor:
-    """uint8 (B, C, R, R) -> uint8 (B, C, S, S), so large that the classifier crops the same pixels without resizing."""
-    margin = max(spec.resize - spec.resolution, 0)
-    low, high = margin // 2, margin - margin // 2
-    return F.pad(images, (low, high, low, high))
 
 
 def _to_onnx(module: nn.Module, example: Tensor, classifier: Classifier) -> bytes:

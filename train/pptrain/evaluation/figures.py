@@ -134,22 +134,23 @@ class HeldImages:
     def __init__(self, images: ImageSet, spec: ClassifierSpec, *, keep_mb: int = 0) -> None:
         self.images, self.spec = images, spec
         self._kept: list[Tensor] = []
-        self._keep = len(images) * spec.channels * (spec.resize or spec.resolution) ** 2 <= keep_mb << 20
+        self._keep = len(images) * spec.channels * spec.resolution**2 <= keep_mb << 20
 
     def evaluate(self, classifier: Classifier) -> Evaluation:
         """The figures of a classifier with the preprocessing of `spec`."""
         if self._keep and not self._kept:
             self._kept = list(image_batches(self.images, self.spec))
-        logits = predict_logits(classifier, self._kept or image_batches(self.images, self.spec))
+        batches = self._kept or image_batches(self.images, self.spec)
+        logits = predict_logits(classifier.whole(), batches)
         return summarize(logits, torch.from_numpy(self.images.labels), self.spec.class_names)
 
 
 def image_batches(images: ImageSet, spec: ClassifierSpec) -> Iterator[Tensor]:
-    """Batches uint8 (B, C, S, S), the size before the classifier's centre crop; the next ones are decoded meanwhile."""
-    side, count = spec.resize or spec.resolution, len(images)
-    size = min(max(_BATCH_PIXELS // side**2, 1), _LARGEST_BATCH)
+    """Prepared batches uint8 (B, C, R, R), for :meth:`Classifier.whole`; the next ones are decoded meanwhile."""
+    count = len(images)
+    size = min(max(_BATCH_PIXELS // spec.resolution**2, 1), _LARGEST_BATCH)
     parts = [range(first, min(first + size, count)) for first in range(0, count, size)]
-    return decode_ahead(images, parts, side, spec.channels)
+    return decode_ahead(images, parts, spec.preparation)
 
 
 def predict_logits(classifier: Classifier, batches: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -56,7 +56,7 @@ def predict(classifier: Classifier, images: ImageSet, *, top: int = 5) -> Iterat
         UserError: a damaged image.
     """
     spec, names = classifier.spec, iter(images.ids)
-    for logits in predict_logits(classifier, image_batches(images, spec)):
+    for logits in predict_logits(classifier.whole(), image_batches(images, spec)):
         best, label = logits.softmax(1).topk(min(top, spec.num_classes))
         for shares, classes in zip(best.tolist(), label.tolist(), strict=True):
             yield Prediction(next(names), [spec.class_names[c] for c in classes], shares)

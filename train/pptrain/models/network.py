@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -131,8 +130,8 @@ class Teacher(nn.Module):
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        whole = replace(classifier.spec, resize=0)  # a view is a crop: the teacher must not cut it again
-        self.classifier = Classifier(classifier.net, whole).eval().requires_grad_(False)
+        # A view is a crop: the teacher must not cut it again.
+        self.classifier = classifier.whole().eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> Teacher:  # always in eval mode
         return self

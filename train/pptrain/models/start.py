@@ -31,7 +31,8 @@ def make_spec(
     if source is not None:
         mean, std = source.spec.mean, source.spec.std
     else:
-        _, _, mean, std = usual_input(arch, channels)
+        usual = usual_input(arch, channels)
+        mean, std = usual.mean, usual.std
     return ClassifierSpec(arch, class_names, channels, resolution, resize, mean, std)
 
 
@@ -104,7 +105,7 @@ def _try_forward(net: nn.Module, spec: ClassifierSpec) -> None:
         with torch.no_grad():
             logits = net(_noise(spec))
     except Exception as error:  # a user's own network may raise anything
-        usual = "" if ":" in spec.arch else f" (designed for {usual_input(spec.arch, 3).side} pixels)"
+        usual = "" if ":" in spec.arch else f" (designed for {usual_input(spec.arch, 3).resolution} pixels)"
         raise UserError(
             f"{spec.arch} does not take {spec.channels}x{spec.resolution}x{spec.resolution} images "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); change --resolution or --channels{usual}"
