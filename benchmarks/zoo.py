@@ -91,7 +91,7 @@ def examine(arch: str, data: Data, out: Path, *, side: int = 0, batch: int = 4) 
     settings: dict[str, Any] = {
         "model.arch": arch,
         "data.channels": 3,
-        "data.resolution": side or usual_input(arch, 3).side,
+        "data.resolution": side or usual_input(arch, 3).resolution,
         "optim.batch_size": batch,
         "optim.steps": 2,
         "loop.tensorboard": False,

@@ -4,19 +4,26 @@ import dataclasses
 
 import numpy as np
 import pytest
+import timm
 import torch
+from PIL import Image
 
+from ppcore.classifiers import Classifier, ClassifierSpec, usual_input
 from ppcore.errors import UserError
+from ppcore.targets import ImageSet
 from ppgen.plan.conditions import (
     Conditions,
     condition_rows,
     conditions_sha256,
     describe_sharpness,
     effective_classes,
+    measure,
     sharp_temperature,
     soft_labels,
 )
 from ppgen.plan.plan import Plan, Segment
+from ppgen.quality.features import measure_images
+from ppgen.sources.classifier import AlignedClassifier
 
 K = 5
 
@@ -131,3 +138,28 @@ def test_the_table_is_checked_against_the_plan() -> None:
     assert again.soft.dtype == np.float32
     with pytest.raises(UserError, match="sha256 differs"):
         Conditions.from_parquet(table(3).to_parquet(), plan)
+
+
+class Recorder(torch.nn.Linear):
+    """Remembers its input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append(x)
+        return super().forward(x.mean((2, 3)))
+
+
+def test_conditions_and_reports_show_the_source_classifier_the_pixels_of_timm() -> None:
+    name = "convnext_tiny.in12k_ft_in1k_384"  # squashes images
+    net = Recorder(3, K)
+    net.seen = []
+    spec = ClassifierSpec(name, tuple("abcde"), 3, *usual_input(f"timm/{name}", 3))
+    classifier = AlignedClassifier(Classifier(net, spec), np.arange(K), "vwxyz")
+    image = np.random.default_rng(0).integers(0, 256, (101, 150, 3)).astype(np.uint8)
+    images = ImageSet(["a"], np.zeros(1, dtype=np.int64), lambda _: image)
+    measure(images, classifier, temperature=1.0, top_k=None)
+    measure_images(images, classifier, 1, 0, lambda _: None)
+    data = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
+    wanted = timm.data.create_transform(**data)(Image.fromarray(image))
+    for seen in net.seen:
+        torch.testing.assert_close(seen, wanted[None], atol=1e-5, rtol=0)
+    assert len(net.seen) == 2

@@ -32,8 +32,8 @@ from pptrain.config import load_config, save_config
 from pptrain.engine import train
 from pptrain.engine.directories import newest
 from pptrain.evaluation import evaluate, export_model, write_csv
-from pptrain.evaluation.export import export_classifier, onnx_logits, prepared_images
-from pptrain.evaluation.figures import summarize
+from pptrain.evaluation.export import export_classifier, onnx_logits
+from pptrain.evaluation.figures import image_batches, summarize
 from pptrain.evaluation.predictions import predict
 from pptrain.models.network import choose_layout
 
@@ -74,8 +74,8 @@ def test_a_users_own_network_goes_all_the_way(
     assert report.accuracy == ssl.accuracy
     assert export_classifier(classifier, "torch-export", tmp_path / "m.pt2") < 1e-3
     assert export_model(str(ssl.out), str(tmp_path / "m.onnx"), trust_code=True).difference < 1e-3
-    images = prepared_images(classifier, load_target(str(target_folder)).test)
-    labels = torch.from_numpy(load_target(str(target_folder)).test.labels)
+    test = load_target(str(target_folder)).test
+    images, labels = image_batches(test, classifier.spec), torch.from_numpy(test.labels)
     assert summarize(onnx_logits(tmp_path / "m.onnx", images), labels).accuracy == ssl.accuracy
     described = json.loads((tmp_path / "m.onnx.json").read_text())
     assert described["class_names"] == list(CLASSES)

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
+from PIL import Image
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
@@ -22,7 +24,7 @@ from sklearn.metrics import (
 )
 from toyshards import CLASSES
 
-from ppcore.classifiers import Classifier, ClassifierSpec, build, save_classifier
+from ppcore.classifiers import Classifier, ClassifierSpec, build, save_classifier, usual_input
 from ppcore.errors import UserError
 from ppcore.targets import ImageSet, load_target, open_images
 from pptrain.cli import main
@@ -34,6 +36,7 @@ from pptrain.evaluation.figures import (
     summarize,
     wilson,
 )
+from pptrain.evaluation.predictions import predict
 
 
 def test_figures_agree_with_scikit_learn() -> None:
@@ -179,3 +182,26 @@ def test_images_are_decoded_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> N
     assert [whole.evaluate(classifier).loss for _ in range(2)] == [found.loss] * 2
     assert len(classifier.loaded) == 200  # kept after the first time
     np.testing.assert_array_equal(whole.evaluate(classifier).predictions, found.predictions)
+
+
+class Recorder(torch.nn.Linear):
+    """Remembers its input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append(x)
+        return super().forward(x.mean((2, 3)))
+
+
+def test_evaluations_and_predictions_show_a_network_the_pixels_of_torchvision() -> None:
+    net = Recorder(3, 4)
+    net.seen = []
+    classifier = Classifier(net, ClassifierSpec("resnet50", CLASSES, 3, *usual_input("resnet50", 3)))
+    image = np.random.default_rng(0).integers(0, 256, (101, 150, 3)).astype(np.uint8)
+    images = ImageSet(["a"], np.zeros(1, dtype=np.int64), lambda _: image)
+    evaluate(classifier, images)
+    HeldImages(images, classifier.spec, keep_mb=1).evaluate(classifier)
+    list(predict(classifier, images))
+    wanted = torchvision.models.ResNet50_Weights.DEFAULT.transforms()(Image.fromarray(image))
+    for seen in net.seen:
+        torch.testing.assert_close(seen, wanted[None], atol=1e-5, rtol=0)
+    assert len(net.seen) == 3

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,22 +35,38 @@ def photographs(tmp_path: Path) -> Path:
     return tmp_path / "photographs"
 
 
-def make_model(folder: Path, arch: str, resolution: int, resize: int) -> Classifier:
+def make_model(folder: Path, arch: str, resolution: int, resize: int, **more: Any) -> Classifier:
     """A model directory of a random network whose batch norm has seen images, so that its logits differ by image."""
     torch.manual_seed(0)
     net = build(arch, 2, 3)
     with torch.no_grad():
         for _ in range(3):
             net.train()(torch.randn(4, 3, resolution, resolution))
-    save_classifier(folder, net, ClassifierSpec(arch, CLASSES, 3, resolution, resize, MEAN, STD))
+    save_classifier(folder, net, ClassifierSpec(arch, CLASSES, 3, resolution, resize, MEAN, STD, **more))
     return load_classifier(str(folder))
 
 
-@pytest.mark.parametrize(("resolution", "resize"), [(96, 110), (224, 256)])
+@pytest.mark.parametrize(
+    ("resolution", "resize", "more", "described"),
+    [
+        (96, 110, {}, {"crop_mode": "center", "shorter_side": 110, "resample": "bicubic, antialiased"}),
+        (
+            224,
+            256,
+            {"interpolation": "bilinear", "crop_mode": "squash"},
+            {"crop_mode": "squash", "both_sides": 256, "resample": "bilinear, antialiased"},
+        ),
+    ],
+)
 def test_an_export_of_any_size_agrees_with_the_classifier(
-    resolution: int, resize: int, photographs: Path, tmp_path: Path
+    resolution: int,
+    resize: int,
+    more: dict[str, Any],
+    described: dict[str, Any],
+    photographs: Path,
+    tmp_path: Path,
 ) -> None:
-    classifier = make_model(tmp_path / "m", "small", resolution, resize)
+    classifier = make_model(tmp_path / "m", "small", resolution, resize, **more)
     exported = export_model(str(tmp_path / "m"), target=str(photographs))
     test = load_target(str(photographs)).test
     expected = torch.cat(list(predict_logits(classifier.whole(), image_batches(test, classifier.spec))))
@@ -60,6 +78,8 @@ def test_an_export_of_any_size_agrees_with_the_classifier(
     original, onnx = exported.evaluations["original"], exported.evaluations["onnx"]
     assert np.array_equal(original.predictions, onnx.predictions)
     assert original.accuracy == onnx.accuracy
+    preparation = json.loads(Path(f"{exported.file}.json").read_text())["preparation"]
+    assert preparation | described == preparation
 
 
 def test_a_network_of_torchvision_at_its_own_resolution_in_all_formats(

@@ -237,9 +237,9 @@ def test_a_teacher_sees_the_whole_view() -> None:
     """Also a teacher that enlarges and crops the images it classifies, as published ones do."""
     net, x = toy().net.eval(), torch.rand(2, 1, 16, 16)
     x[:, :, 1:-1, 1:-1] = 0.5  # only the border differs
-    for resolution in (16, 12):
-        spec = replace(SPEC, resolution=resolution, resize=resolution * 8 // 7)
-        seen = x if resolution == 16 else F.interpolate(x, (12, 12), mode="bicubic", antialias=True)
+    for resolution, mode in ((16, "bicubic"), (12, "bicubic"), (12, "bilinear")):
+        spec = replace(SPEC, resolution=resolution, resize=resolution * 8 // 7, interpolation=mode)
+        seen = x if resolution == 16 else F.interpolate(x, (12, 12), mode=mode, antialias=True)
         with torch.no_grad():
             wanted = net((seen.clamp(0, 1) - 0.5) / 0.5)
             torch.testing.assert_close(Teacher(Classifier(net, spec))(x), wanted)
