@@ -122,12 +122,8 @@ def make_schedule(options: SiTOptions) -> Schedule:
     Raises:
         UserError: a solver that does not fit.
     """
-    flow = Scheduler("FlowMatchEulerDiscreteScheduler", {"num_train_timesteps": 1}).schedule(
-        options, clip=False
-    )
-    if options.noise_at == 1:
-        return flow
-    return replace(flow, timesteps=flow.path.alphas[:-1], out=tuple(-scale for scale in flow.out))
+    config = {"num_train_timesteps": 1, "invert_sigmas": options.noise_at == 0}
+    return Scheduler("FlowMatchEulerDiscreteScheduler", config).schedule(options, clip=False)
 
 
 def require_sit(state: State, config: SiTConfig, where: str) -> tuple[tuple[int, int, int], bool]:

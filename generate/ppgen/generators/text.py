@@ -14,7 +14,7 @@ import torch
 from ppcore.errors import UserError
 from ppcore.seeds import derive
 from ppgen.generators.parts.family import FamilyGenerator, check_condition, choose_names
-from ppgen.generators.parts.networks import load_component
+from ppgen.generators.parts.networks import load_component, require_square
 from ppgen.sources import Generator, Source, read_config, read_options
 
 Embeddings = tuple[torch.Tensor, ...]
@@ -234,4 +234,4 @@ def _class_names(source: Source, options: TextOptions) -> tuple[str, ...]:
 
 def _own_resolution(pipe: Any) -> int:
     size = getattr(pipe, "default_sample_size", None) or pipe.unet.config.sample_size
-    return int(size) * int(pipe.vae_scale_factor)
+    return require_square(size, "unet") * int(pipe.vae_scale_factor)

@@ -13,10 +13,18 @@ from ppcore.errors import UserError
 from ppgen.generators.parts.convolution import rearrange
 from ppgen.generators.parts.diffusion import DiffusionGenerator, DiffusionOptions
 from ppgen.generators.parts.family import choose_names, embed
-from ppgen.generators.parts.networks import LatentDecoder, PixelDecoder, compile_network, load_component
+from ppgen.generators.parts.networks import (
+    LatentDecoder,
+    PixelDecoder,
+    compile_network,
+    load_component,
+    require_square,
+)
 from ppgen.generators.parts.scheduler import load_scheduler
 from ppgen.sampling import Schedule
 from ppgen.sources import Generator, Source, read_options
+
+_IMAGENET = 1000  # classes
 
 
 class UNetNetwork:
@@ -32,7 +40,7 @@ class UNetNetwork:
     def __init__(
         self, unet: Any, schedule: Schedule, null: int | None, device: torch.device, compile_mode: str
     ) -> None:
-        side = unet.config.sample_size
+        side = require_square(unet.config.sample_size, "unet")
         self.shape = (unet.config.in_channels, side, side)
         self.has_null = null is not None
         self._table: torch.Tensor = unet.class_embedding.weight.detach()
@@ -110,7 +118,8 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
 def _count_classes(unet: Any, expected: int, where: str) -> tuple[int, int | None]:
     """(K, row of the null label or None) of the UNet's class table.
 
-    A table that is one row longer than the classes has the null label of classifier-free guidance as its last row.
+    A table that is one row longer than the classes has the null label of classifier-free guidance as its last row; without another
+    number one of 1,001 rows is taken for ImageNet's 1,000 classes and that label.
 
     Args:
         expected: K, or 0 for one class for each row.
@@ -124,7 +133,7 @@ def _count_classes(unet: Any, expected: int, where: str) -> tuple[int, int | Non
             "expected a UNet2DModel with num_class_embeds"
         )
     rows = unet.class_embedding.num_embeddings
-    wanted = expected or rows
+    wanted = expected or (_IMAGENET if rows == _IMAGENET + 1 else rows)
     if rows not in (wanted, wanted + 1):
         raise UserError(
             f"{where} embeds {rows} classes but {wanted} are expected, or {wanted + 1} rows with the null label; "

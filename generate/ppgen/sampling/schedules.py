@@ -74,6 +74,11 @@ def discrete(
     cumulated = alphas_cumprod.double()
     if spacing == "karras":
         ratios = ((1 - cumulated) / cumulated).sqrt()
+        if not 0 < float(ratios[0]) < float(ratios[-1]) < math.inf:
+            raise UserError(
+                "spacing 'karras' needs a model whose noise begins above 0 and leaves some signal at its end, which this one's does "
+                "not; use trailing or leading"
+            )
         chosen = karras(float(ratios[0]), float(ratios[-1]), steps)
         timesteps = [_interpolate(math.log(r), ratios.log().tolist()) for r in chosen]
         alphas = [1 / math.sqrt(1 + r * r) for r in chosen]
@@ -87,9 +92,16 @@ def discrete(
 
 
 def flow(
-    steps: int, *, shift: float = 1.0, train_timesteps: int = 1000, clip: float | None = None
+    steps: int,
+    *,
+    shift: float = 1.0,
+    train_timesteps: int = 1000,
+    inverted: bool = False,
+    clip: float | None = None,
 ) -> Schedule:
     """Rectified flow: alpha = 1 - sigma, the network gets sigma * train_timesteps and returns noise - clean.
+
+    An `inverted` network gets alpha * train_timesteps and returns clean - noise.
 
     Sigmas are evenly spaced from 1 to 0 and shifted as in Esser et al. 2024, eq. 23. (The default of the
     stock scheduler ends at 0.001 and spends one evaluation on the last thousandth.)
@@ -100,10 +112,10 @@ def flow(
     inner = sigmas[:-1]
     return Schedule(
         path,
-        tuple(s * train_timesteps for s in inner),
+        tuple((1 - s if inverted else s) * train_timesteps for s in inner),
         (1.0,) * steps,
         (1.0,) * steps,
-        tuple(-s for s in inner),
+        tuple(s if inverted else -s for s in inner),
         clip=clip,
     )
 

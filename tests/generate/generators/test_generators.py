@@ -289,6 +289,65 @@ def test_unconditional_models_are_refused(tmp_path: Path) -> None:
         load_generator(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("thresholding", True), ("use_flow_sigmas", True), ("timestep_type", "continuous")]
+)
+def test_schedulers_that_ask_the_network_differently_are_refused(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    from diffusers import DPMSolverMultistepScheduler
+
+    folder = save_unet(tmp_path, DPMSolverMultistepScheduler(), rows=5)
+    change_config(folder / "scheduler" / "scheduler_config.json", **{name: value})
+    with pytest.raises(UserError, match=f"the scheduler has {name}={value}, which is not supported"):
+        load_generator(str(folder))
+
+
+def change_config(file: Path, **fields: object) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+
+
+def test_the_side_of_the_images_is_a_number_a_square_or_asked_for(tmp_path: Path) -> None:
+    from diffusers import DDIMScheduler
+
+    unet = save_unet(tmp_path / "unet", DDIMScheduler(), rows=5)
+    save_text_pipeline(tmp_path / "text")
+    change_config(unet / "unet" / "config.json", sample_size=[16, 16])
+    assert load_generator(str(unet), sampling={"steps": 1}).resolution == 16
+    change_config(tmp_path / "text" / "unet" / "config.json", sample_size=[8, 8])
+    names = {"class_names": ["cat", "dog"]}
+    assert load_generator(str(tmp_path / "text"), sampling=names).resolution == 16
+    for size in (None, [16, 24]):
+        change_config(unet / "unet" / "config.json", sample_size=size)
+        change_config(tmp_path / "text" / "unet" / "config.json", sample_size=size)
+        for folder, sampling in ((unet, {}), (tmp_path / "text", names)):
+            with pytest.raises(UserError, match="sample_size"):
+                load_generator(str(folder), sampling=sampling)
+
+
+def test_a_table_of_1001_rows_holds_imagenet_and_the_null_label(tmp_path: Path) -> None:
+    from diffusers import DDIMScheduler
+
+    folder = save_unet(tmp_path / "imagenet", DDIMScheduler(), rows=1001)
+    generator = load_generator(str(folder))
+    assert generator.num_classes == 1000
+    assert generator.describe()["sampling"]["guidance"] == 1.5
+    assert load_generator(str(folder), sampling={"num_classes": 1001}).num_classes == 1001
+    small = save_unet(tmp_path / "small", DDIMScheduler(), rows=11)
+    assert load_generator(str(small)).num_classes == 11
+    with pytest.raises(UserError, match="num_classes if the last row of its class table is the null label"):
+        load_generator(str(small), sampling={"guidance": 2})
+
+
+def test_karras_spacing_needs_some_signal_at_every_level(tmp_path: Path) -> None:
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction")
+    folder = save_unet(tmp_path, scheduler, rows=5)
+    with pytest.raises(UserError, match="spacing 'karras' needs a model"):
+        load_generator(str(folder), sampling={"spacing": "karras"})
+
+
 def test_compiling_needs_a_compiler(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(UserError, match="install one or use compile=none"):

@@ -162,10 +162,12 @@ def test_unet_with_ddpm_equals_the_stock_scheduler(tmp_path: Path) -> None:
     torch.testing.assert_close(ours, x, **CLOSE)
 
 
-def test_unet_with_flow_matching_equals_the_stock_scheduler(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inverted", [False, True])
+def test_unet_with_flow_matching_equals_the_stock_scheduler(tmp_path: Path, inverted: bool) -> None:
+    """An inverted network is asked with the share of data as its time and returns data - noise."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=2.0)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=2.0, invert_sigmas=inverted)
     folder = save_unet(tmp_path, scheduler, rows=7)
     ours = load_generator(str(folder), sampling={"steps": 4}).sample_float(one_hot([1, 2, 3], 7), SEEDS)  # type: ignore[attr-defined]
     unet = make_unet(7).eval()

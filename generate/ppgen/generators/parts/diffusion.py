@@ -133,7 +133,8 @@ class DiffusionGenerator(FamilyGenerator):
         if self.guidance.scale != 1.0 and not network.has_null:
             raise UserError(
                 f"{source.spec} has no null label, so it cannot be guided; "
-                f"set the sampling option guidance=1 (given: {options.guidance})"
+                f"set the sampling option guidance=1 (given: {options.guidance}), or num_classes if the last row of its class table is "
+                "the null label"
             )
         super().__init__(
             source,

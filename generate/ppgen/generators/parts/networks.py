@@ -67,6 +67,21 @@ def load_component(
     return model.to(device).eval().requires_grad_(False)
 
 
+def require_square(size: Any, where: str) -> int:
+    """The side that a configuration's `sample_size` says, a number or a pair.
+
+    Raises:
+        UserError: there is none, or the sides differ.
+    """
+    sides = set(size) if isinstance(size, list | tuple) else {size}
+    if len(sides) != 1 or not isinstance(side := sides.pop(), int):
+        raise UserError(
+            f"{where} has sample_size={size} in its config.json; expected one whole number, the side of the square that the network "
+            "was trained on"
+        )
+    return side
+
+
 def compile_network(forward: Forward, mode: str, device: torch.device) -> Forward:
     """The function, compiled as the sampling option `compile` says.
 

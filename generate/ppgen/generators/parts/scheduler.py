@@ -37,6 +37,8 @@ _SOLVERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(_DISCRETE, _DIFFUSION_SOLVERS),
 }
 """Class of a scheduler -> the solvers that fit its models, the default first."""
+_UNREAD = {"thresholding": False, "use_flow_sigmas": False, "timestep_type": "discrete"}
+"""Arguments that say what the network takes or returns, and their only supported values. Other unread ones choose levels or steps."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +65,25 @@ class Scheduler:
             clip: whether the model makes pixels, so that the scheduler's clipping of clean estimates applies.
 
         Raises:
-            UserError: a solver that does not fit the model, or dynamic thresholding.
+            UserError: a solver that does not fit the model, or a model that works in a way that is not supported.
         """
         get = self.config.get
-        if get("thresholding"):
-            raise UserError(
-                "the scheduler asks for dynamic thresholding, which is not supported; set thresholding to false in its config"
-            )
+        for name, plain in _UNREAD.items():
+            if self.config.get(name, plain) != plain:
+                raise UserError(
+                    f"the scheduler has {name}={self.config[name]}, which is not supported; expected {plain}; use another model, or "
+                    "change its scheduler_config.json if the network does not depend on it"
+                )
         if options.solver not in _SOLVERS[self.kind]:
             raise UserError(
                 f"solver {options.solver!r} does not fit a model with {self.kind}; choose {', '.join(_SOLVERS[self.kind])}"
             )
         if self.kind.startswith("FlowMatch"):
             return schedules.flow(
-                options.steps, shift=get("shift", 1.0), train_timesteps=get("num_train_timesteps", 1000)
+                options.steps,
+                shift=get("shift", 1.0),
+                train_timesteps=get("num_train_timesteps", 1000),
+                inverted=bool(get("invert_sigmas")),
             )
         if self.kind.startswith("EDM"):
             names = ("sigma_min", "sigma_max", "sigma_data", "rho")
