@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ppgen.generators import load_generator
+from ppgen.generators.parts.tokens import build_decoder, vqvae_shapes
+from ppgen.generators.sit import SiTConfig, SiTOptions, make_schedule, read_network, sit_shapes
+from ppgen.generators.var import PUBLISHED_SCALES, VARNetwork, var_shapes
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,10 @@ BIGGAN_DEEP_256: dict[str, Any] = {
 SMALL_BIGGAN: dict[str, Any] = {**BIGGAN_DEEP_256, "channel_width": 16}
 
 
+VAR_TOKENS = {16: 680, 20: 680, 24: 680, 30: 680, 36: 2240}
+"""Depth of a published VAR -> tokens of an image."""
+
+
 def build_dit(config: DiTConfig) -> tuple[Any, Any]:
     """(transformer, autoencoder), untrained."""
     from diffusers import AutoencoderKL, DiTTransformer2DModel
@@ -157,6 +165,75 @@ def save_biggan(folder: Path, config: dict[str, Any], warm_up: int = 0) -> Any:
     torch.save(network.state_dict(), folder / "pytorch_model.bin")
     (folder / "config.json").write_text(json.dumps(config))
     return network
+
+
+def shapes_of_var(depth: int) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the weights of a published VAR; that of 512 pixels shares its adaptive norms."""
+    scales = PUBLISHED_SCALES[VAR_TOKENS[depth]]
+    return var_shapes(depth, 1001, scales, width=64 * depth, shared=depth == 36)
+
+
+def shapes_of_sit(repa: bool = False) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the weights of SiT-XL/2, or of REPA's."""
+    return sit_shapes(28, 1001, width=1152, inner=4608, out=4 if repa else 8)
+
+
+def draw_state(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """Random weights that keep the size of what passes through them."""
+    torch.manual_seed(0)
+    state = {}
+    for name, shape in shapes.items():
+        tensor = torch.randn(shape)
+        fan_in = math.prod(shape[1:])
+        state[name] = tensor / math.sqrt(fan_in) if len(shape) > 1 else 0.1 * tensor + name.endswith("weight")
+    return state
+
+
+def save_var(folder: Path, depth: int = 16) -> None:
+    """The two published files of a VAR, with the 160-channel decoder."""
+    torch.save(draw_state(shapes_of_var(depth)), folder / f"var_d{depth}.pth")
+    torch.save(draw_state(vqvae_shapes()), folder / "vae_ch160v4096z32.pth")
+
+
+def save_sit(folder: Path) -> None:
+    """The published state dict of SiT-XL/2 and its autoencoder."""
+    torch.save(draw_state(shapes_of_sit()), folder / "SiT-XL-2-256.pt")
+    build_dit(DIT_XL_2_256)[1].save_pretrained(folder / "vae")
+
+
+def var_flops(depth: int) -> tuple[float, float]:
+    """FLOP of all scales of one image without guidance, and of decoding it."""
+    meta, scales = torch.device("meta"), PUBLISHED_SCALES[VAR_TOKENS[depth]]
+    state = {name: torch.empty(shape, device=meta) for name, shape in shapes_of_var(depth).items()}
+    network = VARNetwork(state, scales, meta, torch.float32)
+
+    def evaluate() -> None:
+        memory, start = network.begin(torch.empty(1, 64 * depth, device=meta)), 0
+        for side in scales:
+            network(torch.empty(1, side**2, 64 * depth, device=meta), start, memory)
+            start += side**2
+
+    with meta:
+        decoder, post = build_decoder(160, 32), torch.nn.Conv2d(32, 32, 3, padding=1)
+        latents = torch.empty(1, 32, scales[-1], scales[-1])
+    return _count(evaluate), _count(lambda: decoder(post(latents)))
+
+
+def sit_flops() -> float:
+    """FLOP of one evaluation of SiT-XL/2."""
+    meta = torch.device("meta")
+    state = {name: torch.empty(shape, device=meta) for name, shape in shapes_of_sit().items()}
+    with meta:
+        network = read_network(
+            state,
+            SiTConfig(),
+            make_schedule(SiTOptions(solver="flow_euler", steps=1, noise_at=0)),
+            (4, 32, 32),
+            device=meta,
+            dtype=torch.float32,
+            compile_mode="none",
+        )
+        return _count(lambda: network.predict(torch.empty(1, 4, 32, 32), 0, torch.empty(1, 1, 1152), False))
 
 
 def dit_flops(config: DiTConfig) -> tuple[float, float]:
@@ -241,6 +318,18 @@ def print_costs() -> None:
         print(
             f"{name}: {dit_parameters(full)} parameters, {network / 1e9:.1f} GFLOP, decoding {decoder / 1e9:.1f}"
         )
+    _, vae = dit_flops(DIT_XL_2_256)
+    decoding = dit_parameters(DIT_XL_2_256) - parameters(build_dit(DIT_XL_2_256)[0])
+    for name, repa in (("sit-xl-2-256", False), ("repa-xl-2-256", True)):
+        count = sum(map(math.prod, shapes_of_sit(repa).values())) + decoding
+        print(f"{name}: {count} parameters, {sit_flops() / 1e9:.1f} GFLOP, decoding {vae / 1e9:.1f}")
+    for depth, tokens in VAR_TOKENS.items():
+        network, decoder = var_flops(depth)
+        count = sum(
+            math.prod(s) for shapes in (shapes_of_var(depth), vqvae_shapes()) for s in shapes.values()
+        )
+        name = f"var-d{depth}-{256 if tokens == 680 else 512}"
+        print(f"{name}: {count} parameters, {network / 1e9:.1f} GFLOP, decoding {decoder / 1e9:.1f}")
     unet = IMAGENET_64_UNET
     print(f"cd-imagenet-64: {unet_parameters(unet)} parameters, {unet_flops(unet) / 1e9:.1f} GFLOP")
     biggan = BIGGAN_DEEP_256

@@ -24,7 +24,7 @@ from ppcore.errors import UserError
 from ppcore.kits import is_repository, list_kits
 from ppcore.storage import Store
 from ppgen.plan import format_bytes
-from ppgen.sources import COSTS
+from ppgen.sources import COSTS, has_weights
 
 _NEEDED_FOR = {
     "": "every command",
@@ -198,11 +198,11 @@ def check_out(out: str) -> Finding:
 
 def check_hub(timeout_s: float = 3.0) -> Finding:
     """The hub's cache, and whether the hub can be reached."""
-    from huggingface_hub import constants, get_session, try_to_load_from_cache  # heavy: only here
+    from huggingface_hub import constants, get_session  # heavy: only here
 
     cache = Path(constants.HF_HUB_CACHE)
-    kits = {kit.name: kit.generator for kit in list_kits() if is_repository(kit.generator)}
-    missing = [name for name in kits if not try_to_load_from_cache(kits[name], "model_index.json")]
+    kits = {kit.name: kit for kit in list_kits() if is_repository(kit.generator)}
+    missing = [name for name, kit in kits.items() if not has_weights(kit)]
     cached = ", ".join(name for name in kits if name not in missing) or "no kit"
     free = format_bytes(shutil.disk_usage(_existing(cache)).free)
     facts = f"cache {cache}, {free} free, it holds {cached}"

@@ -27,6 +27,7 @@ from ppcore.program import (
 )
 
 DEFAULT_SOURCE = "dit-xl-2-256"
+PRODUCT_SOURCE = "var-d16-256"  # recommended where the licence of a source forbids products
 Mode = Literal["soft", "draw", "uniform"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 ImageFormat = Literal["jpg", "png", "webp"]

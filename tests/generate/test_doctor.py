@@ -71,7 +71,12 @@ def test_every_extra_that_a_command_needs_is_checked() -> None:
     ("gigabytes", "state", "lost"),
     [
         (64, "ok", ""),
-        (3.0, "limited", "these sources do not fit: dit-xl-2-256 (3.6 GB), dit-xl-2-512 (3.6 GB)"),
+        (
+            3.5,
+            "limited",
+            "these sources do not fit: dit-xl-2-256 (3.6 GB), dit-xl-2-512 (3.6 GB), var-d24-256 (4.2 GB), var-d30-256 (6.1 GB), "
+            "var-d36-512 (6.8 GB)",
+        ),
     ],
 )
 def test_sources_that_do_not_fit_a_gpu(

@@ -116,18 +116,23 @@ def plan_pseudo(options: PseudoOptions, estimate: EstimateOptions) -> None:
 
 @app.command()
 def sources(allow_licence: AllowLicence = None) -> None:
-    """List the kits: image size, licence, and the work for one image with the default settings."""
-    from ppgen.sources import source_rows  # loads torch
+    """List the kits, those for products first: image size, licence, the work for one image with the default settings.
 
-    head = "name family pixels classes licence commercial parameters GFLOP/image"
+    `hours` is the least time for 1.3 million images on one H100, `GB` the size of the weights in its memory.
+    """
+    from ppgen.sources import least_hours, source_rows  # loads torch
+
+    head = "name family pixels classes licence commercial parameters GB GFLOP/image hours"
     lines = [(*head.split(), "what it is")]
-    for row in source_rows(tuple(allow_licence or ())):
+    for row in sorted(source_rows(tuple(allow_licence or ())), key=lambda row: not row.kit.commercial):
         kit = row.kit
         size, use = f"{kit.resolution}x{kit.resolution}x{kit.channels}", "yes" if kit.commercial else "no"
         millions = "?" if row.parameters is None else f"{row.parameters / 1e6:.1f} M"
+        memory = "?" if row.parameters is None else f"{2 * row.parameters / 1e9:.2f}"  # bfloat16
         work = "?" if row.gflop is None else f"{row.gflop:,.1f}"
+        hours = "?" if row.gflop is None else f"{least_hours(row.gflop, 1_300_000):.2g}"
         name = f"{kit.name} (default)" if kit.name == DEFAULT_SOURCE else kit.name
-        about = kit.licence, use, millions, work, kit.description
+        about = kit.licence, use, millions, memory, work, hours, kit.description
         lines.append((name, kit.family, size, str(row.classes), *about))
     print_table(lines)
 

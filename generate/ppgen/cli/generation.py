@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ppcore.console import parse_settings
+from ppcore.kits import KITS, get_kit
 from ppcore.page import labelled_sheet
 from ppcore.seeds import derive, sample_seed
 from ppcore.shards import PLAN
@@ -23,12 +24,15 @@ from ppgen.engines import (
     run_job,
 )
 from ppgen.journal import EventLog, MetricsFile, RayMetrics
-from ppgen.options import EngineOptions, EstimateOptions, PseudoOptions, SynthOptions
+from ppgen.options import PRODUCT_SOURCE, EngineOptions, EstimateOptions, PseudoOptions, SynthOptions
 from ppgen.plan import Conditions, Estimate, Plan, Rate, adopt_choices, build_pseudo_plan, build_synth_plan
 from ppgen.shards import Job, calibrate, create_plan, pending_shards, read_plan, reconcile_plan
 from ppgen.sources import (
+    COSTS,
     Generator,
+    ListedGenerator,
     SourceSpec,
+    has_weights,
     make_deterministic,
     read_mapping,
     require_licence,
@@ -82,13 +86,14 @@ def _draw_preview(
 
 
 def prepare(
-    options: SynthOptions | PseudoOptions, *, claim: bool = False
+    options: SynthOptions | PseudoOptions, *, claim: bool = False, listed: Generator | None = None
 ) -> tuple[Job, Generator | None, Conditions | None]:
     """Open the source and make the plan.
 
     Args:
         claim: write plan.json into a new directory at once. Of several parts that start at the same time, the first one decides
             the automatic choices, such as the batch size. Otherwise nothing is written.
+        listed: used for the plan in place of the source, which is then not opened.
 
     Returns:
         The job; the generator if this process has opened it; the condition table of a pseudo plan.
@@ -100,7 +105,10 @@ def prepare(
     if shards.reproducible:
         make_deterministic()
     spec = _describe_source(options)
-    spec, generator, (plan, conditions) = open_for_workers(spec, options.engine_options, _build, options)
+    if listed is None:
+        spec, generator, (plan, conditions) = open_for_workers(spec, options.engine_options, _build, options)
+    else:
+        generator, (plan, conditions) = None, _build(spec, listed, options)
     threads = options.engine_options.threads or default_threads(plan)
     out = shards.out or default_out(plan)
     store = Store(out)
@@ -136,12 +144,19 @@ def run(job: Job, options: EngineOptions, generator: Generator | None, condition
 
 
 def estimate(options: SynthOptions | PseudoOptions, asked: EstimateOptions) -> Estimate:
-    """What :func:`generate` would cost; writes nothing."""
-    job, generator, conditions = prepare(options)
+    """What :func:`generate` would cost; writes nothing.
+
+    Without the weights of a kit on this machine, the plan follows from the catalogue, and nothing is downloaded or measured.
+    """
+    kit = source_kit(options.source)
+    listed: Generator | None = None
+    if isinstance(options, SynthOptions) and kit is not None and kit.name in COSTS and not has_weights(kit):
+        listed = ListedGenerator(kit, parse_settings(options.source_options.sampler or [], "steps=20"))
+    job, generator, conditions = prepare(options, listed=listed)
     plan, rate = job.plan, None
     if asked.calibrate and generator is not None:
         rate = calibrate(job, generator, conditions)
-    elif asked.calibrate:
+    elif asked.calibrate and listed is None:
         rate = open_for_workers(job.source, options.engine_options, _calibrate, job, conditions)[2]
     return Estimate(
         plan,
@@ -150,6 +165,8 @@ def estimate(options: SynthOptions | PseudoOptions, asked: EstimateOptions) -> E
         workers=options.engine_options.workers or default_workers(plan, job.source.device),
         rate=rate,
         price_per_hour=asked.price_per_hour,
+        gflop=COSTS[kit.name].image if kit is not None and kit.name in COSTS else None,
+        listed=listed is not None,
     )
 
 
@@ -175,6 +192,12 @@ def _describe_source(options: SynthOptions | PseudoOptions) -> SourceSpec:
     kit = source_kit(name)
     if kit is not None:
         require_licence(name, kit.licence, chosen.allow_licence or [])
+        if not kit.commercial and name in KITS:
+            print(
+                f"note: {name} is under {kit.licence}, which forbids products; {PRODUCT_SOURCE} ({get_kit(PRODUCT_SOURCE).licence}) may be "
+                "used for them",
+                file=sys.stderr,
+            )
     return SourceSpec(
         name,
         device=options.device,

@@ -74,7 +74,7 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     """
     folder = Path(source.location)
     options = read_options(SiTOptions, source)
-    file = find_weights(folder, "sit")
+    file = find_weights(folder, "sit", source.files)
     if file.name.lower().startswith("dit"):
         raise UserError(
             f"{file} seems to be a DiT, whose weights have the same names as a SiT's; give a DiT in the diffusers layout, or another "
@@ -146,6 +146,29 @@ def require_sit(state: State, config: SiTConfig, where: str) -> tuple[tuple[int,
     rows = len(state.get("y_embedder.embedding_table.weight", ()))
     inner = state.get("blocks.0.mlp.fc1.bias", torch.empty(4 * width)).numel()
     out = last.shape[0] // patch**2
+    shapes = sit_shapes(
+        depth, max(rows, 2), width=width, inner=inner, channels=channels, out=out, patch=patch
+    )
+    positions = state.get("pos_embed")
+    side = config.input_size or (32 if positions is None else patch * round(positions.shape[-2] ** 0.5))
+    if positions is not None:
+        shapes["pos_embed"] = (1, (side // patch) ** 2, width)
+    require_shapes(state, shapes, where, "a SiT")
+    if out not in (channels, 2 * channels):
+        raise UserError(f"{where} has {out} output channels; expected {channels} or {2 * channels}")
+    return (channels, side, side), out == 2 * channels
+
+
+def sit_shapes(
+    depth: int, rows: int, *, width: int, inner: int, channels: int = 4, out: int = 8, patch: int = 2
+) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every trained weight of a published SiT.
+
+    Args:
+        rows: of the class table, the null label included.
+        inner: width of the feed-forward layers.
+        channels, out: of the latents and of the output.
+    """
     layers = {
         "t_embedder.mlp.0": (width, _FREQUENCIES),
         "t_embedder.mlp.2": (width, width),
@@ -163,15 +186,8 @@ def require_sit(state: State, config: SiTConfig, where: str) -> tuple[tuple[int,
     shapes: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in layers.items()}
     shapes |= {f"{name}.bias": shape[:1] for name, shape in layers.items()}
     shapes |= {"x_embedder.proj.weight": (width, channels, patch, patch), "x_embedder.proj.bias": (width,)}
-    shapes["y_embedder.embedding_table.weight"] = (max(rows, 2), width)
-    positions = state.get("pos_embed")
-    side = config.input_size or (32 if positions is None else patch * round(positions.shape[-2] ** 0.5))
-    if positions is not None:
-        shapes["pos_embed"] = (1, (side // patch) ** 2, width)
-    require_shapes(state, shapes, where, "a SiT")
-    if out not in (channels, 2 * channels):
-        raise UserError(f"{where} has {out} output channels; expected {channels} or {2 * channels}")
-    return (channels, side, side), out == 2 * channels
+    shapes["y_embedder.embedding_table.weight"] = (rows, width)
+    return shapes
 
 
 def read_network(

@@ -26,7 +26,7 @@ from ppgen.generators.parts.tokens import MultiScaleDecoder, draw_tokens
 from ppgen.generators.parts.transformer import InferenceLinear
 from ppgen.sources import Generator, Source, find_weights, read_config, read_options
 
-_SCALES = {
+PUBLISHED_SCALES = {
     680: (1, 2, 3, 4, 5, 6, 8, 10, 13, 16),  # 256 pixels
     2240: (1, 2, 3, 4, 6, 9, 13, 18, 24, 32),  # 512 pixels
 }
@@ -308,7 +308,7 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     """
     folder = Path(source.location)
     options = read_options(VAROptions, source)
-    file, decoder_file = find_weights(folder, "var"), find_weights(folder, "vqvae")
+    file, decoder_file = (find_weights(folder, family, source.files) for family in ("var", "vqvae"))
     config_file = folder / "config.json"
     config = read_config(config_file, VARConfig) if config_file.is_file() else VARConfig()
     state = read_weights(file, mmap=True)
@@ -343,27 +343,53 @@ def require_var(state: State, config: VARConfig, where: str) -> tuple[int, ...]:
         )
     depth, width, tokens = heads.shape[1], table.shape[1], positions.shape[1]
     vocabulary, values = len(state.get("head.bias", ())), words.shape[-1]
-    scales = config.patch_nums or _SCALES.get(tokens, ())
+    scales = config.patch_nums or PUBLISHED_SCALES.get(tokens, ())
     if sum(side**2 for side in scales) != tokens:
         raise UserError(
             f"{where} has {tokens} tokens an image, which are not those of the scales {list(scales) or 'of a published model'}; give "
             'config.json with the side of every scale as "patch_nums"'
         )
+    shared = "shared_ada_lin.1.weight" in state or "blocks.0.ada_gss" in state
+    shapes = var_shapes(
+        depth, len(table), scales, width=width, vocabulary=vocabulary, values=values, shared=shared
+    )
+    require_shapes(state, shapes, where, "a VAR")
+    return tuple(scales)
+
+
+def var_shapes(
+    depth: int,
+    rows: int,
+    scales: Sequence[int],
+    *,
+    width: int,
+    vocabulary: int = 4096,
+    values: int = 32,
+    shared: bool = False,
+) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every trained weight of a published VAR.
+
+    Args:
+        depth: number of blocks, and of attention heads.
+        rows: of the class table, the null label included.
+        scales: side of every scale.
+        vocabulary, values: tokens of the autoencoder, and values in the vector of a token.
+        shared: one layer makes the adaptive-norm parameters of all blocks (the 512-pixel model).
+    """
     layers = {
         "word_embed": (width, values),
         "head": (vocabulary, width),
         "head_nm.ada_lin.1": (2 * width, width),
     }
     shapes: dict[str, tuple[int, ...]] = {
-        "class_emb.weight": (len(table), width),
+        "class_emb.weight": (rows, width),
         "pos_start": (1, scales[0] ** 2, width),
-        "pos_1LC": (1, tokens, width),
+        "pos_1LC": (1, sum(side**2 for side in scales), width),
         "lvl_embed.weight": (len(scales), width),
     }
-    shared = "shared_ada_lin.1.weight" in state or "blocks.0.ada_gss" in state
     if shared:
         layers["shared_ada_lin.1"] = (6 * width, width)
-    for i in range(depth):  # a published model has as many blocks as heads
+    for i in range(depth):
         layers |= {
             f"blocks.{i}.attn.proj": (width, width),
             f"blocks.{i}.ffn.fc1": (4 * width, width),
@@ -380,9 +406,7 @@ def require_var(state: State, config: VARConfig, where: str) -> tuple[int, ...]:
         else:
             layers[f"blocks.{i}.ada_lin.1"] = (6 * width, width)
     shapes |= {f"{name}.weight": shape for name, shape in layers.items()}
-    shapes |= {f"{name}.bias": shape[:1] for name, shape in layers.items()}
-    require_shapes(state, shapes, where, "a VAR")
-    return tuple(scales)
+    return shapes | {f"{name}.bias": shape[:1] for name, shape in layers.items()}
 
 
 def _normalise(x: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ppcore.console import format_duration
 from ppcore.shards import TAR_BLOCK
 from ppgen.plan.plan import LOSSLESS_UP_TO, Plan
+from ppgen.sources import MATRIX_RATE, least_hours
 
 # Bytes of a pixel and channel, for natural images; letters and other flat pictures take a fraction of it.
 _ROUGH_BYTES = {"png": 0.6, "jpg": 0.3, "webp": 0.2}
@@ -42,6 +43,8 @@ class Estimate:
         workers: number of workers; the estimate assumes that they do not slow each other down.
         rate: None if nothing was measured.
         price_per_hour: of one worker.
+        gflop: arithmetic of an image with the default settings, where the catalogue knows it.
+        listed: the source is not on this machine, and the plan follows from the catalogue.
     """
 
     plan: Plan
@@ -50,6 +53,8 @@ class Estimate:
     workers: int
     rate: Rate | None = None
     price_per_hour: float | None = None
+    gflop: float | None = None
+    listed: bool = False
 
     def describe(self) -> str:
         """The estimate as text, one fact on each line."""
@@ -66,8 +71,24 @@ class Estimate:
             lines.append(f"{plan.samples - self.left} images are made already, {self.left} are missing")
         if rate is not None:
             lines += self._describe_time(rate)
+        if self.gflop is not None:
+            lines += self._describe_arithmetic(self.gflop)
+        if self.listed:
+            lines.append(
+                "the weights are not on this machine, so the catalogue was asked and nothing was measured; after a first, small "
+                "`ppgen synth` this command measures"
+            )
         lines.append("nothing was written; the same command without `plan` makes it")
         return "\n".join(lines)
+
+    def _describe_arithmetic(self, gflop: float) -> list[str]:
+        source, hours = self.plan.source, least_hours(gflop, self.left)
+        price = "" if self.price_per_hour is None else f", {hours * self.price_per_hour:.2f}"
+        return [
+            f"licence {source['licence']}, revision {source['revision']}",
+            f"{gflop:,.1f} GFLOP an image with the default settings: at least {hours:.2f} GPU-hours{price} on one H100, at "
+            f"{MATRIX_RATE / 1e12:.0f} TFLOP/s",
+        ]
 
     def _describe_time(self, rate: Rate) -> list[str]:
         each = rate.images_per_s

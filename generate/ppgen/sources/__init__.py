@@ -1,6 +1,15 @@
 """Sources: the generator protocol, model directories and hub repositories, devices, the source classifier, licences, costs."""
 
-from ppgen.sources.catalogue import COSTS, redistribution, require_licence, source_rows
+from ppgen.sources.catalogue import (
+    COSTS,
+    MATRIX_RATE,
+    ListedGenerator,
+    has_weights,
+    least_hours,
+    redistribution,
+    require_licence,
+    source_rows,
+)
 from ppgen.sources.classifier import (
     describe_classifier,
     describe_score,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from safetensors import safe_open
 
+from ppcore.classifiers import published_class_names
 from ppcore.errors import UserError
-from ppcore.kits import KITS, Kit, get_kit, list_kits
+from ppcore.kits import KITS, Kit, get_kit, is_repository, list_kits
+from ppgen.sources.models import is_cached
 
 COMMERCIAL = "commercial"
 """The value of --allow-licence that allows every licence which permits commercial use."""
@@ -104,13 +107,60 @@ class Cost:
         return self.evaluations * self.evaluation + self.decoding
 
 
+MATRIX_RATE = 777e12
+"""FLOP/s of bfloat16 matrix products measured on one H200, whose arithmetic is an H100's (benchmarks/README.md)."""
+
+_XL = 724_324_919  # parameters of SiT-XL/2 and the decoder
 COSTS = {
     "dit-xl-2-256": Cost(799_316_663, 237.3, 26, 622.2),
     "dit-xl-2-512": Cost(799_316_663, 1049.2, 26, 2514.5),
+    "sit-xl-2-256": Cost(_XL, 237.2, 29, 622.2),
+    "repa-xl-2-256": Cost(724_306_471, 237.2, 29, 622.2),
+    # All scales count as one evaluation.
+    "var-d16-256": Cost(375_114_755, 298.5, 2, 393.7),
+    "var-d20-256": Cost(665_748_371, 571.6, 2, 393.7),
+    "var-d24-256": Cost(1_098_230_595, 975.6, 2, 393.7),
+    "var-d30-256": Cost(2_074_851_591, 1882.9, 2, 393.7),
+    "var-d36-512": Cost(2_418_725_139, 11400.9, 2, 1582.9),
     "cd-imagenet-64": Cost(295_899_267, 219.3, 1),
     "biggan-deep-256": Cost(55_880_833, 77.7, 1),
     "letters": Cost(2_596_676, 0.167, 4),
 }
+
+
+def least_hours(gflop: float, images: int) -> float:
+    """Hours that no run on one H100 or H200 can beat.
+
+    Args:
+        gflop: of an image.
+    """
+    return images * gflop * 1e9 / MATRIX_RATE / 3600
+
+
+def has_weights(kit: Kit) -> bool:
+    """Whether the weights of a kit are on this machine; of a repository that is one model, whether its index is."""
+    if not is_repository(kit.generator):
+        return Path(kit.generator).is_dir()
+    return is_cached(kit.generator, kit.revision, kit.files or ("model_index.json",))
+
+
+class ListedGenerator:
+    """What the catalogue knows of a kit's generator, for a plan without the weights. It cannot sample."""
+
+    def __init__(self, kit: Kit, sampling: Mapping[str, Any]) -> None:
+        self.class_names = kit.class_names or published_class_names(kit.classifier)
+        self.num_classes = len(self.class_names)
+        self.resolution, self.channels = kit.resolution, kit.channels
+        self.licence, self.revision = kit.licence, kit.revision or "unknown"
+        self._description = {"family": kit.family, "sampling": {**kit.sampling, **sampling}}
+
+    def sample(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
+        """Raise RuntimeError: there are no weights."""
+        raise RuntimeError("a source of the catalogue has no weights")
+
+    def describe(self) -> dict[str, Any]:
+        """See :meth:`ppgen.sources.protocol.Generator.describe`."""
+        return self._description
 
 
 @dataclass(frozen=True)

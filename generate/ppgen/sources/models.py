@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -13,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from ppcore.classifiers import read_weights
 from ppcore.errors import UserError
-from ppcore.kits import is_commit
+from ppcore.kits import KitFile, is_commit
 from ppcore.storage import read_json
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
@@ -98,13 +100,17 @@ def find_family(folder: Path, source: str, *, trust_remote_code: bool) -> str:
     )
 
 
-def find_weights(folder: Path, family: str) -> Path:
+def find_weights(folder: Path, family: str, names: Iterable[str] = ()) -> Path:
     """The file with the weights of a family whose models are published as plain state dicts: in `folder` or in its `transformer/`.
+
+    Args:
+        names: only these files, relative to `folder`; empty for all.
 
     Raises:
         UserError: there is none, or there are several; the message names them.
     """
-    found = _published_files(folder, family)
+    wanted = {folder / name for name in names}
+    found = [path for path in _published_files(folder, family) if not wanted or path in wanted]
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise UserError(
@@ -291,11 +297,7 @@ def download(
         if pickles and lacks_weights(folder):
             folder = snapshot(*_SAFE, *_PICKLED, half=True)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"the weights of {repository} cannot be downloaded ({reason}); give a local model directory, connect to the hub, or use "
-            "--source letters, which needs no download"
-        ) from error
+        raise _no_download(repository, error) from error
     if not pickles and lacks_weights(folder, (".safetensors",)):
         raise UserError(
             f"the weights of {repository} are pickled, which only a typed source may be; give --source {repository}"
@@ -306,3 +308,63 @@ def download(
             "--source letters, which needs no download"
         )
     return folder, folder.name
+
+
+def download_files(
+    repository: str, revision: str | None, files: Mapping[str, KitFile]
+) -> tuple[Path, str, tuple[str, ...]]:
+    """Download some files of a repository to the hub's cache. A file that was not there before is checked by size and sha256.
+
+    Returns:
+        (the folder in the cache that all of them are below, commit, the files relative to that folder)
+
+    Raises:
+        UserError: the download failed, or a file is not the expected one; that file is removed.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache  # slow to import, only for hub ids
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # slow to import
+
+    root = Path()
+    for name, known in files.items():
+        there = isinstance(try_to_load_from_cache(repository, name, revision=revision), str)
+        try:
+            path = Path(hf_hub_download(repository, name, revision=revision))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+            raise _no_download(repository, error) from error
+        if not there and (difference := _difference(path, known)):
+            path.resolve().unlink()
+            path.unlink(missing_ok=True)
+            raise UserError(
+                f"{name} of {repository} is not the file that this version knows ({difference}), so it was removed; download it again, "
+                "or give your own copy in a folder with --source DIR"
+            )
+        root = path.parents[len(Path(name).parts) - 1]
+    common = os.path.commonpath([Path(name).parent for name in files])
+    return root / common, root.name, tuple(Path(name).relative_to(common).as_posix() for name in files)
+
+
+def is_cached(repository: str, revision: str | None, names: Iterable[str]) -> bool:
+    """Whether the hub's cache holds these files of a repository."""
+    from huggingface_hub import try_to_load_from_cache  # slow to import, only for hub ids
+
+    return all(isinstance(try_to_load_from_cache(repository, name, revision=revision), str) for name in names)
+
+
+def _difference(path: Path, known: KitFile) -> str:
+    """How a file differs from what is known of it; empty if it does not."""
+    size = path.stat().st_size
+    if known.size not in (None, size):
+        return f"{size} bytes instead of {known.size}"
+    if known.sha256 is None:
+        return ""
+    with path.open("rb") as handle:
+        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    return "" if found == known.sha256 else f"sha256 {found} instead of {known.sha256}"
+
+
+def _no_download(repository: str, error: Exception) -> UserError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return UserError(
+        f"the weights of {repository} cannot be downloaded ({reason}); give a local model directory, connect to the hub, or use "
+        "--source letters, which needs no download"
+    )

@@ -15,7 +15,7 @@ from ppcore.errors import UserError
 from ppcore.kits import KIT_FILE, KITS, Kit, get_kit, is_repository
 from ppcore.places import local_path
 from ppcore.storage import decode
-from ppgen.sources.models import download, find_family, find_licence
+from ppgen.sources.models import download, download_files, find_family, find_licence
 
 
 @runtime_checkable
@@ -77,6 +77,7 @@ class Source:
         revision: commit hash, or `local`.
         class_names: empty if only the files of the model name the classes.
         sampling: sampling options of the user and, where these are missing, of the kit.
+        files: the files of `location` that belong to the model; empty for all.
     """
 
     spec: str
@@ -87,6 +88,7 @@ class Source:
     class_names: tuple[str, ...]
     sampling: Mapping[str, Any]
     trust_remote_code: bool = False
+    files: tuple[str, ...] = ()
 
 
 FAMILIES = ("unet", "dit", "sit", "var", "consistency", "biggan", "text", "bank", "callable")
@@ -219,11 +221,15 @@ def _resolve_kit(spec: SourceSpec, kit: Kit) -> Source:
             f"kit {kit.name} has the unknown family {kit.family!r}; expected {', '.join(FAMILIES)}"
         )
     location, revision = kit.generator, "local"
+    files: tuple[str, ...] = ()
     if kit.family == "callable" and not spec.trust_code:
         raise UserError(
             f"kit {spec.source} names code as its generator ({kit.generator!r}); read that code, then allow it with --trust-code"
         )
-    if kit.family != "callable":
+    if kit.files and not Path(kit.generator).is_dir():
+        place, revision, files = download_files(kit.generator, spec.revision or kit.revision, kit.files)
+        location = str(place)
+    elif kit.family != "callable":
         missing = f"the weights of kit {kit.name} are not published in a hub repository"
         folder, revision = _find_directory(kit.generator, spec.revision or kit.revision, spec, missing)
         location = str(folder)
@@ -237,6 +243,7 @@ def _resolve_kit(spec: SourceSpec, kit: Kit) -> Source:
         class_names=kit.class_names or published_class_names(kit.classifier),
         sampling={**kit.sampling, **spec.sampling},
         trust_remote_code=spec.trust_remote_code,
+        files=files,
     )
 
 

@@ -74,6 +74,34 @@ def test_a_dry_run_on_a_begun_directory_counts_what_is_left(tmp_path: Path, caps
         call("plan", "synth", *SYNTH, "--per-class", "26", "--out", str(copy), "--no-calibrate")
 
 
+@pytest.fixture
+def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def test_a_kit_is_planned_without_its_weights_and_without_network(here: Path, no_hub: None, capsys) -> None:
+    args = ["--classes", "1000", "--per-class", "1300", "--price-per-hour", "2"]
+    call("plan", "synth", *args, "--source", "var-d16-256")
+    out, err = capsys.readouterr()
+    assert "1000 of 1000 classes of var-d16-256, 1300000 images of 256x256x3 as jpg" in out
+    assert "about 79.3 GB in all" in out
+    assert "licence MIT, revision 367386cbd701447557c18f0ba8fb3ad7d761ba75" in out
+    assert "990.7 GFLOP an image with the default settings: at least 0.46 GPU-hours, 0.92 on one H100" in out
+    assert "the weights are not on this machine" in out
+    assert "note" not in err
+    assert not list(here.iterdir())
+
+
+def test_the_default_source_is_not_for_products_and_says_so(here: Path, no_hub: None, capsys) -> None:
+    call("plan", "synth", "--per-class", "10")
+    assert capsys.readouterr().err.splitlines() == [
+        "note: dit-xl-2-256 is under CC-BY-NC-4.0, which forbids products; var-d16-256 (MIT) may be used for them"
+    ]
+
+
 @pytest.mark.parametrize("args", [["--per-class", "0"], ["--price-per-hour", "-1"], ["--workers", "0"]])
 def test_wrong_dry_runs(here: Path, args: list[str]) -> None:
     with pytest.raises(UserError, match=f"{args[0]} is {args[1]}") as caught:

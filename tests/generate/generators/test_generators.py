@@ -171,6 +171,8 @@ def test_the_null_label_is_the_row_after_the_last_class(tmp_path: Path, num_clas
 
 def test_guidance_is_spent_in_its_interval_only(folders: dict[str, Path]) -> None:
     assert load(folders, "dit", steps=20).evaluations() == 26  # type: ignore[attr-defined]
+    assert load(folders, "sit", steps=20).evaluations() == 29  # type: ignore[attr-defined]
+    assert load(folders, "sit", steps=20, solver="flow_heun").evaluations() == 57  # type: ignore[attr-defined]
     everywhere = load(folders, "dit", steps=20, guidance_interval=None)
     assert everywhere.evaluations() == 40  # type: ignore[attr-defined]
     assert load(folders, "dit", steps=20, guidance=1).evaluations() == 20  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ppcore.classifiers import load_classifier
 from ppcore.errors import UserError
 from ppcore.kits import list_kits
+from ppgen.cli.commands import app
 from ppgen.generators import load_generator
 from ppgen.sources.catalogue import COSTS, _stored_values, require_licence, source_rows
 
@@ -37,6 +39,14 @@ def test_the_catalogue_lists_every_kit() -> None:
     assert (rows["dit-xl-2-256"].classes, rows["dit-xl-2-256"].kit.commercial) == (1000, False)
     assert rows["letters"].classes == 42
     assert "dit-xl-2-256" not in {row.kit.name for row in source_rows(("commercial",))}
+
+
+def test_sources_for_products_come_first(capsys: pytest.CaptureFixture[str]) -> None:
+    app(args=["sources"], standalone_mode=False)
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[1:]}
+    rows = {row.kit.name: row.kit.commercial for row in source_rows()}
+    assert list(lines) == sorted(rows, key=lambda name: not rows[name])
+    assert re.search(r" MIT +yes +375\.1 M +0\.75 +990\.7 +0\.46 ", lines["var-d16-256"])
 
 
 def test_the_catalogue_is_true_of_the_embedded_kit() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from tiny_models import one_hot, save_biggan, save_dit, save_unet
 
 from ppcore.errors import UserError
+from ppcore.kits import KITS, Kit, KitFile
 from ppgen.generators import load_generator
 from ppgen.sources import Generator
 from ppgen.sources.models import find_family, find_licence
@@ -54,6 +56,53 @@ def test_weights_that_cannot_be_had_are_said_so(hub: Path, source: str) -> None:
 def test_an_unknown_revision_is_said_so(hub: Path) -> None:
     with pytest.raises(UserError, match="cannot be downloaded"):
         load_generator("me/dit", revision="f" * 40)
+
+
+@pytest.fixture
+def hub_of_var(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An offline hub whose cache holds two models and their autoencoder in one repository; the kits d2 and d3 are these models."""
+    from huggingface_hub import constants
+    from parity import save_var
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    folder = save_var(tmp_path / "models--me--var" / "snapshots" / COMMIT)
+    (folder / "var_d3.pth").write_bytes((folder / "var_d2.pth").read_bytes())
+    for depth in ("2", "3"):
+        names = [f"var_d{depth}.pth", "vae_ch32v64z8.pth", "config.json"]
+        files = {
+            name: KitFile((folder / name).stat().st_size, sha256((folder / name).read_bytes()).hexdigest())
+            for name in names
+        }
+        kit = Kit(f"d{depth}", "var", "me/var", "", "MIT", True, 64, revision=COMMIT, files=files)
+        monkeypatch.setitem(KITS, f"d{depth}", kit)
+    return folder
+
+
+def test_a_kit_takes_its_own_files_out_of_a_repository_of_several_models(hub_of_var: Path) -> None:
+    generator = load_generator("d3")
+    assert (generator.licence, generator.revision, generator.num_classes) == ("MIT", COMMIT, 10)
+    (hub_of_var / "var_d2.pth").unlink()
+    with pytest.raises(UserError, match="me/var cannot be downloaded"):
+        load_generator("d2")
+
+
+@pytest.mark.parametrize("damage", ["size", "content"])
+def test_a_downloaded_file_is_checked_once_and_removed_if_it_is_another(
+    hub_of_var: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    import huggingface_hub
+
+    load_generator("d2")
+    file = hub_of_var / "var_d2.pth"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content + b"more" if damage == "size" else content)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: None)  # as if it were new
+    with pytest.raises(UserError, match=r"is not the file that this version knows \(\w+ \w+ \w* ?instead of"):
+        load_generator("d2")
+    assert not file.exists()
+    assert (hub_of_var / "var_d3.pth").exists()
 
 
 def test_code_from_a_repository_needs_leave_and_a_pinned_commit(hub: Path) -> None:

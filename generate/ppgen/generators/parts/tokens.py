@@ -17,6 +17,7 @@ from ppgen.generators.parts.convolution import rearrange
 from ppgen.generators.parts.published import State, require_shapes
 
 _WIDTHS = (1, 1, 2, 2, 4)  # of the decoder's resolutions, from fine to coarse, in units of its last width
+_PHIS = tuple(f"quantize.quant_resi.qresi_ls.{k}" for k in range(4))
 _UNUSED = re.compile(r"(encoder|quant_conv)\..*|quantize\.ema_vocab_hit_SV")
 _RENAMED = (
     ("mid_block.resnets.0", "mid.block_1"),
@@ -51,32 +52,18 @@ class MultiScaleDecoder:
     def __init__(
         self, state: State, scales: Sequence[int], where: str, device: torch.device, dtype: torch.dtype
     ) -> None:
-        from diffusers.models.autoencoders.vae import Decoder  # importing diffusers takes seconds
-
         state = {name: tensor for name, tensor in state.items() if not _UNUSED.fullmatch(name)}
         table, last = state.get("quantize.embedding.weight"), state.get("decoder.conv_out.weight")
         if table is None or last is None or last.ndim != 4:
             raise UserError(
                 f"{where} lacks quantize.embedding.weight or decoder.conv_out.weight; expected VAR's VQ-VAE"
             )
-        values, unit = table.shape[1], last.shape[1]
-        stages = len(_WIDTHS)
+        values = table.shape[1]
         with torch.device("meta"):  # its weights are replaced below
             post = nn.Conv2d(values, values, 3, padding=1)
-            decoder: Any = Decoder(
-                in_channels=values,
-                out_channels=3,
-                up_block_types=("AttnUpDecoderBlock2D", *("UpDecoderBlock2D",) * (stages - 1)),
-                block_out_channels=tuple(unit * width for width in _WIDTHS),
-                layers_per_block=2,
-            )
-        names = {name: _published(name, stages) for name in decoder.state_dict()}
-        phis = [f"quantize.quant_resi.qresi_ls.{k}" for k in range(4)]
-        shapes: dict[str, tuple[int, ...]] = {"quantize.embedding.weight": tuple(table.shape)}
-        for name in ("post_quant_conv", *phis):
-            shapes |= {f"{name}.weight": (values, values, 3, 3), f"{name}.bias": (values,)}
-        shapes |= {names[name]: _shape(name, value.shape) for name, value in decoder.state_dict().items()}
-        require_shapes(state, shapes, where, "VAR's VQ-VAE")
+            decoder = build_decoder(last.shape[1], values)
+        names = {name: _published(name) for name in decoder.state_dict()}
+        require_shapes(state, vqvae_shapes(last.shape[1], len(table), values), where, "VAR's VQ-VAE")
 
         def copy(tensor: torch.Tensor) -> torch.Tensor:  # of a part of the file, which may change later
             return tensor.to(device, dtype, copy=True)
@@ -92,7 +79,7 @@ class MultiScaleDecoder:
         self.table = table.to(device, torch.float32, copy=True)
         # The published layer averages its input and its convolution, which is one convolution.
         self._phis = []
-        for name in phis:
+        for name in _PHIS:
             weight = 0.5 * state[f"{name}.weight"].float()
             weight[:, :, 1, 1] += 0.5 * torch.eye(values)
             self._phis.append((weight.to(device), 0.5 * state[f"{name}.bias"].to(device, torch.float32)))
@@ -178,9 +165,37 @@ def _nearest_phi(i: int, scales: int) -> int:
     return int(np.argmin(np.abs(ticks - i / (scales - 1))))
 
 
-def _published(name: str, stages: int) -> str:
+def build_decoder(unit: int, values: int) -> Any:
+    """diffusers' decoder in the published shape. Args: see :func:`vqvae_shapes`."""
+    from diffusers.models.autoencoders.vae import Decoder  # importing diffusers takes seconds
+
+    return Decoder(
+        in_channels=values,
+        out_channels=3,
+        up_block_types=("AttnUpDecoderBlock2D", *("UpDecoderBlock2D",) * (len(_WIDTHS) - 1)),
+        block_out_channels=tuple(unit * width for width in _WIDTHS),
+        layers_per_block=2,
+    )
+
+
+def vqvae_shapes(unit: int = 160, vocabulary: int = 4096, values: int = 32) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every weight of VAR's VQ-VAE that decoding uses.
+
+    Args:
+        unit: width of the decoder at its highest resolution.
+        vocabulary, values: number of tokens, and values in the vector of a token.
+    """
+    shapes: dict[str, tuple[int, ...]] = {"quantize.embedding.weight": (vocabulary, values)}
+    for name in ("post_quant_conv", *_PHIS):
+        shapes |= {f"{name}.weight": (values, values, 3, 3), f"{name}.bias": (values,)}
+    with torch.device("meta"):
+        weights = build_decoder(unit, values).state_dict()
+    return shapes | {_published(name): _shape(name, value.shape) for name, value in weights.items()}
+
+
+def _published(name: str) -> str:
     """The published name of a weight of diffusers' decoder."""
-    name = re.sub(r"up_blocks\.(\d+)", lambda match: f"up.{stages - 1 - int(match[1])}", name)
+    name = re.sub(r"up_blocks\.(\d+)", lambda match: f"up.{len(_WIDTHS) - 1 - int(match[1])}", name)
     for ours, theirs in _RENAMED:
         name = name.replace(ours, theirs)
     return "decoder." + re.sub(r"to_[qkv]\.", "qkv.", name)
