@@ -15,6 +15,8 @@ from ppcore.storage import read_json, require_inside
 
 EMBEDDED = Path(__file__).parent / "embedded"
 KIT_FILE = "kit.json"
+IMAGENET_IDS = tuple((EMBEDDED / "imagenet.txt").read_text("ascii").split())
+"""WordNet ids of ImageNet's 1,000 classes, in the order of the published classifiers; made by tools/imagenet.py."""
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PUBLISHED = re.compile(r"(timm/)?\w[\w.-]*")
@@ -75,7 +77,16 @@ def _imagenet(
 ) -> Kit:
     commercial = licence == "MIT"
     return Kit(
-        name, family, generator, "resnet50", licence, commercial, resolution, description=description, **more
+        name,
+        family,
+        generator,
+        "resnet50",
+        licence,
+        commercial,
+        resolution,
+        class_ids=IMAGENET_IDS,
+        description=description,
+        **more,
     )
 
 

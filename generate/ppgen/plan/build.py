@@ -16,12 +16,14 @@ from ppgen.options import PseudoOptions, ShardOptions, SynthOptions
 from ppgen.plan.conditions import Conditions, conditions_sha256, measure
 from ppgen.plan.plan import LOSSLESS_UP_TO, Plan, Segment, canonical_json
 from ppgen.sources import (
+    ClassIndex,
     Generator,
     SourceSpec,
     automatic_batch_size,
     describe_classifier,
     describe_score,
     describe_source,
+    known_ids,
     open_classifier,
     source_kit,
 )
@@ -35,6 +37,7 @@ _ENCODINGS: dict[str, dict[str, Any]] = {
 }
 _MAX_SHARD = 1000  # samples; 1,300 shards for ImageNet's 1.3 million
 _BINARY_SHARD = 1024  # used if the batch size divides it and not 1,000: a short batch is padded and takes as long as a full one
+_MOST_NAMES = 16  # of one class; ImageNet's have up to 10
 _FEW_SHARDS = 16  # at least about so many, so that several workers can share a small plan
 
 
@@ -44,8 +47,8 @@ def build_synth_plan(generator: Generator, spec: SourceSpec, options: SynthOptio
     Raises:
         UserError: unknown classes, unknown format, no classifier where samples are scored.
     """
-    kit = source_kit(spec.source)
-    ids = parse_classes(options.classes, generator.class_names, kit.class_ids if kit is not None else ())
+    names = generator.class_names
+    ids = parse_classes(options.classes, names, known_ids(names, source_kit(spec.source)))
     segment = Segment(0, len(ids) * options.per_class, options.per_class)
     score = (
         describe_score(open_classifier(spec, generator.num_classes, generator.class_names))
@@ -150,9 +153,9 @@ def parse_classes(text: str | None, names: Sequence[str], ids: Sequence[str] = (
     """Class numbers, in the order given.
 
     Args:
-        text: `N` (the first N classes), a list with commas of numbers, ranges `a-b`, names and identifiers (WordNet ids), or
-            `@file` with one of these a line; None means all.
-        names, ids: of the source's K classes.
+        text: `N` (the first N classes), a list with commas of numbers, ranges `a-b`, identifiers (WordNet ids) and names, or
+            `@file` with one of these a line; None means all. One of several names of a class is enough ("tench" of "tench, Tinca tinca").
+        names, ids: of the source's K classes; () takes ImageNet's ids where the names are ImageNet's.
 
     Raises:
         UserError: unknown or repeated classes, or more than the source has.
@@ -167,8 +170,9 @@ def parse_classes(text: str | None, names: Sequence[str], ids: Sequence[str] = (
             )
         return tuple(range(int(text)))
     chosen: list[int] = []
-    for token in _tokens(text, names):
-        chosen.extend(_classes_of(token, names, ids))
+    index = ClassIndex(names, ids)
+    for token in _tokens(text, index):
+        chosen.extend(_classes_of(token, names, index))
     if not chosen:
         raise UserError(f"--classes {text!r} names no class; give a number, a list, ranges or @file")
     repeated = sorted({c for c in chosen if chosen.count(c) > 1}) if len(set(chosen)) < len(chosen) else []
@@ -179,9 +183,9 @@ def parse_classes(text: str | None, names: Sequence[str], ids: Sequence[str] = (
     return tuple(chosen)
 
 
-def _tokens(text: str, names: Sequence[str]) -> list[str]:
+def _tokens(text: str, index: ClassIndex) -> list[str]:
     if not text.startswith("@"):
-        return [text] if text in names else [part.strip() for part in text.split(",") if part.strip()]
+        return _split(text, index)
     try:
         lines = Path(text[1:]).read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -191,17 +195,26 @@ def _tokens(text: str, names: Sequence[str]) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _classes_of(token: str, names: Sequence[str], ids: Sequence[str]) -> list[int]:
+def _split(text: str, index: ClassIndex) -> list[str]:
+    """The classes in a list with commas; names may contain commas themselves, so the longest name at each place counts."""
+    parts, tokens = text.split(","), []
+    while parts:
+        end = next(
+            (n for n in range(min(len(parts), _MOST_NAMES), 1, -1) if index.find(",".join(parts[:n]))), 1
+        )
+        tokens.append(",".join(parts[:end]).strip())
+        parts = parts[end:]
+    return [token for token in tokens if token]
+
+
+def _classes_of(token: str, names: Sequence[str], index: ClassIndex) -> list[int]:
     span = re.fullmatch(r"(\d+)(?:-(\d+))?", token)
     if span:
         first, last = int(span[1]), int(span[2] or span[1])
         if last < first or last >= len(names):
             raise UserError(f"class {token!r} is out of range; the source has classes 0 to {len(names) - 1}")
         return list(range(first, last + 1))
-    if token in ids:
-        return [list(ids).index(token)]
-    found = [i for i, name in enumerate(names) if name == token]
-    found = found or [i for i, name in enumerate(names) if name.lower() == token.lower()]
+    found = index.find(token)
     if len(found) > 1:
         raise UserError(
             f"class name {token!r} is ambiguous (classes {', '.join(map(str, found))}); give the number instead"

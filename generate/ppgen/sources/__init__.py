@@ -10,6 +10,7 @@ from ppgen.sources.catalogue import (
     require_licence,
     source_rows,
 )
+from ppgen.sources.classes import ClassIndex, known_ids
 from ppgen.sources.classifier import (
     describe_classifier,
     describe_score,

@@ -17,10 +17,9 @@ from ppcore.classifiers import Classifier, load_classifier
 from ppcore.errors import UserError
 from ppcore.storage import read_json
 from ppcore.trust import Trust
+from ppgen.sources.classes import ENOUGH, ClassIndex, share_a_name
 from ppgen.sources.devices import choose_device
 from ppgen.sources.protocol import SourceSpec, source_kit
-
-_ENOUGH = 0.9  # share of classes with a common name from which two lists count as the same classes in the same order
 
 
 def align_classes(
@@ -33,8 +32,8 @@ def align_classes(
 
     Args:
         classifier, generator: identifiers or names of their classes, in order.
-        mapping: class of the classifier -> class of the generator, by name or number. Several may map to one; classes left out get
-            -1.
+        mapping: class of the classifier -> class of the generator, by name, number or WordNet id. Several may map to one; classes
+            left out get -1.
 
     Returns:
         int64 (K of the classifier,).
@@ -55,11 +54,9 @@ def align_classes(
         place = _places(generator)
         _places(classifier)
         return np.array([place[name] for name in classifier], dtype=np.int64)
-    agree = sum(bool(_synonyms(a) & _synonyms(b)) for a, b in zip(classifier, generator, strict=True))
-    if agree < _ENOUGH * len(generator):
-        first = next(
-            i for i in range(len(generator)) if not _synonyms(classifier[i]) & _synonyms(generator[i])
-        )
+    agree = [share_a_name(a, b) for a, b in zip(classifier, generator, strict=True)]
+    if sum(agree) < ENOUGH * len(generator):
+        first = agree.index(False)
         raise UserError(
             f"the classifier and the generator have different classes (class {first} is {classifier[first]!r} and "
             f"{generator[first]!r}); give a classifier with the generator's classes or a class mapping (--class-map), or name the "
@@ -185,8 +182,10 @@ def _by_mapping(
     if not mapping:
         raise UserError("the class mapping is empty; map at least one classifier class to a generator class")
     places = np.full(len(classifier), -1, dtype=np.int64)
+    known, wanted = ClassIndex(classifier), ClassIndex(generator)
     for key, value in mapping.items():
-        mapped, to = _find(key, classifier, "classifier"), _find(value, generator, "generator")
+        mapped = _find(key, known, len(classifier), "classifier")
+        to = _find(value, wanted, len(generator), "generator")
         if places[mapped] not in (-1, to):
             raise UserError(
                 f"the class mapping maps class {mapped} of the classifier ({classifier[mapped]!r}) to two classes of the generator; "
@@ -196,15 +195,15 @@ def _by_mapping(
     return places
 
 
-def _find(text: str, names: Sequence[str], whose: str) -> int:
-    """The class that a class mapping means by a name or a number."""
-    found = [i for i, name in enumerate(names) if name == text]
-    if not found and text.isdecimal() and int(text) < len(names):
+def _find(text: str, index: ClassIndex, num_classes: int, whose: str) -> int:
+    """The class that a class mapping means by a name, an identifier or a number."""
+    found = index.find(text)
+    if not found and text.isdecimal() and int(text) < num_classes:
         found = [int(text)]
     if not found:
         raise UserError(
             f"the class mapping names {text!r}, which the {whose} does not have; use its class names or numbers from 0 to "
-            f"{len(names) - 1}"
+            f"{num_classes - 1}"
         )
     if len(found) > 1:
         raise UserError(
@@ -222,10 +221,6 @@ def _places(names: Sequence[str]) -> dict[str, int]:
             f"two classes are called {double!r}; classes are matched by id, so give each class an id of its own"
         )
     return place
-
-
-def _synonyms(name: str) -> set[str]:
-    return {part.strip().lower() for part in name.split(",")}
 
 
 def open_classifier(spec: SourceSpec, num_classes: int, class_names: Sequence[str] = ()) -> Classifier:

@@ -16,7 +16,7 @@ from ppflow.runner import check_job
 from ppgen.cli import read_options
 from ppgen.options import EstimateOptions
 from ppgen.plan import format_bytes, guess_bytes, parse_classes
-from ppgen.sources import source_kit
+from ppgen.sources import known_ids, source_kit
 from ppgen.sources.protocol import BANK, is_code
 from pptrain.config import fine_tuning_rule, load_config, method_name, pre_training_rule
 from pptrain.engine import seconds_per_image
@@ -66,11 +66,13 @@ def job_sizes(graph: Graph) -> dict[str, Size]:
 
 def _synth_size(job: StageJob) -> Size:
     each, wanted = int(job.settings.get("per_class", _PER_CLASS)), job.settings.get("classes")
-    names = _class_names(str(job.settings.get("source", _SOURCE)))
+    source = str(job.settings.get("source", _SOURCE))
+    names = _class_names(source)
     if not names and wanted is None:
         return Size(f"all classes x {each:,}")
     names = names or _NUMBERS
-    count = len(parse_classes(None if wanted is None else str(wanted), names))
+    ids = known_ids(names, source_kit(source))
+    count = len(parse_classes(None if wanted is None else str(wanted), names, ids))
     images = count * each
     return Size(f"{count:,} classes x {each:,} = {images:,} images", images, _bytes(job, images))
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ppcore.errors import UserError
+from ppcore.kits import IMAGENET_IDS, get_kit
 from ppgen.plan.build import parse_classes
+from ppgen.sources import known_ids
 
 NAMES = ("A", "B", "C", "crane", "tench, Tinca tinca", "crane", "a")
 IDS = tuple(f"n{i:08d}" for i in range(7))
@@ -21,10 +23,34 @@ IDS = tuple(f"n{i:08d}" for i in range(7))
         ("A, a", (0, 6)),
         ("n00000004,b", (4, 1)),
         ("tench, Tinca tinca", (4,)),
+        ("0-2,Tench,Tinca Tinca,a", (0, 1, 2, 4, 6)),  # the name with a comma, not two names
+        ("tinca tinca,C", (4, 2)),
+        ("C,tench", (2, 4)),
     ],
 )
 def test_class_lists(text: str | None, expected: tuple[int, ...]) -> None:
     assert parse_classes(text, NAMES, IDS) == expected
+
+
+def test_classes_of_imagenet_by_wordnet_id_and_by_one_of_their_names() -> None:
+    from ppcore.classifiers import imagenet_class_names
+
+    names = imagenet_class_names()
+    assert parse_classes("n01440764,n15075141,goldfish", names) == (0, 999, 1)
+    long = tuple(f"{name}, Latin {i}" for i, name in enumerate(names))  # as DiT names them
+    assert parse_classes("n01440764,goldfish,latin 7", long) == (0, 1, 7)
+    with pytest.raises(UserError, match=r"ambiguous \(classes 134, 517\)"):
+        parse_classes("crane", [name.replace("crane bird", "crane") for name in long])
+    numbers = [str(i) for i in range(1000)]
+    with pytest.raises(UserError, match="unknown class"):  # 1,000 classes, but whose?
+        parse_classes("n01440764", numbers)
+    kit = get_kit("cd-imagenet-64")
+    assert parse_classes("n01440764,4", numbers, known_ids(numbers, kit)) == (0, 4)
+
+
+def test_the_wordnet_ids_are_those_of_timm() -> None:
+    timm = pytest.importorskip("timm.data")
+    assert list(IMAGENET_IDS) == timm.ImageNetInfo("imagenet-1k").label_names()
 
 
 def test_class_file(tmp_path) -> None:

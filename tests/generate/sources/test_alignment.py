@@ -83,6 +83,7 @@ def test_a_mapping_may_use_numbers_and_needs_only_its_own_names_to_be_unique(tmp
         align_classes(classifier, generator, {"hound": "5"})
     with pytest.raises(UserError, match=r"maps class 2 of the classifier \('hound'\) to two classes"):
         align_classes(classifier, generator, {"hound": "dog", "2": "0"})
+    assert align_classes(classifier, ["Dog, hound", "x"], {"hound": "hound"}).tolist() == [-1, -1, 0, -1]
     table = tmp_path / "mapping.csv"
     table.write_text("hound,dog\nhound,dog\nhound,0\n")
     with pytest.raises(UserError, match="maps 'hound' to two classes"):
