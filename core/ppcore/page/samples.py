@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ppcore.classifiers import imagenet_class_names
 from ppcore.images import decode
+from ppcore.kits import IMAGENET_IDS
 from ppcore.shards import CONDITIONS, MANIFEST, ShardSet
 from ppcore.storage import read_table
 from ppcore.targets import Target
@@ -113,12 +115,18 @@ PAIR_STYLE = """
 
 @dataclass(frozen=True)
 class Conditioned:
-    """A target image, the largest entries of its soft label, and samples that it conditioned."""
+    """A target image, the largest entries of its soft label, and samples that it conditioned.
+
+    Attributes:
+        soft: (class, probability) as used for the samples.
+        raw: the same entries at temperature 1; empty if they are the same.
+    """
 
     target_class: str
     image: np.ndarray
     soft: list[tuple[str, float]]
     samples: list[np.ndarray]
+    raw: list[float] = field(default_factory=list)
 
 
 def conditioned(
@@ -152,15 +160,36 @@ def conditioned_by(
     for sample, name in enumerate(owners):
         if name in shown and len(shown[name]) < samples:
             shown[name].append(sample)
+    words = class_words(shards.class_names)
+    temperature = float((shards.plan.get("condition") or {}).get("temperature", 1))
+    largest = {name: np.argsort(-soft[name])[:top] for name in ids}
     return [
         Conditioned(
             target.classes[int(target.train.labels[position[name]])],
             target.train.image(position[name]),
-            _largest(soft[name], shards.class_names, top),
+            [(words[c], float(soft[name][c])) for c in largest[name]],
             [decode(shards.fetch(sample).image) for sample in shown[name]],
+            [] if temperature == 1 else [float(raw_label(soft[name], temperature)[c]) for c in largest[name]],
         )
         for name in ids
     ]
+
+
+def raw_label(soft: np.ndarray, temperature: float) -> np.ndarray:
+    """The soft label before it was sharpened: (K,) used at `temperature` -> (K,) at temperature 1, since p_T is p^(1/T) normalised.
+
+    Classes that `--top-k` cut stay 0.
+    """
+    raw = soft**temperature * (soft > 0)
+    return raw / raw.sum()
+
+
+def class_words(names: Sequence[str]) -> list[str]:
+    """Names of classes for people: WordNet ids of ImageNet's classes as words."""
+    if not set(names) & set(IMAGENET_IDS):
+        return list(names)
+    words = dict(zip(IMAGENET_IDS, imagenet_class_names(), strict=True))
+    return [words.get(name, name) for name in names]
 
 
 def soft_labels(shards: ShardSet) -> dict[str, np.ndarray]:
@@ -176,7 +205,10 @@ def pairs(items: Sequence[Conditioned]) -> str:
 
 
 def _pair(item: Conditioned) -> str:
-    soft = " · ".join(f"{escape(name)} {value:.2f}" for name, value in item.soft)
+    raw = [f" ({value:.2f})" for value in item.raw] or [""] * len(item.soft)
+    soft = " · ".join(
+        f"{escape(name)} {value:.2f}{before}" for (name, value), before in zip(item.soft, raw, strict=True)
+    )
     name = escape(item.target_class)
     samples = ""
     if item.samples:
@@ -187,7 +219,3 @@ def _pair(item: Conditioned) -> str:
         f'<div><b>{name}</b><img alt="target image of class {name}" src="{strip([item.image])}">'
         f"<span>{soft}</span>{samples}</div>"
     )
-
-
-def _largest(soft: np.ndarray, names: Sequence[str], top: int) -> list[tuple[str, float]]:
-    return [(names[c], float(soft[c])) for c in np.argsort(-soft)[:top]]
