@@ -144,10 +144,15 @@ def save_biggan(folder: Path, num_classes: int = 12, n_stats: int = 51) -> Any:
     return network
 
 
-def save_text_pipeline(folder: Path) -> Any:
-    """A StableDiffusionPipeline directory, 16x16, with a letter-by-letter tokenizer; returns the pipeline."""
-    from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+def save_text_pipeline(folder: Path, *, xl: bool = False) -> Any:
+    """A StableDiffusionPipeline directory, or an XL one, 16x16, with a letter-by-letter tokenizer; returns the pipeline."""
+    from diffusers import (
+        DDIMScheduler,
+        StableDiffusionPipeline,
+        StableDiffusionXLPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     words = ["<|startoftext|>", "<|endoftext|>"]
     words += [letter + end for letter in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
@@ -157,19 +162,26 @@ def save_text_pipeline(folder: Path) -> Any:
     (spelling / "merges.txt").write_text("#version: 0.2\n")
     tokenizer = CLIPTokenizer(str(spelling / "vocab.json"), str(spelling / "merges.txt"), model_max_length=24)
     torch.manual_seed(4)
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(words),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            max_position_embeddings=24,
-            bos_token_id=0,
-            eos_token_id=1,
-            pad_token_id=1,
-        )
+    config = CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=24,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+        projection_dim=16,
     )
+    text = CLIPTextModel(config)
+    more: dict[str, Any] = {}
+    if xl:  # two encoders side by side, and six numbers about sizes
+        more = {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": 6 * 8 + 16,
+        }
     unet = UNet2DConditionModel(
         sample_size=SIDE,
         in_channels=4,
@@ -178,14 +190,19 @@ def save_text_pipeline(folder: Path) -> Any:
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=16,
+        cross_attention_dim=32 if xl else 16,
         norm_num_groups=8,
         attention_head_dim=8,
+        **more,
     )
     scheduler = DDIMScheduler(clip_sample=False, steps_offset=1)
-    pipe = StableDiffusionPipeline(
-        save_vae(None), text, tokenizer, unet, scheduler, None, None, requires_safety_checker=False
-    )
+    if xl:
+        second = CLIPTextModelWithProjection(config)
+        pipe = StableDiffusionXLPipeline(save_vae(None), text, second, tokenizer, tokenizer, unet, scheduler)
+    else:
+        pipe = StableDiffusionPipeline(
+            save_vae(None), text, tokenizer, unet, scheduler, None, None, requires_safety_checker=False
+        )
     pipe.save_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
     return pipe

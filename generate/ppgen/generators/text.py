@@ -17,7 +17,6 @@ from ppgen.generators.parts.family import FamilyGenerator, check_condition, choo
 from ppgen.generators.parts.networks import load_component, require_square
 from ppgen.sources import Generator, Source, read_config, read_options
 
-Embeddings = tuple[torch.Tensor, ...]
 _PLACES = {
     2: ("prompt_embeds", "negative_prompt_embeds"),  # Stable Diffusion 1 and 2
     3: (
@@ -45,7 +44,7 @@ class TextOptions:
         soft: how a soft label is used: `mix`, the weighted mean of the prompt embeddings, or `draw`, one class drawn from it.
         steps, guidance: of the pipeline. Guidance is 2 because low guidance makes better training data (Sariyildiz et al. 2023).
         resolution: side in pixels; 0 takes the pipeline's default.
-        negative: the negative prompt.
+        negative: the negative prompt; empty for the pipeline's own, which in SDXL is no embedding at all.
     """
 
     class_names: tuple[str, ...] | str = ()
@@ -86,8 +85,11 @@ class TextGenerator(FamilyGenerator):
             weights=weights,
         )
         self._pipe, self._options = pipe, options
-        self._prompts: dict[int, Embeddings] = {}  # class -> its embedded prompt
-        self._arity = 0  # number of tensors in which this pipeline embeds a prompt
+        self.warnings = find_cut_prompts(pipe, [self._prompt(k) for k in range(self.num_classes)])
+        self._prompts: dict[
+            int, dict[str, torch.Tensor]
+        ] = {}  # class -> its embedded prompt, by argument of the pipeline
+        self._negative: dict[str, torch.Tensor] = {}  # the same for all classes
 
     def sample_float(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
         """See :meth:`FamilyGenerator.sample_float`."""
@@ -98,7 +100,7 @@ class TextGenerator(FamilyGenerator):
         with torch.inference_mode():
             mixed = self._mix(condition)
             images = self._pipe(
-                **dict(zip(_PLACES[self._arity], mixed, strict=False)),
+                **mixed,
                 num_inference_steps=self._options.steps,
                 guidance_scale=self._options.guidance,
                 generator=[torch.Generator().manual_seed(int(seed)) for seed in seeds.tolist()],
@@ -108,45 +110,90 @@ class TextGenerator(FamilyGenerator):
             ).images
             return images * 2 - 1
 
-    def _mix(self, condition: torch.Tensor) -> Embeddings:
+    def _prompt(self, k: int) -> str:
+        return self._options.prompt.replace("{}", self.class_names[k])
+
+    def _mix(self, condition: torch.Tensor) -> dict[str, torch.Tensor]:
         """Prompt embeddings of (B, K) rows: weighted means over the classes; for a one-hot row exactly the class's embedding."""
         used = condition.any(dim=0).nonzero().flatten().tolist()
         self._encode([k for k in used if k not in self._prompts])
         weights = condition[:, used].to(self.device)  # (B, used), float32
-        mixed = []
-        for parts in zip(*(self._prompts[k] for k in used), strict=True):
-            table = torch.stack(parts)  # (used, ...)
+        mixed = {name: part.expand(len(condition), *part.shape) for name, part in self._negative.items()}
+        for name in self._prompts[used[0]]:
+            table = torch.stack([self._prompts[k][name] for k in used])  # (used, ...)
             columns = table.flatten(1).split(_COLUMNS, dim=1)
             total = torch.cat(
                 [weights @ some.float() for some in columns], dim=1
             )  # exact for a weight of one
-            mixed.append(total.view(-1, *table.shape[1:]).to(table.dtype))
-        return tuple(mixed)
+            mixed[name] = total.view(-1, *table.shape[1:]).to(table.dtype)
+        return mixed
 
     def _encode(self, classes: list[int]) -> None:
         """Embed the prompts of `classes` one by one: in a batch the last bits of one would depend on the others."""
         accepted = inspect.signature(self._pipe.encode_prompt).parameters
         for k in classes:
             arguments = {
-                "prompt": self._options.prompt.replace("{}", self.class_names[k]),
+                "prompt": self._prompt(k),
                 "prompt_2": None,
                 "prompt_3": None,
                 "device": self.device,
                 "num_images_per_prompt": 1,
-                "do_classifier_free_guidance": True,
-                "negative_prompt": self._options.negative,
+                "do_classifier_free_guidance": not self._negative,  # also embeds the negative prompt
+                "negative_prompt": self._options.negative or None,
             }
             parts = self._pipe.encode_prompt(**{name: v for name, v in arguments.items() if name in accepted})
-            self._arity = len(parts)
-            if self._arity not in _PLACES or any(
+            if len(parts) not in _PLACES or any(
                 "mask" in name for name in inspect.signature(self._pipe).parameters
             ):
                 raise UserError(
                     f"{type(self._pipe).__name__} embeds prompts in a way that cannot be mixed; use a Stable Diffusion, SDXL, SD3 or "
                     "FLUX pipeline"
                 )
-            kept = parts[: len(_PLACES[self._arity])]
-            self._prompts[k] = tuple(part[0].to(self.device) for part in kept)
+            named = {
+                name: part[0].to(self.device)
+                for name, part in zip(_PLACES[len(parts)], parts, strict=False)
+                if part is not None
+            }
+            self._negative |= {name: part for name, part in named.items() if name.startswith("negative")}
+            self._prompts[k] = {name: part for name, part in named.items() if name not in self._negative}
+
+
+def find_cut_prompts(pipe: Any, prompts: Sequence[str]) -> tuple[str, ...]:
+    """Warnings about prompts, one for each class, that are longer than a text encoder reads.
+
+    Args:
+        pipe: a pipeline with one or more tokenizers.
+
+    Raises:
+        UserError: two prompts are the same to every text encoder, so that their classes would be the same.
+    """
+    longest = inspect.signature(pipe.encode_prompt).parameters.get("max_sequence_length")
+    warnings, read = [], [()] * len(prompts)
+    for name in ("tokenizer", "tokenizer_2", "tokenizer_3"):
+        tokenizer = getattr(pipe, name, None)
+        if tokenizer is None:
+            continue
+        limit = tokenizer.model_max_length
+        if longest is not None and "T5" in type(tokenizer).__name__:  # what the pipelines let T5 read
+            limit = longest.default
+        whole = tokenizer(list(prompts)).input_ids
+        long = [k for k, ids in enumerate(whole) if len(ids) > limit]
+        if long:
+            whole = tokenizer(list(prompts), truncation=True, max_length=limit).input_ids
+            warnings.append(
+                f"the prompts of {len(long)} classes are longer than the {limit} tokens that a text encoder reads; their ends have no "
+                f"effect (class {long[0]}: {prompts[long[0]]!r})"
+            )
+        read = [(*before, tuple(ids)) for before, ids in zip(read, whole, strict=True)]
+    first: dict[tuple[object, ...], int] = {}
+    for k, ids in enumerate(read):
+        if (same := first.setdefault(ids, k)) != k:
+            cut = ", as far as the text encoders read them" if warnings else ""
+            raise UserError(
+                f"the prompts of the classes {same} ({prompts[same]!r}) and {k} ({prompts[k]!r}) are the same{cut}; give class names that "
+                "differ, or a shorter prompt with {} in it"
+            )
+    return tuple(warnings)
 
 
 def draw_classes(condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:

@@ -112,6 +112,7 @@ def _common(
     generator: Generator, spec: SourceSpec, segment: Segment, options: ShardOptions, target: str | None = None
 ) -> dict[str, Any]:
     """The fields of the plan that both kinds have."""
+    print_warnings(getattr(generator, "warnings", ()))
     batch = options.batch_size or automatic_batch_size(generator)
     batches = max(1, round(segment.samples / _FEW_SHARDS / batch))
     per_shard = options.samples_per_shard or max(batch, min(_most_of_a_shard(batch), batches * batch))

@@ -222,8 +222,10 @@ def test_biggan_interpolates_standing_statistics_the_right_way(tmp_path: Path) -
     assert (near - exact).abs().mean() < 0.05 * (far - exact).abs().mean()
 
 
-def test_text_pipeline_equals_the_stock_pipeline(tmp_path: Path) -> None:
-    pipe = save_text_pipeline(tmp_path)
+@pytest.mark.parametrize("negative", ["", "blurred"])
+@pytest.mark.parametrize("xl", [False, True])
+def test_text_pipeline_equals_the_stock_pipeline(tmp_path: Path, xl: bool, negative: str) -> None:
+    pipe = save_text_pipeline(tmp_path, xl=xl)
     names = ["cat", "dog", "fish"]
     stock = pipe(
         [f"a photo of a {name}" for name in names],
@@ -231,8 +233,10 @@ def test_text_pipeline_equals_the_stock_pipeline(tmp_path: Path) -> None:
         num_inference_steps=2,
         guidance_scale=2.0,
         output_type="pt",
+        **({"negative_prompt": [negative] * 3} if negative else {}),
     ).images
-    generator = load_generator(str(tmp_path), sampling={"class_names": names, "steps": 2})
+    sampling = {"class_names": names, "steps": 2, "negative": negative}
+    generator = load_generator(str(tmp_path), sampling=sampling)
     ours = generator.sample(torch.eye(3), SEEDS)
     assert (ours.int() - (stock * 255).round().int()).abs().max() <= 1
 

@@ -28,12 +28,14 @@ class FamilyGenerator:
 
     Attributes:
         compile_mode: how the networks run, see :func:`ppgen.generators.parts.networks.compile_network`.
+        warnings: what the user should know before samples are made of it.
 
     Raises:
         UserError: the number of names is not the number of classes.
     """
 
     compile_mode = "none"
+    warnings: tuple[str, ...] = ()
 
     def __init__(
         self,
