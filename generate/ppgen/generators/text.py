@@ -168,7 +168,8 @@ def find_cut_prompts(pipe: Any, prompts: Sequence[str]) -> tuple[str, ...]:
         UserError: two prompts are the same to every text encoder, so that their classes would be the same.
     """
     longest = inspect.signature(pipe.encode_prompt).parameters.get("max_sequence_length")
-    warnings, read = [], [()] * len(prompts)
+    warnings: list[str] = []
+    read: list[tuple[object, ...]] = [()] * len(prompts)
     for name in ("tokenizer", "tokenizer_2", "tokenizer_3"):
         tokenizer = getattr(pipe, name, None)
         if tokenizer is None:
