@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from ppcore.errors import UserError
 from ppcore.shards import CONDITIONS, MANIFEST, RawSample, ShardRef, ShardSet
 from ppcore.storage import convert, read_table
+from ppcore.targets.target import stem
 
 _NO_LABEL = -1
 
@@ -187,8 +188,16 @@ class ConditionTable:
         return self.soft[self.row[index]]
 
     def of_targets(self, names: list[str]) -> Tensor | None:
-        """The soft labels of target images, float32 (B, K); None if an image conditioned no sample."""
+        """The soft labels of target images, float32 (B, K); None if an image conditioned no sample.
+
+        Images are found by name. If the target was read from another container since, they are found by their names without folders
+        and suffix, if these are unique.
+        """
         rows = [self.targets.get(name, -1) for name in names]
+        if min(rows, default=0) < 0:
+            stems = {stem(name): row for name, row in self.targets.items()}
+            unique = len(stems) == len(self.targets)
+            rows = [stems.get(stem(name), -1) for name in names] if unique else rows
         return None if min(rows, default=-1) < 0 else self.soft[rows]
 
 
