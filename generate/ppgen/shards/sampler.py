@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ppcore.classifiers import Classifier
+from ppcore.errors import UserError
 from ppcore.seeds import derive
 from ppgen.plan import Conditions, Plan, Rows, condition_rows
 from ppgen.shards.pack import Samples, make_encoder
@@ -69,6 +70,7 @@ class Sampler:
     ) -> None:
         self._plan, self._generator = plan, generator
         self._conditions, self._classifier = conditions, classifier
+        self._fits = False  # whether a batch has been sampled
         self._scored_in_half = (plan.score or {}).get("dtype") == "bfloat16"
         self._on_gpu = torch.device(getattr(generator, "device", "cpu")).type == "cuda"
         self._encode = make_encoder(plan.encoding)
@@ -85,6 +87,7 @@ class Sampler:
             on_batch: called with the number of samples after every batch.
 
         Raises:
+            UserError: the GPU is too small for a batch.
             RuntimeError: the generator broke its contract.
             BadImagesError: too many images have NaN or infinite values.
         """
@@ -203,7 +206,16 @@ class Sampler:
         if self._on_gpu:  # copies from pinned memory do not wait for the kernels that are running
             labels, seeds = labels.pin_memory(), seeds.pin_memory()
         with torch.inference_mode():
-            images, bad = sample_checked(self._generator, labels, seeds)
+            try:
+                images, bad = sample_checked(self._generator, labels, seeds)
+            except torch.OutOfMemoryError as error:
+                if self._fits:  # something else has taken memory, so another attempt may succeed
+                    raise
+                raise UserError(
+                    f"a batch of {size} samples needs more memory than the GPU has ({_first_sentence(error)}); the batch size is part of "
+                    f"the plan, so use a larger GPU, or another --out with --batch-size {max(1, size // 2)}"
+                ) from error
+            self._fits = True
             expected = (size, self._plan.channels, self._plan.resolution, self._plan.resolution)
             if tuple(images.shape) != expected or images.dtype != torch.uint8:
                 raise RuntimeError(
@@ -226,6 +238,10 @@ class Sampler:
         """uint8 (n, C, R, R) -> n files."""
         copy = _HostCopy(images)
         return self._encoders.submit(lambda: [self._encode(image) for image in copy.wait()])
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).split(". ")[0]
 
 
 class _HostCopy:

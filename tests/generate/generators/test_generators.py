@@ -23,6 +23,7 @@ from ppcore.errors import UserError
 from ppgen.cli.commands import app
 from ppgen.generators import load_generator
 from ppgen.generators.parts.family import embed
+from ppgen.generators.parts.networks import LatentDecoder
 from ppgen.sources import Generator
 
 FAMILIES = ("dit", "sit", "var", "unet", "consistency", "biggan")
@@ -184,6 +185,24 @@ def test_decoding_in_chunks_changes_nothing(folders: dict[str, Path]) -> None:
     condition, seeds = one_hot([0, 1, 2, 3, 4], 7), torch.arange(5)
     whole, chunked = (load(folders, "dit", decode_batch=n).sample(condition, seeds) for n in (32, 2))
     assert (whole.int() - chunked.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_autoencoders_that_are_too_large_for_float16_decode_in_float32(tmp_path: Path, force: bool) -> None:
+    from safetensors.torch import load_file, save_file
+
+    save_vae(tmp_path)
+    change_config(tmp_path / "config.json", force_upcast=force)
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    state["decoder.conv_in.weight"] *= 1e5  # a layer of norm follows
+    save_file(state, file, metadata={"format": "pt"})
+    cpu, latents = torch.device("cpu"), torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def images(dtype: torch.dtype) -> torch.Tensor:
+        return LatentDecoder(tmp_path, cpu, dtype, chunk=2, compile_mode="none")(latents)
+
+    assert torch.equal(images(torch.float16), images(torch.float32)) == force
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -6,6 +6,7 @@ import importlib
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,16 @@ def missing_compiler(device: torch.device) -> str | None:
     return None if any(name and shutil.which(name) for name in names) else what
 
 
+@dataclass(frozen=True)
+class _Autoencoder:
+    """The field of an autoencoder's config.json that is read before its weights."""
+
+    force_upcast: bool = True
+
+
 class LatentDecoder:
-    """Latents -> images through an `AutoencoderKL`, some images at a time to bound the memory.
+    """Latents -> images through an `AutoencoderKL`, some images at a time to bound the memory; in float32 in place of float16 where
+    its configuration has `force_upcast`.
 
     Args:
         folder: the autoencoder's directory.
@@ -130,6 +139,9 @@ class LatentDecoder:
     def __init__(
         self, folder: Path, device: torch.device, dtype: torch.dtype, *, chunk: int, compile_mode: str
     ) -> None:
+        # Its values may be too large for float16; without an entry diffusers assumes so.
+        if dtype == torch.float16 and read_config(folder / "config.json", _Autoencoder).force_upcast:
+            dtype = torch.float32
         vae = load_component("AutoencoderKL", folder, device, dtype)
         vae.encoder = vae.quant_conv = None
         self._vae: Any = rearrange(vae).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
