@@ -2,10 +2,15 @@
 
     python benchmarks/real_shapes.py                 DiT-XL/2-256, BigGAN-deep-256, the ImageNet-64 consistency UNet: 12 minutes
     python benchmarks/real_shapes.py biggan          one of dit, biggan, consistency
+    python benchmarks/real_shapes.py var sit         VAR-d16 with its 160-channel decoder, and SiT-XL/2 in 4 steps: 4 images each
+    python benchmarks/real_shapes.py default         one image each of VAR-d16 and DiT-XL/2 at their default settings
 
 The weights are random; their files have the names, the format and the size of the published ones (3.0 GB for the transformer of the
 DiT). Each side loads them in a process of its own and makes one image of each of four classes from the same noise. Exit status 1 if a
 pixel differs by more than one grey level, if the images are flat, or if a process needs 8 GiB or more.
+
+`var`, `sit` and `default` run our side alone: equality with the published code is tested on small networks (tests/generate/generators).
+They print the arithmetic beside the seconds; `default` fails if VAR takes more than a third of the seconds of DiT.
 """
 
 from __future__ import annotations
@@ -24,6 +29,9 @@ from typing import Any
 
 import generator_models as models
 import torch
+
+from ppgen.generators.sit import SiTOptions, make_schedule
+from ppgen.sampling import Guidance
 
 LABELS = [3, 207, 417, 999]
 SEEDS = torch.tensor([11, 12, 13, 14])
@@ -67,6 +75,10 @@ def write(family: str, folder: str) -> None:
     out = Path(folder)
     if family == "dit":
         models.save_dit(out, models.DIT_XL_2_256, safe_serialization=False)
+    elif family == "var":
+        models.save_var(out)
+    elif family == "sit":
+        models.save_sit(out)
     elif family == "consistency":
         models.save_consistency(out, models.IMAGENET_64_UNET)
     else:
@@ -108,24 +120,32 @@ def published(family: str, folder: str) -> Made:
     return made(torch.from_numpy(images).permute(0, 3, 1, 2), clock, start, loaded)
 
 
-def ours(family: str, folder: str) -> Made:
-    """The same images by ppgen."""
+def ours(family: str, folder: str, images: int = len(LABELS), default: bool = False) -> Made:
+    """The same images by ppgen.
+
+    Args:
+        images: the first so many.
+        default: with the default settings of the sampler.
+    """
     from ppgen.generators import load_generator
 
     torch.set_num_threads(1)
     sampling = {
         "dit": {"solver": "ddim", "steps": STEPS, "guidance": 4.0, "guidance_interval": None},
+        "sit": {"solver": "flow_euler", "steps": STEPS},
         "consistency": {"steps": STEPS},
         "biggan": {},
+        "var": {},
     }[family]
     start = time.perf_counter()
-    generator: Any = load_generator(folder, device="cpu", sampling=sampling)
-    name = "_forward" if family == "biggan" else "_predict"
-    clock = Clock(getattr(generator, name))
-    setattr(generator, name, clock)
+    generator: Any = load_generator(folder, device="cpu", sampling={} if default else sampling)
+    timed = generator.network if family == "var" else generator
+    name = {"biggan": "_forward", "var": "forward"}.get(family, "_predict")
+    clock = Clock(getattr(timed, name))
+    setattr(timed, name, clock)
     loaded = time.perf_counter()
-    images = generator.sample_float(torch.eye(1000)[LABELS], SEEDS)
-    return made(images / 2 + 0.5, clock, start, loaded)
+    found = generator.sample_float(torch.eye(1000)[LABELS[:images]], SEEDS[:images])
+    return made(found / 2 + 0.5, clock, start, loaded)
 
 
 def made(images: torch.Tensor, clock: Clock, start: float, loaded: float) -> Made:
@@ -170,11 +190,53 @@ def compare(family: str) -> bool:
     return levels.max() <= 1 and spread > 0.01 and all(side.peak < MOST_GIB for side in sides.values())
 
 
+def measure(family: str, images: int = len(LABELS), default: bool = False) -> Made:
+    """Run our side alone and print what it took."""
+    with tempfile.TemporaryDirectory(prefix="real-shapes-") as folder:
+        apart(write, family, folder)
+        result: Made = apart(ours, family, folder, images, default)
+    network, decoder = models.var_flops(16) if family == "var" else models.dit_flops(models.DIT_XL_2_256)
+    evaluations = 2 if family == "var" else (26 if family == "dit" else STEPS + guided_steps())
+    flop = images * (evaluations * network + decoder)
+    print(
+        f"{family}: {images} images, load {result.load:.1f} s, {result.sampling:.1f} s ({result.sampling / images:.1f} s an image), "
+        f"{flop / 1e12:.2f} TFLOP, {flop / result.sampling / 1e9:.0f} GFLOP/s, peak {result.peak:.2f} GiB, standard deviation of the "
+        f"values {float(result.images.std()):.3f}",
+        flush=True,
+    )
+    return result
+
+
+def guided_steps() -> int:
+    """How many of SiT's steps are guided at the default guidance."""
+    schedule = make_schedule(SiTOptions(solver="flow_euler", steps=STEPS))
+    return sum(Guidance().active(schedule.path.ratio(i)) for i in range(STEPS))
+
+
+def good(result: Made) -> bool:
+    """Whether the images are not flat and the memory is within its limit."""
+    return float(result.images.std()) > 0.01 and result.peak < MOST_GIB
+
+
+def compare_default() -> bool:
+    """One image each of VAR-d16 and DiT-XL/2 at their default settings."""
+    var, dit = measure("var", 1, default=True), measure("dit", 1, default=True)
+    print(f"VAR-d16 takes {var.sampling / dit.sampling:.3f} of the seconds of DiT-XL/2 (bound 0.333)")
+    return good(var) and good(dit) and var.sampling <= dit.sampling / 3
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Real networks beside the published code, on a CPU.")
-    parser.add_argument("family", nargs="*", help="dit, biggan, consistency; all by default")
+    parser.add_argument(
+        "family", nargs="*", help="dit, biggan, consistency (all by default); var, sit, default"
+    )
     families = parser.parse_args().family or ["dit", "biggan", "consistency"]
-    results = [compare(family) for family in families]
+    results = []
+    for family in families:
+        if family == "default":
+            results.append(compare_default())
+        else:
+            results.append(good(measure(family)) if family in ("var", "sit") else compare(family))
     sys.exit(0 if all(results) else 1)
 
 

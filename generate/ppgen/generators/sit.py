@@ -241,12 +241,12 @@ def read_network(
         patches.to(device, dtype).requires_grad_(False), blocks, norm, project, patch, out_channels
     )
     hidden = F.silu(F.linear(_frequencies(schedule, device).to(dtype), *_layer(get, "t_embedder.mlp.0")))
-    modulations = [_layer(get, f"blocks.{i}.adaLN_modulation.1") for i in range(depth)]
+    modulations = [_layer(state.__getitem__, f"blocks.{i}.adaLN_modulation.1") for i in range(depth)]
     conditioning = Conditioning(
         tables=[get("y_embedder.embedding_table.weight")],
         times=F.linear(hidden, *_layer(get, "t_embedder.mlp.2"))[:, None, None],  # (levels, 1, 1, D)
-        weight=torch.stack([weight.T for weight, _ in modulations]),
-        bias=torch.stack([bias for _, bias in modulations])[:, None],
+        weight=torch.stack([weight.T for weight, _ in modulations]).to(device, dtype),
+        bias=torch.stack([bias for _, bias in modulations])[:, None].to(device, dtype),
         final=_layer(get, "final_layer.adaLN_modulation.1"),
     )
     return DiTNetwork(core, conditioning, shape, dtype, device, compile_mode)

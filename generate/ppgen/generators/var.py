@@ -197,7 +197,9 @@ class VARNetwork(nn.Module):
             self.register_buffer("bias", offsets + get("shared_ada_lin.1.bias"))  # (depth, 1, 6C)
         else:
             names = [f"blocks.{i}.ada_lin.1" for i in range(depth)]
-            self.register_buffer("weight", torch.stack([get(f"{name}.weight").T for name in names]))
+            self.register_buffer(
+                "weight", torch.stack([state[f"{name}.weight"].T for name in names]).to(device, dtype)
+            )
             self.register_buffer("bias", torch.stack([get(f"{name}.bias") for name in names])[:, None])
         self.final = linear("head_nm.ada_lin.1")
 
