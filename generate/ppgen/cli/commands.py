@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ppcore.console import print_table, printable, run_app
+from ppcore.errors import UserError
 from ppcore.program import EXPERTS, WHAT, WHERE_TO, App, new_app, option
 from ppgen.cli.flatten import flatten
 from ppgen.options import (
@@ -53,6 +54,8 @@ def print_estimate(options: SynthOptions | PseudoOptions, estimate: EstimateOpti
     """Print what :func:`generate` would make and what it would cost. Writes nothing."""
     from ppgen.cli import generation  # loads torch
 
+    if isinstance(options, SynthOptions) and options.preview is not None:
+        raise UserError("--preview draws images, and ppgen plan draws none; give it to ppgen synth")
     print(generation.estimate(options, estimate).describe())
 
 

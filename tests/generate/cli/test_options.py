@@ -16,7 +16,7 @@ from ppgen.options import EngineOptions, PseudoOptions, SynthOptions
 def test_nested_options_stand_in_their_place() -> None:
     names = [parameter.name for parameter in option_parameters(SynthOptions)]
     assert len(names) == len(set(names))
-    assert names[:5] == ["source", "classes", "per_class", "out", "seed"]
+    assert names[:6] == ["source", "classes", "per_class", "preview", "out", "seed"]
     assert list(inspect.signature(synth).parameters) == names
     assert list(inspect.signature(plan_synth).parameters) == [*names, "calibrate", "price_per_hour"]
 
@@ -24,7 +24,7 @@ def test_nested_options_stand_in_their_place() -> None:
 def test_values_find_their_dataclass_and_the_rest_is_default() -> None:
     options = assemble(PseudoOptions, {"target": "digits", "workers": 2, "seed": 5, "score": True})
     assert options.engine_options == EngineOptions(workers=2)
-    assert (options.shards.seed, options.shards.score, options.temperature) == (5, True, 1.0)
+    assert (options.shards.seed, options.shards.score, options.temperature) == (5, True, None)
 
 
 @pytest.mark.parametrize(
