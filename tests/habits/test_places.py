@@ -25,9 +25,7 @@ LONG = "n" * 244  # and a suffix
 WAYS: dict[str, Callable[[Path, str], tuple[str, str]]] = {  # (a folder, a name) -> (typed, below the folder)
     "home": lambda _, name: (f"~/{name}", f"home/{name}"),
     "url": lambda root, name: (f"file://{quote(str(root))}/a%20b/{name}", f"a b/{name}"),
-    "spaces": lambda root, name: (f"{root}/ a  b /{name}", f" a  b /{name}"),
-    "relative": lambda _, name: (f"../here/./{name}", f"here/{name}"),
-    "bytes": lambda root, name: (f"{root}/{BYTE}-{name}", f"{BYTE}-{name}"),
+    "relative with spaces and bytes": lambda _, name: (f"../ a  b /./{BYTE}-{name}", f" a  b /{BYTE}-{name}"),
     "long": lambda root, name: (f"{root}/{LONG[len(name) :]}{name}", f"{LONG[len(name) :]}{name}"),
 }
 MAINS = {"ppgen": ppgen.cli.main, "pptrain": pptrain.cli.main, "ppflow": ppflow.cli.main}
@@ -172,7 +170,6 @@ ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIO
 def test_names_outside_ascii_in_the_locale_c(tmp_path: Path) -> None:
     """In child processes, too; and the report of a class is the same text as in UTF-8."""
     write_images(tmp_path / "images")
-    (tmp_path / "é.yaml").write_text(RECIPE.replace("title: T", "title: é"), "utf-8")
 
     def run_in(locale: dict[str, str], words: str) -> bytes:
         program, *rest = words.split()
@@ -187,10 +184,8 @@ def test_names_outside_ascii_in_the_locale_c(tmp_path: Path) -> None:
         "ppgen targets mine=images",
         "ppgen synth --source=bank:images --per-class=2 --batch-size=4 --device=cpu --workers=2 --out=é-synth",
         "pptrain run --target=images --steps=2 --device=cpu --out=é",
-        "ppgen report é-synth --source=bank:images --classifier=é --reference=images --device=cpu",
         "pptrain eval é --target=images --out=é.json",
         "pptrain predict é images --out=é.csv",
-        "ppflow run é.yaml --target=images --jobs=1 --out=é-flow",
     ):
         run_in(ASCII, words)
     assert b"\\xe9" in run_in(ASCII, "pptrain predict é images")

@@ -80,17 +80,3 @@ def test_an_export_of_any_size_agrees_with_the_classifier(
     assert original.accuracy == onnx.accuracy
     preparation = json.loads(Path(f"{exported.file}.json").read_text())["preparation"]
     assert preparation | described == preparation
-
-
-def test_a_network_of_torchvision_at_its_own_resolution_in_all_formats(
-    photographs: Path, tmp_path: Path
-) -> None:
-    make_model(tmp_path / "m", "mobilenet_v3_small", 224, 256)
-    program = export_model(str(tmp_path / "m"), to="torch-export", target=str(photographs))
-    assert program.difference < 1e-5
-    exported = export_model(str(tmp_path / "m"), int8=True, target=str(photographs))
-    found = exported.evaluations
-    assert np.array_equal(found["original"].predictions, found["onnx"].predictions)
-    assert exported.int8 is not None
-    assert exported.int8.stat().st_size < 0.5 * exported.file.stat().st_size
-    assert found["int8"].loss == pytest.approx(found["original"].loss, rel=0.2)
