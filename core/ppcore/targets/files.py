@@ -28,7 +28,7 @@ from ppcore.targets.reading import (
     split_kind,
     with_options,
 )
-from ppcore.targets.tables import ARROW, TEXTS, Table, find_tables, open_table, read_tables
+from ppcore.targets.tables import ARROW, TEXTS, Table, find_tables, has_listed, open_table, read_tables
 from ppcore.targets.target import Splits
 from ppcore.targets.tars import is_shard, read_shards
 from ppcore.targets.trees import FolderTree, Tree, is_archive, is_image_name, open_archive, suffix_of
@@ -138,7 +138,13 @@ def read_tree(tree: Tree, options: ReadOptions) -> Splits:
     if tables:
         splits = _by_tables(tree, tables, folders, options)
     elif folders is not None:
-        splits = folders
+        listing = [] if by_folder else find_tables(tree, options, labelled=False)
+        doubts = [
+            f"{table.name} lists images, but it is not used: none of its columns is known to hold labels"
+            for table in listing
+            if has_listed(tree, table)
+        ]
+        splits = folders._replace(doubts=(*folders.doubts, *doubts))
     else:
         raise problem or _unlabelled(tree)
     return _with_leftovers(splits, tree, [table.name for table in tables])

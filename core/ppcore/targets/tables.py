@@ -60,6 +60,7 @@ class Table:
         numbers: the row of every image in the file, from 1.
         classes: names of the labels 0, 1, ...; may be empty.
         label_column: its name.
+        open_end: the file is text and does not end in a line break, so its last row may be cut off.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Table:
     numbers: Sequence[int]
     classes: tuple[str, ...] = ()
     label_column: str = ""
+    open_end: bool = False
 
 
 def find_tables(tree: Tree, options: ReadOptions, *, labelled: bool = True) -> list[Table]:
@@ -147,6 +149,7 @@ def read_table(
         None if split is None else [row[split] for row in rows],
         numbers,
         label_column=header[label],
+        open_end=_has_open_end(tree, name),
     )
 
 
@@ -171,6 +174,11 @@ def read_tables(tree: Tree, tables: Sequence[Table], options: ReadOptions, repor
             used.append(table)
     what = f"classes by the column {used[0].label_column!r} of {shortened([table.name for table in used], 2)}"
     _refuse_several(tree, used)
+    report.doubts += [
+        f"{table.name} may be cut off: it ends without a line break, and no other row has the last label {_quoted(table.labels[-1])}"
+        for table in used
+        if table.open_end and len(table.labels) > 1 and table.labels[-1] not in table.labels[:-1]
+    ]
     listed = sum(len(part.names) for part in parts.values())
     if tree.count > listed:
         said = report.doubts if tree.count > 2 * listed else report.notes
@@ -200,6 +208,12 @@ def _refuse_several(tree: Tree, tables: Sequence[Table]) -> None:
             f"{tree.place} holds several data sets: {first.name} and {other.name} have other classes; give one of them, or a pattern that "
             f"matches one data set"
         )
+
+
+def has_listed(tree: Tree, table: Table) -> bool:
+    """Whether the first image of a table is stored in it or found in the tree."""
+    first = next(iter(table.images), None)
+    return isinstance(first, tuple) or _place(tree, table.name, str(first or "")) is not None
 
 
 def listed_images(tree: Tree, table: Table) -> tuple[list[str], Sequence[Encoded]]:
@@ -426,6 +440,11 @@ def _records(tree: Tree, name: str) -> tuple[list[str], list[list[Any]], list[in
             f"{tree.where(name)}, row {wrong[0]}, has {len(wrong[1])} columns, expected {len(header)} as the header has; correct it"
         )
     return header, [row for _, row in numbered], [number for number, _ in numbered]
+
+
+def _has_open_end(tree: Tree, name: str) -> bool:
+    with tree.open(name) as handle:
+        return not handle.read().rstrip(b"\0").endswith((b"\n", b"\r"))
 
 
 def _decoded(data: bytes) -> str:

@@ -174,3 +174,21 @@ def test_classes_by_a_regular_expression(tmp_path):
     assert load_target(f"{tmp_path}?classes-from=regex:([a-z]%2B)").classes == ("cat", "dog")
     with pytest.raises(UserError, match=r"dog.0.png has no class by --classes-from"):
         load_target(f"{tmp_path}?classes-from=regex:(cat)")
+
+
+def test_a_table_that_lists_the_images_of_class_folders_is_not_passed_over_in_silence(tmp_path):
+    write(tmp_path, *(f"{c}/{i}.png" for c in ("ant", "bee") for i in range(5)))
+    table(tmp_path / "splits.csv", "file,part", "ant/0.png,train", "bee/0.png,test")
+    table(tmp_path / "scores.csv", "id,part", "a,1")
+    (doubt,) = load_target(str(tmp_path)).doubts
+    assert doubt == "splits.csv lists images, but it is not used: none of its columns is known to hold labels"
+
+
+def test_a_last_row_that_may_be_cut_off(tmp_path):
+    write(tmp_path, *(f"{i}.png" for i in range(4)))
+    rows = ["file,label", "0.png,rose", "1.png,tulip", "2.png,rose", "3.png,tu"]
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    (doubt,) = load_target(str(tmp_path)).doubts
+    assert doubt.startswith("labels.csv may be cut off")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    assert load_target(str(tmp_path)).doubts == ()
