@@ -9,6 +9,11 @@ class UserError(Exception):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, as one line for a message; its class if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def require_positive(name: str, value: float) -> None:
     """Raise UserError unless `value` is a finite number above zero; `name` is the option."""
     if not 0 < value < float("inf"):

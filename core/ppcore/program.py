@@ -34,11 +34,14 @@ def option(group: str, text: str, *names: str, **settings: Any) -> Any:
     return typer.Option(*names, help=text, rich_help_panel=group, **settings)
 
 
-CLASSES_FROM = "Where classes are named: folder:N (N-th folder below the split, -1 is the last), column:NAME or regex:PATTERN."
-IMAGE_COLUMN = "Column of a target's tables with the images or their files."
-LABEL_COLUMN = "Column of a target's tables with the labels."
-SPLIT = "Where splits are named: none, folder or column:NAME."
-"""Help of the options that settle how a target is read; see :class:`ppcore.targets.ReadOptions`."""
+READING = {
+    "classes_from": "Where classes are named: folder:N (N-th folder below the split, -1 is the last), column:NAME or regex:PATTERN. "
+    "[default: by the files]",
+    "image_column": "Column of a target's tables with the images or their files. [default: by its name]",
+    "label_column": "Column of a target's tables with the labels. [default: by its name]",
+    "split": "Where splits are named: none, folder or column:NAME. [default: by the files]",
+}
+"""The options that settle how a target is read, and their help; see :class:`ppcore.targets.ReadOptions`."""
 
 
 class App(typer.Typer):

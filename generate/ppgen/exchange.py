@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ppcore.errors import UserError
+from ppcore.errors import UserError, first_line
 from ppcore.shards import (
     CARD,
     CONDITIONS,
@@ -108,9 +108,8 @@ def _asking(repository: str) -> Iterator[None]:
     try:
         yield
     except (HfHubHTTPError, OSError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(
-            f"the hub refuses {repository} ({reason}); log in with a token that may write there (hf auth login, or HF_TOKEN), "
+            f"the hub refuses {repository} ({first_line(error)}); log in with a token that may write there (hf auth login, or HF_TOKEN), "
             f"then repeat the command to resume"
         ) from error
 

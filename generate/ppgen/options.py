@@ -13,18 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from ppcore.errors import UserError, require_positive
-from ppcore.program import (
-    CLASSES_FROM,
-    EXPERTS,
-    HOW_MUCH,
-    IMAGE_COLUMN,
-    LABEL_COLUMN,
-    MACHINES,
-    SPLIT,
-    WHAT,
-    WHERE_TO,
-    option,
-)
+from ppcore.program import EXPERTS, HOW_MUCH, MACHINES, READING, WHAT, WHERE_TO, option
 
 DEFAULT_SOURCE = "dit-xl-2-256"
 PRODUCT_SOURCE = "var-d16-256"  # recommended where the licence of a source forbids products
@@ -211,10 +200,10 @@ class SynthOptions:
 class ReadingOptions:
     """How a target is read where its files leave a choice."""
 
-    classes_from: str | None = _option(EXPERTS, f"{CLASSES_FROM} [default: by the files]")
-    image_column: str | None = _option(EXPERTS, f"{IMAGE_COLUMN} [default: by its name]")
-    label_column: str | None = _option(EXPERTS, f"{LABEL_COLUMN} [default: by its name]")
-    split: str | None = _option(EXPERTS, f"{SPLIT} [default: by the files]")
+    classes_from: str | None = _option(EXPERTS, READING["classes_from"])
+    image_column: str | None = _option(EXPERTS, READING["image_column"])
+    label_column: str | None = _option(EXPERTS, READING["label_column"])
+    split: str | None = _option(EXPERTS, READING["split"])
 
     def place(self, target: str) -> str:
         """The target with these options behind it. Raises UserError for a value that is not known."""

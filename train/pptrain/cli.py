@@ -12,19 +12,7 @@ import typer
 
 from ppcore.console import parse_settings, run_app
 from ppcore.errors import UserError
-from ppcore.program import (
-    CLASSES_FROM,
-    EXPERTS,
-    HOW_MUCH,
-    IMAGE_COLUMN,
-    LABEL_COLUMN,
-    MACHINES,
-    SPLIT,
-    WHAT,
-    WHERE_TO,
-    new_app,
-    option,
-)
+from ppcore.program import EXPERTS, HOW_MUCH, MACHINES, READING, WHAT, WHERE_TO, new_app, option
 from ppcore.trust import Trust
 
 app = new_app("pptrain", "Train on shards and a few labelled images; evaluate, predict, export.")
@@ -136,10 +124,10 @@ def run(
         "repeatable. [default: none]",
         "--set",
     ),
-    classes_from: str | None = _unset(EXPERTS, f"{CLASSES_FROM} [default: by the files]"),
-    image_column: str | None = _unset(EXPERTS, f"{IMAGE_COLUMN} [default: by its name]"),
-    label_column: str | None = _unset(EXPERTS, f"{LABEL_COLUMN} [default: by its name]"),
-    split: str | None = _unset(EXPERTS, f"{SPLIT} [default: by the files]"),
+    classes_from: str | None = _unset(EXPERTS, READING["classes_from"]),
+    image_column: str | None = _unset(EXPERTS, READING["image_column"]),
+    label_column: str | None = _unset(EXPERTS, READING["label_column"]),
+    split: str | None = _unset(EXPERTS, READING["split"]),
     config: str | None = _unset(
         EXPERTS, "YAML file of settings; options of the command line win over it. [default: none]"
     ),

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ppcore.classifiers.architectures import build, usual_input
 from ppcore.classifiers.heads import head_names, linear_map, run_with_features
 from ppcore.classifiers.weights import first_names, load_weights, read_weights, without_prefix
-from ppcore.errors import UserError
+from ppcore.errors import UserError, first_line
 from ppcore.images import MAX_SIDE, CropMode, Interpolation, Preparation
 from ppcore.kits import KITS, get_kit
 from ppcore.places import local_path
@@ -203,9 +203,8 @@ def load_published(name: str) -> Classifier:
     try:
         net, spec = _from_timm(name) if name.startswith("timm/") else _from_torchvision(name)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"the weights of {name} cannot be downloaded ({reason}); give a local state dict as {name}@FILE, or use the kit letters"
+            f"the weights of {name} cannot be downloaded ({first_line(error)}); give a local state dict as {name}@FILE, or the kit letters"
         ) from error
     return Classifier(net, spec).eval()
 

@@ -12,9 +12,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ppcore.console import shortened
-from ppcore.errors import UserError
+from ppcore.errors import UserError, first_line
+from ppcore.places import local_path
+from ppcore.targets.arrow import ARROW
 from ppcore.targets.folders import read_folders
 from ppcore.targets.layouts import read_layout
+from ppcore.targets.listing import Table
 from ppcore.targets.reading import (
     TEST,
     TRAIN,
@@ -28,9 +31,11 @@ from ppcore.targets.reading import (
     split_kind,
     with_options,
 )
-from ppcore.targets.tables import ARROW, TEXTS, Table, find_tables, has_listed, open_table, read_tables
+from ppcore.targets.rows import require_known
+from ppcore.targets.tables import find_tables, open_table, read_tables
 from ppcore.targets.target import Splits
 from ppcore.targets.tars import is_shard, read_shards
+from ppcore.targets.texts import TEXTS
 from ppcore.targets.trees import FolderTree, Tree, is_archive, is_image_name, open_archive, suffix_of
 
 _HUB = "hf://datasets/"
@@ -48,14 +53,14 @@ def read_files(spec: str, patterns: Sequence[str] = ()) -> Splits:
     place, options = parse_spec(spec)
     if re.match(r"(train|test|val)=", place):
         return _read_pair(place, options)
-    path = Path(_download(place, patterns) if place.startswith(_HUB) else os.path.expanduser(place))
+    path = Path(_download(place, patterns) if place.startswith(_HUB) else local_path(place))
     if path.is_dir():
         return _read_folder(path, options)
     if path.is_file():
         return _read_file(path, options)
     files = sorted(glob(str(path), recursive=True))
     if files:
-        return _read_glob(files, place, options)
+        return _read_glob(files, options)
     raise UserError(
         f"unknown target {place!r}: it is neither a known name (ppgen targets lists them) nor an existing folder, file or pattern; "
         f"give images, a table or an archive"
@@ -80,10 +85,10 @@ def _read_file(file: Path, options: ReadOptions) -> Splits:
             f"{file} is one file, expected a folder of images, a table (CSV, JSON lines, parquet) or an archive"
         )
     tree = open_archive(file)
-    return read_shards([file], file, options, Report()) if is_shard(tree) else read_tree(tree, options)
+    return read_shards([file], tree, file, options, Report()) if is_shard(tree) else read_tree(tree, options)
 
 
-def _read_glob(files: Sequence[str], place: str, options: ReadOptions) -> Splits:
+def _read_glob(files: Sequence[str], options: ReadOptions) -> Splits:
     """Read the files that match a pattern: images, or tables, or shards."""
     root = Path(os.path.commonpath([os.path.dirname(file) or "." for file in files]))
     return read_tree(
@@ -96,23 +101,17 @@ def _read_pair(place: str, options: ReadOptions) -> Splits:
     given = dict(part.partition("=")[::2] for part in place.split(","))
     if set(given) - {"train", "test"} or "train" not in given:
         raise UserError(f"target {place!r} has unknown parts; write train=PLACE or train=PLACE,test=PLACE")
-    whole = replace(options, split="none")
-    train = read_files(with_options(given["train"], asdict(whole)))
-    return (
-        _paired(train, read_files(with_options(given["test"], asdict(whole))), place)
-        if "test" in given
-        else train
-    )
+    whole = {**asdict(options), "split": "none"}
+    train = read_files(with_options(given["train"], whole))
+    if "test" not in given:
+        return train
+    return _paired(train, read_files(with_options(given["test"], whole)), place)
 
 
-def _paired(train: Splits, test: Splits, place: str) -> Splits:
+def _paired(train: Splits, test: Splits, place: object) -> Splits:
     """One target from a training set and a test set; the classes are those of the training set."""
+    require_known(test.classes, train.classes, place, TEST)
     index = {name: position for position, name in enumerate(train.classes)}
-    strange = [name for name in test.classes if name not in index]
-    if strange:
-        raise UserError(
-            f"{place}: the test images have classes that no training image has: {shortened(strange, _MOST)}; rename or remove them"
-        )
     labels = np.array([index[name] for name in test.classes], dtype=np.int64)[test.train.labels]
     held = replace(test.train, labels=labels)
     return Splits(train.train, held, train.classes, train.notes + test.notes, train.doubts + test.doubts)
@@ -125,7 +124,8 @@ def read_tree(tree: Tree, options: ReadOptions) -> Splits:
         UserError: nothing in it is a labelled image, or two readers fit.
     """
     by_folder = bool(options.by_folder or options.pattern)
-    tables = [] if by_folder else find_tables(tree, options)
+    found = [] if by_folder else find_tables(tree, options)
+    tables = [table for table in found if table.images is not None and table.labels is not None]
     archives = [name for name in tree.others if is_archive(name)]
     if not tree.folders and not tables and archives and isinstance(tree, FolderTree):
         return _read_archives(tree, archives, options)
@@ -138,11 +138,10 @@ def read_tree(tree: Tree, options: ReadOptions) -> Splits:
     if tables:
         splits = _by_tables(tree, tables, folders, options)
     elif folders is not None:
-        listing = [] if by_folder else find_tables(tree, options, labelled=False)
         doubts = [
             f"{table.name} lists images, but it is not used: none of its columns is known to hold labels"
-            for table in listing
-            if has_listed(tree, table)
+            for table in found
+            if table.lists
         ]
         splits = folders._replace(doubts=(*folders.doubts, *doubts))
     else:
@@ -194,15 +193,17 @@ def _read_archives(tree: FolderTree, archives: Sequence[str], options: ReadOptio
     files = [tree.place / name for name in archives]
     first = open_archive(files[0])
     if is_shard(first):
-        return _with_leftovers(read_shards(files, tree.place, options, Report()), tree, archives)
-    if len(files) == 1:
+        return _with_leftovers(read_shards(files, first, tree.place, options, Report()), tree, archives)
+    if len(archives) == 1:
         return read_tree(first, options)
-    kinds = {data_kind(PurePosixPath(name)): str(file) for name, file in zip(archives, files, strict=True)}
-    held = kinds.get(TEST) or kinds.get(VAL)
-    if len(kinds) == len(files) and TRAIN in kinds and held:
-        return _read_pair(f"train={kinds[TRAIN]},test={held}", options)
+    kinds = {data_kind(PurePosixPath(name)): number for number, name in enumerate(archives)}
+    held = kinds.get(TEST, kinds.get(VAL))
+    if len(kinds) == len(archives) and TRAIN in kinds and held is not None:
+        whole = replace(options, split="none")
+        train, test = (read_tree(open_archive(files[number]), whole) for number in (kinds[TRAIN], held))
+        return _paired(train, test, tree.place)
     raise UserError(
-        f"{tree.place} has {len(files)} archives ({shortened(archives, _MOST)}) that are no WebDataset shards; unpack them, or give one"
+        f"{tree.place} has {len(archives)} archives ({shortened(archives, _MOST)}) that are no WebDataset shards; unpack them, or give one"
     )
 
 
@@ -260,8 +261,7 @@ def _download(spec: str, patterns: Sequence[str]) -> str:
                 break
         return folder
     except Exception as error:  # the hub library raises many types
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"the data set {name} cannot be downloaded from the hub ({reason}); put a local copy (class folders or parquet) in "
+            f"the data set {name} cannot be downloaded from the hub ({first_line(error)}); put a local copy (class folders or parquet) in "
             f"data/{name.rsplit('/', 1)[-1].removeprefix('stanford_')} or give its path as the target"
         ) from error

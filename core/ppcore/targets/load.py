@@ -59,7 +59,7 @@ def load_target(spec: str) -> Target:
         held = "a fifth of every class is held out as test images"
         notes = (
             *notes,
-            f"no test split: {held if len(test) else 'and no class has five images, to hold one out'}",
+            f"no test split: {held if len(test) else 'no class has five images, so none is held out'}",
         )
     return Target(name, classes, train, test, notes, doubts)
 

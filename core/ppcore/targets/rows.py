@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -97,16 +97,22 @@ def build(
         report.notes.append(f"the {len(parts[VAL].names)} validation images are the test images")
     names = [_clean(name) for name in classes] or _ordered(known[TRAIN])
     index = {name: position for position, name in enumerate(names)}
-    strange = sorted(set(known[held]) - index.keys()) if held else []
+    if held:
+        require_known(known[held], names, place, held)
+    train = _set(parts[TRAIN], known[TRAIN], index)
+    test = _set(parts[held], known[held], index) if held else None
+    _doubt(train, test, names, report)
+    return Splits(train, test, tuple(names), tuple(report.notes), tuple(report.doubts))
+
+
+def require_known(labels: Iterable[str], classes: Sequence[str], place: object, held: str) -> None:
+    """Raise UserError if images of the split `held` have a class that is none of `classes`, those of the training images."""
+    strange = sorted(set(labels).difference(classes))
     if strange:
         raise UserError(
             f"{place}: the {held} images have classes that no training image has: {shortened(strange, _MOST)}; rename them, or "
             "leave the split out by train=PLACE"
         )
-    train = _set(parts[TRAIN], known[TRAIN], index)
-    test = _set(parts[held], known[held], index) if held else None
-    _doubt(train, test, names, report)
-    return Splits(train, test, tuple(names), tuple(report.notes), tuple(report.doubts))
 
 
 def _checked(rows: Rows, classes: Sequence[str]) -> list[str] | None:

@@ -25,8 +25,13 @@ def is_shard(tree: MemberTree) -> bool:
     )
 
 
-def read_shards(files: Sequence[Path], place: Path, options: ReadOptions, report: Report) -> Splits:
+def read_shards(
+    files: Sequence[Path], first: MemberTree, place: Path, options: ReadOptions, report: Report
+) -> Splits:
     """The images of shards; the splits by the names of the files and their folders.
+
+    Args:
+        first: the first of the files, opened.
 
     Raises:
         UserError: a shard is damaged, an image has no label, or there are no training images.
@@ -41,7 +46,7 @@ def read_shards(files: Sequence[Path], place: Path, options: ReadOptions, report
         if kind is None and TRAIN in kinds:
             report.notes.append(f"{file.name} is not used: other files are called train")
             continue
-        _add(parts, stored, kind or TRAIN, open_archive(file), options)
+        _add(parts, stored, kind or TRAIN, first if file == first.place else open_archive(file), options)
     return build(parts, place, f"WebDataset shards ({len(files)} files)", report)
 
 

@@ -8,13 +8,14 @@ import os
 import tarfile
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import IO, overload
 
-from ppcore.errors import UserError
+from ppcore.errors import UserError, first_line
 from ppcore.targets.target import IMAGE_ENDINGS, Encoded
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tbz2", ".txz")
@@ -40,7 +41,7 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith(ARCHIVES)
 
 
-class Tree:
+class Tree(ABC):
     """Files by their names relative to `place`, with `/` between folders. Hidden files and folders are left out.
 
     Attributes:
@@ -78,17 +79,17 @@ class Tree:
         """The names of all images."""
         return frozenset(join(folder, name) for folder, names in self.folders.items() for name in names)
 
+    @abstractmethod
     def sources(self, names: Sequence[str]) -> Sequence[Encoded]:
         """The images with these names."""
-        raise NotImplementedError
 
     def has(self, name: str) -> bool:
         """Whether there is a file with this name."""
         return name in self.names
 
+    @abstractmethod
     def open(self, name: str) -> IO[bytes]:
         """A file, opened to be read."""
-        raise NotImplementedError
 
     def where(self, name: str) -> str:
         """A file's name in messages."""
@@ -270,9 +271,8 @@ def open_archive(file: Path) -> MemberTree:
         NotImplementedError,
         OSError,
     ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"{file} is not a whole archive ({reason}); {len(members)} files could be read. Copy or download it again"
+            f"{file} is not a whole archive ({first_line(error)}); {len(members)} files could be read. Copy or download it again"
         ) from error
     return MemberTree(file, members)
 

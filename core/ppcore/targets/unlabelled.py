@@ -9,10 +9,12 @@ from pathlib import Path
 
 from ppcore.errors import UserError
 from ppcore.places import local_path
+from ppcore.targets.arrow import ARROW
 from ppcore.targets.pixels import encoded_set
 from ppcore.targets.reading import parse_spec
-from ppcore.targets.tables import ARROW, TEXTS, find_tables, listed_images, open_table
+from ppcore.targets.tables import find_tables, listed_images, open_table
 from ppcore.targets.target import Encoded, ImageSet
+from ppcore.targets.texts import TEXTS
 from ppcore.targets.trees import FolderTree, Tree, is_archive, is_image_name, join, open_archive, suffix_of
 
 
@@ -74,5 +76,6 @@ def _in_tree(tree: Tree, given: str) -> tuple[list[str], Iterable[Encoded]]:
     names = [join(folder, name) for folder, images in tree.folders.items() for name in images]
     if names:
         return [tree.where(name) for name in names], tree.sources(names)
-    pairs = [listed_images(tree, table) for table in find_tables(tree, options, labelled=False)]
+    tables = find_tables(tree, options, labelled=False)
+    pairs = [listed_images(tree, table) for table in tables if table.images is not None]
     return [n for found, _ in pairs for n in found], [image for _, images in pairs for image in images]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ppcore.errors import UserError
+from ppcore.errors import UserError, first_line
 from ppcore.seeds import derive
 from ppgen.generators.parts.family import FamilyGenerator, check_condition, choose_names
 from ppgen.generators.parts.networks import load_component, require_square
@@ -252,9 +252,8 @@ def _open(source: Source, device: torch.device, dtype: torch.dtype) -> Any:
             f"text-to-image pipelines need further packages ({error}); pip install 'pptransfer[text]'"
         ) from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"{source.spec} cannot be opened as a pipeline ({reason}); expected a complete pipeline directory"
+            f"{source.spec} cannot be opened as a pipeline ({first_line(error)}); expected a complete pipeline directory"
         ) from error
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from safetensors import SafetensorError, safe_open
 
 from ppcore.classifiers import read_weights
-from ppcore.errors import UserError
+from ppcore.errors import UserError, first_line
 from ppcore.kits import KitFile, is_commit
 from ppcore.storage import read_json
 
@@ -363,8 +363,7 @@ def _difference(path: Path, known: KitFile) -> str:
 
 
 def _no_download(repository: str, error: Exception) -> UserError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return UserError(
-        f"the weights of {repository} cannot be downloaded ({reason}); give a local model directory, connect to the hub, or use "
+        f"the weights of {repository} cannot be downloaded ({first_line(error)}); give a local model directory, connect to the hub, or use "
         "--source letters, which needs no download"
     )

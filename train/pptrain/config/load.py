@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from ppcore.errors import UserError
+from ppcore.errors import UserError, first_line
 from ppcore.places import local_path
 from ppcore.storage import MismatchError, convert
 from pptrain.config.settings import TrainConfig
@@ -189,7 +189,7 @@ def _read_yaml(path: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not text in UTF-8 ({error}); save it as UTF-8") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML ({str(error).splitlines()[0]}); correct it") from error
+        raise UserError(f"{path} is not valid YAML ({first_line(error)}); correct it") from error
     if not isinstance(values, dict):
         raise UserError(
             f"{path} is not a mapping of settings; compare it with a config.yaml that pptrain wrote"

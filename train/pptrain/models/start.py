@@ -17,7 +17,7 @@ from ppcore.classifiers import (
     require_head,
     usual_input,
 )
-from ppcore.errors import UserError
+from ppcore.errors import UserError, first_line
 
 SMALL_SIDE = 64
 _CROP_SHARE = 224 / 256
@@ -108,7 +108,7 @@ def _try_forward(net: nn.Module, spec: ClassifierSpec) -> None:
         usual = "" if ":" in spec.arch else f" (designed for {usual_input(spec.arch, 3).resolution} pixels)"
         raise UserError(
             f"{spec.arch} does not take {spec.channels}x{spec.resolution}x{spec.resolution} images "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); change --resolution or --channels{usual}"
+            f"({first_line(error)}); change --resolution or --channels{usual}"
         ) from error
     if not isinstance(logits, torch.Tensor) or logits.shape != (2, spec.num_classes):
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from ppcore.errors import UserError
+from ppcore.errors import UserError, first_line
 from ppgen.generators.parts.convolution import rearrange
 from ppgen.generators.parts.published import require_complete
 from ppgen.sources import read_config
@@ -53,9 +53,8 @@ def load_component(
             ignore_mismatched_sizes=True,  # they are among the findings below
         )
     except Exception as error:  # diffusers, safetensors and pickle each raise exceptions of their own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"{folder} cannot be loaded as {class_name} ({reason}); expected a directory written by save_pretrained"
+            f"{folder} cannot be loaded as {class_name} ({first_line(error)}); expected a directory written by save_pretrained"
         ) from error
     derived = {name for name, _ in model.named_buffers()}  # earlier versions of the libraries stored them
     require_complete(

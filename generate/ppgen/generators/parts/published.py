@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
+from ppcore.console import shortened
 from ppcore.errors import UserError
 
 State = Mapping[str, torch.Tensor]
@@ -51,13 +52,8 @@ def require_complete(
             f"{name} {tuple(found)} instead of {tuple(expected)}" for name, found, expected in other_shape
         ),
     }
-    found = [f"{kind}: {_shorten(names)}" for kind, names in findings.items() if names]
+    found = [f"{kind}: {shortened(names, _SHOWN)}" for kind, names in findings.items() if names]
     if found:
         raise UserError(
             f"the weights in {where} are not those of {what} ({'; '.join(found)}); use them as they were published"
         )
-
-
-def _shorten(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
