@@ -171,11 +171,13 @@ class BigGANOptions:
     Attributes:
         truncation: scale of the noise, in (0, 1]; 1 keeps all the variety, which training data needs.
         class_names: K names where the source has none, or `imagenet`.
+        keep_norm: scale the mixed class embedding of a soft label, see :func:`ppgen.generators.parts.family.embed`.
         compile: `none`, `default` or `graphs`, see :func:`ppgen.generators.parts.networks.compile_network`.
     """
 
     truncation: float = 1.0
     class_names: tuple[str, ...] | str = ()
+    keep_norm: bool = False
     compile: str = "none"
 
 
@@ -207,6 +209,7 @@ class BigGANGenerator(FamilyGenerator):
             weights=[weights],
         )
         self.compile_mode = options.compile
+        self.class_tables = [table]
         self._table, self._truncation, self._z_dim = table, options.truncation, config.z_dim
         self._forward = compile_network(network, options.compile, table.device)
 
@@ -215,7 +218,7 @@ class BigGANGenerator(FamilyGenerator):
         check_condition(condition, seeds, self.num_classes)
         noise = truncated_normal(PerSampleNoise(seeds).randn((self._z_dim,)), self._truncation)
         with torch.inference_mode():
-            return self._forward(noise.to(self._table), embed(self._table, condition)).float()
+            return self._forward(noise.to(self._table), embed(self._table, condition, self.keep_norm)).float()
 
 
 def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class UNetNetwork:
         self.shape = (unet.config.in_channels, side, side)
         self.has_null = null is not None
         self._table: torch.Tensor = unet.class_embedding.weight.detach()
+        self.tables: Sequence[torch.Tensor] = [self._table]
         self._null = null
         unet.class_embedding = nn.Identity()
         unet = rearrange(unet).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -54,9 +56,9 @@ class UNetNetwork:
 
         self._forward = compile_network(forward, compile_mode, device)
 
-    def embed(self, condition: torch.Tensor) -> torch.Tensor:
+    def embed(self, condition: torch.Tensor, keep_norm: bool = False) -> torch.Tensor:
         """(2B, D): embedded conditions, then the null label for each; (B, D) without a null label."""
-        rows = embed(self._table, condition)
+        rows = embed(self._table, condition, keep_norm)
         if self._null is None:
             return rows
         return torch.cat([rows, self._table[self._null].expand_as(rows)])

@@ -49,6 +49,7 @@ class VAROptions:
         top_k: draw from the k likeliest tokens; 0 for all.
         top_p: draw from the likeliest tokens that hold this share of the probability; 1 for all.
         class_names: K names where the source has none, or `imagenet`.
+        keep_norm: scale the mixed class embedding of a soft label, see :func:`ppgen.generators.parts.family.embed`.
         decode_batch: images that the autoencoder decodes at a time.
     """
 
@@ -57,6 +58,7 @@ class VAROptions:
     top_k: int = 0
     top_p: float = 1.0
     class_names: tuple[str, ...] | str = ()
+    keep_norm: bool = False
     decode_batch: int = 8
 
     def __post_init__(self) -> None:
@@ -261,6 +263,7 @@ class VARGenerator(FamilyGenerator):
             dtype=dtype,
             weights=files,
         )
+        self.class_tables = [network.table]
         self.network, self.decoder, self._options = network, decoder, options
         self.decode_batch = options.decode_batch
         tokens, width = network.positions.shape
@@ -274,7 +277,7 @@ class VARGenerator(FamilyGenerator):
         network, options = self.network, self._options
         uniform = PerSampleNoise(seeds).rand((len(network.positions),), device=self.device)
         with torch.inference_mode():
-            classes = embed(network.table, condition)  # (B, C)
+            classes = embed(network.table, condition, self.keep_norm)  # (B, C)
             if options.cfg:
                 classes = torch.cat([classes, network.table[-1:].expand_as(classes)])
             memory = network.begin(classes)

@@ -79,7 +79,11 @@ def build_pseudo_plan(
     images = target.train.select(few_shot(target.train.labels, options.labels_per_class, label_seed))
     classifier = open_classifier(spec, generator.num_classes, generator.class_names)
     conditions, temperature, pixels = measure(
-        images, classifier, temperature=options.temperature, top_k=options.top_k
+        images,
+        classifier,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        norm_share=getattr(generator, "norm_share", None) if options.condition == "soft" else None,
     )
     samples = options.count if options.count is not None else (options.per_image or PER_IMAGE) * len(images)
     segment = Segment(0, samples)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +75,12 @@ def conditions_sha256(conditions: Conditions) -> str:
 
 
 def measure(
-    images: ImageSet, classifier: Classifier, *, temperature: float | None, top_k: int | None
+    images: ImageSet,
+    classifier: Classifier,
+    *,
+    temperature: float | None,
+    top_k: int | None,
+    norm_share: Callable[[torch.Tensor], float | None] | None = None,
 ) -> tuple[Conditions, float, str]:
     """(soft labels of every image, their temperature, the sha256 of the images' names and pixels).
 
@@ -82,6 +88,7 @@ def measure(
         images: N target images.
         classifier: the source classifier.
         temperature: None chooses it by :func:`sharp_temperature`.
+        norm_share: of a generator that mixes the class embeddings of soft labels: the norm that the mixtures have, as a share.
 
     Raises:
         UserError: a damaged image, or one whose soft label is not defined.
@@ -101,7 +108,11 @@ def measure(
     if temperature is None:
         temperature = sharp_temperature(logits)
     soft = soft_labels(logits, temperature, top_k).float().numpy()
-    print(describe_sharpness(logits, temperature, soft), flush=True)
+    line = describe_sharpness(logits, temperature, soft)
+    share = None if norm_share is None else norm_share(torch.from_numpy(soft))
+    if share is not None:
+        line += f"; their mixed embeddings have {share:.2f} of the norm of the class embeddings"
+    print(line, flush=True)
     return Conditions(list(images.ids), soft), temperature, digest.hexdigest()
 
 

@@ -133,6 +133,40 @@ def test_one_hot_rows_equal_the_lookup_exactly(dtype: torch.dtype) -> None:
     assert torch.equal(embed(table, one_hot(labels.tolist(), 1000)), table[labels])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_kept_norm_is_the_weighted_mean_and_leaves_one_hot_rows(dtype: torch.dtype) -> None:
+    table = torch.randn(1001, 64).to(dtype)
+    table[3] = 0
+    labels = [0, 999, 512, 3]
+    assert torch.equal(embed(table, one_hot(labels, 1000), keep_norm=True), table[labels])
+    half = 0.5 * one_hot([5], 1000) + 0.5 * one_hot([8], 1000)
+    plain, kept = embed(table, half), embed(table, half, keep_norm=True)
+    mean = (table[5].float().norm() + table[8].float().norm()) / 2
+    assert plain.float().norm() < 0.9 * mean
+    torch.testing.assert_close(kept.float().norm(), mean, rtol=1e-2, atol=0)
+    torch.testing.assert_close(kept.float() / mean, plain.float() / plain.float().norm(), rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_can_keep_the_norm_of_mixed_embeddings(folders: dict[str, Path], family: str) -> None:
+    plain, off, kept = (
+        load(folders, family, **given) for given in ({}, {"keep_norm": False}, {"keep_norm": True})
+    )
+    assert plain.describe() == off.describe()
+    assert (
+        "keep_norm" not in plain.describe()["sampling"]
+    )  # plans from before the option keep their fingerprint
+    assert kept.describe()["sampling"] == {**plain.describe()["sampling"], "keep_norm": True}
+    hard, soft = one_hot([1, 4], 7), torch.full((2, 7), 1 / 7)
+    seeds = torch.tensor([8, 9])
+    assert torch.equal(kept.sample_float(hard, seeds), plain.sample_float(hard, seeds))  # type: ignore[attr-defined]
+    assert torch.equal(off.sample_float(soft, seeds), plain.sample_float(soft, seeds))  # type: ignore[attr-defined]
+    assert not torch.equal(kept.sample_float(soft, seeds), plain.sample_float(soft, seeds))  # type: ignore[attr-defined]
+    assert plain.norm_share(hard) == pytest.approx(1)  # type: ignore[attr-defined]
+    assert plain.norm_share(soft) < 0.8  # type: ignore[attr-defined]
+    assert kept.norm_share(soft) == pytest.approx(1)  # type: ignore[attr-defined]
+
+
 def test_every_dit_block_embeds_the_condition_by_its_own_table(folders: dict[str, Path]) -> None:
     from diffusers import DiTTransformer2DModel
 

@@ -29,6 +29,7 @@ class DiffusionOptions:
         patch: the network sees images as patch x patch blocks stacked into channels.
         num_classes: K, where the model's files do not say it.
         class_names: K names where the source has none, or `imagenet`.
+        keep_norm: scale the mixed class embedding of a soft label, see :func:`ppgen.generators.parts.family.embed`.
         decode_batch: images that the autoencoder decodes at a time.
         compile: `none`, `default` or `graphs`, see :func:`ppgen.generators.parts.networks.compile_network`.
     """
@@ -43,6 +44,7 @@ class DiffusionOptions:
     patch: int = 1
     num_classes: int | None = None
     class_names: tuple[str, ...] | str = ()
+    keep_norm: bool = False
     decode_batch: int = 32
     compile: str = "none"
 
@@ -79,13 +81,19 @@ class Network(Protocol):
     Attributes:
         shape: (C, H, W) of what it denoises.
         has_null: whether it knows the null label, so that it can be guided.
+        tables: class embeddings, (K or more, D) each.
     """
 
     shape: tuple[int, int, int]
     has_null: bool
+    tables: Sequence[torch.Tensor]
 
-    def embed(self, condition: torch.Tensor) -> Any:
-        """Whatever the network derives from float (B, K) conditions, once for each batch."""
+    def embed(self, condition: torch.Tensor, keep_norm: bool = False) -> Any:
+        """Whatever the network derives from float (B, K) conditions, once for each batch.
+
+        Args:
+            keep_norm: see :func:`ppgen.generators.parts.family.embed`.
+        """
         ...
 
     def predict(self, x: torch.Tensor, level: int, embedded: Any, guided: bool) -> torch.Tensor:
@@ -147,6 +155,7 @@ class DiffusionGenerator(FamilyGenerator):
             weights=weights,
         )
         self.schedule, self.decode_batch, self.compile_mode = schedule, options.decode_batch, options.compile
+        self.class_tables = network.tables
         self._network, self._decoder, self._solver = network, decoder, options.solver
 
     def sample_float(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
@@ -158,7 +167,7 @@ class DiffusionGenerator(FamilyGenerator):
             return noise.randn(self._network.shape, device=self.device)
 
         with torch.inference_mode():
-            embedded = self._network.embed(condition.to(self.device))
+            embedded = self._network.embed(condition.to(self.device), self.keep_norm)
             guided = iter(self._guided())
 
             def denoise(x: torch.Tensor, level: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -27,13 +27,16 @@ class FamilyGenerator:
         weights: folders and files below `source.location` whose content identifies the weights.
 
     Attributes:
+        class_tables: class embeddings that a soft label mixes, (K or more, D) each, see :func:`embed`; empty where none are mixed.
         compile_mode: how the networks run, see :func:`ppgen.generators.parts.networks.compile_network`.
+        keep_norm: the sampling option of this name, see :func:`embed`.
         warnings: what the user should know before samples are made of it.
 
     Raises:
         UserError: the number of names is not the number of classes.
     """
 
+    class_tables: Sequence[torch.Tensor] = ()
     compile_mode = "none"
     warnings: tuple[str, ...] = ()
 
@@ -58,11 +61,13 @@ class FamilyGenerator:
         self.channels, self.resolution, _ = image_shape
         self.licence, self.revision = source.licence, source.revision
         self.device = device
+        self.keep_norm = bool(sampling.get("keep_norm"))
         self._description = {
             "family": source.family,
             "weights_sha256": weights_sha256(Path(source.location), *weights),
             "dtype": str(dtype).removeprefix("torch."),
-            "sampling": sampling,
+            # Plans from before this option are without it.
+            "sampling": {name: value for name, value in sampling.items() if name != "keep_norm" or value},
         }
 
     def sample_float(self, condition: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
@@ -89,6 +94,19 @@ class FamilyGenerator:
             images = self.sample_float(condition, seeds).float()
             return to_uint8(images), is_bad(images)
 
+    def norm_share(self, condition: torch.Tensor) -> float | None:
+        """Mean norm of the embeddings of soft labels, float (N, K), as a share of the mean norm of the class embeddings in them.
+
+        1 for one-hot rows and with `keep_norm`; None where no embeddings are mixed.
+        """
+        mixed = whole = 0.0
+        for table in self.class_tables:
+            norms = torch.linalg.vector_norm(table[: self.num_classes].double(), dim=1)
+            whole += float((condition.to(norms) @ norms).mean())
+            rows = embed(table, condition, self.keep_norm)
+            mixed += float(torch.linalg.vector_norm(rows.double(), dim=1).mean())
+        return mixed / whole if whole else None
+
     def describe(self) -> dict[str, Any]:
         """See :meth:`ppgen.sources.protocol.Generator.describe`."""
         return self._description
@@ -107,7 +125,7 @@ def to_uint8(images: torch.Tensor) -> torch.Tensor:
     return images.float().mul(127.5).add_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def embed(table: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+def embed(table: torch.Tensor, condition: torch.Tensor, keep_norm: bool = False) -> torch.Tensor:
     """Class embeddings of soft labels: the weighted mean of the table's rows; for a one-hot row exactly that row.
 
     The sum runs in float64: products in TF32 and bfloat16 would round the row.
@@ -115,12 +133,19 @@ def embed(table: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
     Args:
         table: (K or more, D), class embeddings; rows from K on (the null label) are not used.
         condition: float (B, K).
+        keep_norm: scale the mean to the weighted mean of the rows' norms. Without this it is shorter, since the rows point in different
+            directions.
 
     Returns:
         (B, D) in the table's dtype.
     """
     rows = table[: condition.shape[1]].double()
-    return (condition.to(rows.device, torch.float64) @ rows).to(table.dtype)
+    condition = condition.to(rows)
+    mixed = condition @ rows
+    if keep_norm:
+        norms = condition @ torch.linalg.vector_norm(rows, dim=1, keepdim=True)  # (B, 1)
+        mixed *= norms / torch.linalg.vector_norm(mixed, dim=1, keepdim=True).clamp_min(1e-30)
+    return mixed.to(table.dtype)
 
 
 def check_condition(condition: torch.Tensor, seeds: torch.Tensor, num_classes: int) -> None:

@@ -190,13 +190,14 @@ class DiTNetwork:
         compile_mode: str,
     ) -> None:
         self.shape, self._dtype, self._conditioning = shape, dtype, conditioning
+        self.tables = conditioning.tables
         null = torch.stack([table[-1] for table in conditioning.tables])[:, None]  # (L or 1, 1, D)
         self._null = [self._modulate(level, null) for level in range(len(conditioning.times))]
         self._core: Callable[..., torch.Tensor] = compile_network(core, compile_mode, device)
 
-    def embed(self, condition: torch.Tensor) -> torch.Tensor:
+    def embed(self, condition: torch.Tensor, keep_norm: bool = False) -> torch.Tensor:
         """(L, B, D) if each block has its own class table, else (1, B, D)."""
-        return torch.stack([embed(table, condition) for table in self._conditioning.tables])
+        return torch.stack([embed(table, condition, keep_norm) for table in self.tables])
 
     def predict(self, x: torch.Tensor, level: int, embedded: torch.Tensor, guided: bool) -> torch.Tensor:
         """See :meth:`ppgen.generators.parts.diffusion.Network.predict`."""
