@@ -12,7 +12,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ppgen.generators import load_generator
-from ppgen.generators.parts.tokens import build_decoder, vqvae_shapes
+from ppgen.generators.parts.decoder import build_decoder, decoder_shapes
+from ppgen.generators.parts.tokens import vqvae_shapes
 from ppgen.generators.sit import SiTConfig, SiTOptions, make_schedule, read_network, sit_shapes
 from ppgen.generators.var import PUBLISHED_SCALES, VARNetwork, var_shapes
 
@@ -219,21 +220,32 @@ def var_flops(depth: int) -> tuple[float, float]:
     return _count(evaluate), _count(lambda: decoder(post(latents)))
 
 
-def sit_flops() -> float:
-    """FLOP of one evaluation of SiT-XL/2."""
+def sit_flops(shapes: dict[str, tuple[int, ...]], latents: tuple[int, int, int] = (4, 32, 32)) -> float:
+    """FLOP of one evaluation of SiT-XL/2, or with its shapes of LightningDiT-XL/1."""
     meta = torch.device("meta")
-    state = {name: torch.empty(shape, device=meta) for name, shape in shapes_of_sit().items()}
+    state = {name: torch.empty(shape, device=meta) for name, shape in shapes.items()}
     with meta:
         network = read_network(
             state,
             SiTConfig(),
             make_schedule(SiTOptions(solver="flow_euler", steps=1, noise_at=0)),
-            (4, 32, 32),
+            latents,
             device=meta,
             dtype=torch.float32,
             compile_mode="none",
         )
-        return _count(lambda: network.predict(torch.empty(1, 4, 32, 32), 0, torch.empty(1, 1, 1152), False))
+        return _count(lambda: network.predict(torch.empty(1, *latents), 0, torch.empty(1, 1, 1152), False))
+
+
+def lightningdit_costs() -> tuple[int, float, float]:
+    """Parameters of LightningDiT-XL/1 and its decoder; FLOP of one evaluation, and of decoding one image."""
+    trained = sit_shapes(28, 1001, width=1152, inner=3072, channels=32, out=32, patch=1, gated=True)
+    shapes = trained | {"feat_rope.freqs_cos": (256, 72), "feat_rope.freqs_sin": (256, 72)}
+    count = sum(math.prod(s) for s in [*trained.values(), *decoder_shapes(128, 32, fused=False).values()])
+    with torch.device("meta"):
+        decoder, post = build_decoder(128, 32), torch.nn.Conv2d(32, 32, 1)
+        latents = torch.empty(1, 32, 16, 16)
+    return count, sit_flops(shapes, (32, 16, 16)), _count(lambda: decoder(post(latents)))
 
 
 def dit_flops(config: DiTConfig) -> tuple[float, float]:
@@ -322,7 +334,11 @@ def print_costs() -> None:
     decoding = dit_parameters(DIT_XL_2_256) - parameters(build_dit(DIT_XL_2_256)[0])
     for name, repa in (("sit-xl-2-256", False), ("repa-xl-2-256", True)):
         count = sum(map(math.prod, shapes_of_sit(repa).values())) + decoding
-        print(f"{name}: {count} parameters, {sit_flops() / 1e9:.1f} GFLOP, decoding {vae / 1e9:.1f}")
+        network = sit_flops(shapes_of_sit())
+        print(f"{name}: {count} parameters, {network / 1e9:.1f} GFLOP, decoding {vae / 1e9:.1f}")
+    count, network, decoder = lightningdit_costs()
+    name = "lightningdit-xl-1-256"
+    print(f"{name}: {count} parameters, {network / 1e9:.1f} GFLOP, decoding {decoder / 1e9:.1f}")
     for depth, tokens in VAR_TOKENS.items():
         network, decoder = var_flops(depth)
         count = sum(

@@ -43,7 +43,7 @@ class Kit:
     """A named source; the content of kit.json.
 
     Attributes:
-        family: `unet`, `dit`, `sit`, `var`, `consistency`, `biggan`, `text` or `callable` (see ppgen.generators).
+        family: `unet`, `dit`, `sit`, `lightningdit`, `var`, `consistency`, `biggan`, `text` or `callable` (see ppgen.generators).
         generator: local directory, hub id or `module:callable`.
         classifier: spec for :func:`ppcore.classifiers.load_classifier`; empty if the kit has none.
         class_names, class_ids: the K source classes; empty if the generator's configuration names them.
@@ -121,6 +121,7 @@ _SIT = "SiT-XL/2 (Ma et al. 2024), ImageNet"
 _REPA = (
     "SiT-XL/2 with REPA (Yu et al. 2024), ImageNet; give the published checkpoint and vae/ with --source DIR"
 )
+_LIGHTNING = "LightningDiT-XL/1 (Yao et al. 2025), ImageNet; give the three published files with --source DIR"
 _CONSISTENCY = "consistency distillation (Song et al. 2023), ImageNet"
 _BIGGAN = "BigGAN-deep (Brock et al. 2019), ImageNet; give the published state dict with --source DIR"
 _IMAGENET = (
@@ -136,6 +137,7 @@ _IMAGENET = (
         files={f"{_SIT_FOLDER}/{name}": KitFile() for name in _SIT_FILES},
     ),
     _imagenet("repa-xl-2-256", "sit", "repa-xl-2-256", "MIT", 256, _REPA),
+    _imagenet("lightningdit-xl-1-256", "lightningdit", "lightningdit-xl-1-256", "MIT", 256, _LIGHTNING),
     _var(16, 256, 1_243_116_346, "4f6151aad91c94e03e224dd7358d8389fa05301c0c291279566998efb54b0ecb"),
     _var(20, 256, 2_405_720_018, "f7d232978e6fe82a4f2e0f5d82b012e01b1aa5abfe93ce2b56104ec0e878a10f"),
     _var(24, 256, 4_135_702_618, "1f5fa9cfec7be1c60034511eeacde06e24892f416d3d1e5fd227fdac56293dfc"),

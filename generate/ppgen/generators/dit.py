@@ -11,7 +11,7 @@ from torch import nn
 
 from ppgen.generators.parts.diffusion import DiffusionGenerator, DiffusionOptions
 from ppgen.generators.parts.family import choose_names
-from ppgen.generators.parts.networks import LatentDecoder, load_component
+from ppgen.generators.parts.networks import load_component, load_decoder
 from ppgen.generators.parts.scheduler import load_scheduler
 from ppgen.generators.parts.transformer import Conditioning, DiTBlock, DiTCore, DiTNetwork, InferenceLinear
 from ppgen.sampling import Schedule
@@ -83,7 +83,7 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     # The stock pipeline hard-codes 1000 as the null label; it is the row after the last class for every number of classes.
     num_classes = int(transformer.config.num_embeds_ada_norm)
     network = read_network(transformer, schedule, device, options.compile)
-    decoder = LatentDecoder(
+    decoder = load_decoder(
         folder / "vae", device, dtype, chunk=options.decode_batch, compile_mode=options.compile
     )
     return DiffusionGenerator(

@@ -11,7 +11,7 @@ import torch
 from ppcore.classifiers import import_callable
 from ppcore.errors import UserError
 from ppcore.platforms import keep_freed_memory
-from ppgen.generators import bank, biggan, dit, sit, text, unet, var
+from ppgen.generators import bank, biggan, dit, lightningdit, sit, text, unet, var
 from ppgen.sources import (
     Generator,
     Source,
@@ -88,6 +88,7 @@ LOADERS: dict[str, Callable[[Source, torch.device, torch.dtype], Generator]] = {
     "unet": unet.load,
     "dit": dit.load,
     "sit": sit.load,
+    "lightningdit": lightningdit.load,
     "var": var.load,
     "consistency": unet.load,
     "biggan": biggan.load,

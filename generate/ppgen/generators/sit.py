@@ -19,10 +19,17 @@ from ppcore.classifiers import read_weights
 from ppcore.errors import UserError
 from ppgen.generators.parts.diffusion import DiffusionGenerator, DiffusionOptions
 from ppgen.generators.parts.family import choose_names
-from ppgen.generators.parts.networks import LatentDecoder
+from ppgen.generators.parts.networks import load_decoder
 from ppgen.generators.parts.published import State, require_shapes
 from ppgen.generators.parts.scheduler import Scheduler
-from ppgen.generators.parts.transformer import Conditioning, DiTBlock, DiTCore, DiTNetwork, InferenceLinear
+from ppgen.generators.parts.transformer import (
+    Conditioning,
+    DiTBlock,
+    DiTCore,
+    DiTNetwork,
+    InferenceLinear,
+    SwiGLU,
+)
 from ppgen.sampling import Schedule
 from ppgen.sources import Generator, Source, find_weights, read_config, read_options
 
@@ -102,9 +109,7 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
         network,
         make_schedule(options),
         options,
-        LatentDecoder(
-            folder / "vae", device, dtype, chunk=options.decode_batch, compile_mode=options.compile
-        ),
+        load_decoder(folder / "vae", device, dtype, chunk=options.decode_batch, compile_mode=options.compile),
         num_classes=num_classes,
         class_names=choose_names(options.class_names, source.class_names),
         device=device,
@@ -127,7 +132,7 @@ def make_schedule(options: SiTOptions) -> Schedule:
 
 
 def require_sit(state: State, config: SiTConfig, where: str) -> tuple[tuple[int, int, int], bool]:
-    """Check that the weights are all of a SiT, and nothing else.
+    """Check that the weights are all of a SiT or LightningDiT, and nothing else.
 
     Returns:
         (shape (C, S, S) of the latents, whether the network has further output channels for a variance)
@@ -144,30 +149,45 @@ def require_sit(state: State, config: SiTConfig, where: str) -> tuple[tuple[int,
     blocks = {int(match[1]) for name in state if (match := re.match(r"blocks\.(\d+)\.", name))}
     depth = config.depth or max(blocks, default=0) + 1
     rows = len(state.get("y_embedder.embedding_table.weight", ()))
-    inner = state.get("blocks.0.mlp.fc1.bias", torch.empty(4 * width)).numel()
+    gated = any(".mlp.w12." in name for name in state)
+    hidden = [t.numel() for name, t in state.items() if name.endswith((".mlp.fc1.bias", ".mlp.w12.bias"))]
+    inner = min(hidden, default=4 * width) // (2 if gated else 1)
     out = last.shape[0] // patch**2
     shapes = sit_shapes(
-        depth, max(rows, 2), width=width, inner=inner, channels=channels, out=out, patch=patch
+        depth, max(rows, 2), width=width, inner=inner, channels=channels, out=out, patch=patch, gated=gated
     )
     positions = state.get("pos_embed")
     side = config.input_size or (32 if positions is None else patch * round(positions.shape[-2] ** 0.5))
-    if positions is not None:
-        shapes["pos_embed"] = (1, (side // patch) ** 2, width)
-    require_shapes(state, shapes, where, "a SiT")
+    tokens = (side // patch) ** 2
+    if positions is not None or gated:
+        shapes["pos_embed"] = (1, tokens, width)
+    if gated:
+        table = (tokens, width // _heads(width, config))
+        shapes |= {"feat_rope.freqs_cos": table, "feat_rope.freqs_sin": table}
+    require_shapes(state, shapes, where, "a LightningDiT" if gated else "a SiT")
     if out not in (channels, 2 * channels):
         raise UserError(f"{where} has {out} output channels; expected {channels} or {2 * channels}")
     return (channels, side, side), out == 2 * channels
 
 
 def sit_shapes(
-    depth: int, rows: int, *, width: int, inner: int, channels: int = 4, out: int = 8, patch: int = 2
+    depth: int,
+    rows: int,
+    *,
+    width: int,
+    inner: int,
+    channels: int = 4,
+    out: int = 8,
+    patch: int = 2,
+    gated: bool = False,
 ) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every trained weight of a published SiT.
+    """Name -> shape of every trained weight of a published SiT, or of a LightningDiT, whose network is read here, too.
 
     Args:
         rows: of the class table, the null label included.
         inner: width of the feed-forward layers.
         channels, out: of the latents and of the output.
+        gated: the blocks are LightningDiT's; without its tables of positions.
     """
     layers = {
         "t_embedder.mlp.0": (width, _FREQUENCIES),
@@ -179,14 +199,17 @@ def sit_shapes(
         layers |= {
             f"blocks.{i}.attn.qkv": (3 * width, width),
             f"blocks.{i}.attn.proj": (width, width),
-            f"blocks.{i}.mlp.fc1": (inner, width),
-            f"blocks.{i}.mlp.fc2": (width, inner),
+            f"blocks.{i}.mlp.{'w12' if gated else 'fc1'}": (2 * inner if gated else inner, width),
+            f"blocks.{i}.mlp.{'w3' if gated else 'fc2'}": (width, inner),
             f"blocks.{i}.adaLN_modulation.1": (6 * width, width),
         }
     shapes: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in layers.items()}
     shapes |= {f"{name}.bias": shape[:1] for name, shape in layers.items()}
     shapes |= {"x_embedder.proj.weight": (width, channels, patch, patch), "x_embedder.proj.bias": (width,)}
     shapes["y_embedder.embedding_table.weight"] = (rows, width)
+    if gated:
+        norms = [f"blocks.{i}.norm{k}" for i in range(depth) for k in (1, 2)]
+        shapes |= {f"{name}.weight": (width,) for name in [*norms, "final_layer.norm_final"]}
     return shapes
 
 
@@ -212,8 +235,20 @@ def read_network(
             get(f"{name}.weight"), get(f"{name}.bias"), gelu=gelu, pack=compile_mode == "none"
         )
 
+    def norm(name: str) -> nn.Module:
+        if f"{name}.weight" not in state:
+            return nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        gained = nn.RMSNorm(width, eps=1e-6, device=device, dtype=dtype)
+        gained.load_state_dict({"weight": state[f"{name}.weight"]})
+        return gained.requires_grad_(False)
+
+    def feed_forward(name: str) -> nn.Module:
+        if f"{name}.w12.weight" in state:
+            return SwiGLU(linear(f"{name}.w12"), linear(f"{name}.w3"))
+        return nn.Sequential(linear(f"{name}.fc1", gelu=True), linear(f"{name}.fc2"))
+
     width, channels, patch, _ = state["x_embedder.proj.weight"].shape
-    side, heads = shape[1], config.num_heads or _HEADS.get(width, max(1, width // 64))
+    side, heads = shape[1], _heads(width, config)
     if width % heads:
         raise UserError(f"num_heads={heads} in config.json does not divide the network's width {width}")
     depth = sum(name.endswith("attn.qkv.weight") for name in state)
@@ -221,24 +256,29 @@ def read_network(
     patches.proj.load_state_dict({name: state[f"x_embedder.proj.{name}"] for name in ("weight", "bias")})
     if "pos_embed" in state:
         patches.pos_embed.copy_(state["pos_embed"])
-    norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+    rotary = None
+    if "feat_rope.freqs_cos" in state:
+        rotary = get("feat_rope.freqs_cos"), get("feat_rope.freqs_sin")
     blocks = [
         DiTBlock(
             heads,
             linear(f"blocks.{i}.attn.qkv"),
             linear(f"blocks.{i}.attn.proj"),
-            (norm, norm),
-            nn.Sequential(
-                linear(f"blocks.{i}.mlp.fc1", gelu=True),
-                linear(f"blocks.{i}.mlp.fc2"),
-            ),
+            (norm(f"blocks.{i}.norm1"), norm(f"blocks.{i}.norm2")),
+            feed_forward(f"blocks.{i}.mlp"),
+            rotary,
         )
         for i in range(depth)
     ]
     project = linear("final_layer.linear")
     out_channels = len(state["final_layer.linear.bias"]) // patch**2
     core = DiTCore(
-        patches.to(device, dtype).requires_grad_(False), blocks, norm, project, patch, out_channels
+        patches.to(device, dtype).requires_grad_(False),
+        blocks,
+        norm("final_layer.norm_final"),
+        project,
+        patch,
+        out_channels,
     )
     hidden = F.silu(F.linear(_frequencies(schedule, device).to(dtype), *_layer(get, "t_embedder.mlp.0")))
     modulations = [_layer(state.__getitem__, f"blocks.{i}.adaLN_modulation.1") for i in range(depth)]
@@ -250,6 +290,10 @@ def read_network(
         final=_layer(get, "final_layer.adaLN_modulation.1"),
     )
     return DiTNetwork(core, conditioning, shape, dtype, device, compile_mode)
+
+
+def _heads(width: int, config: SiTConfig) -> int:
+    return config.num_heads or _HEADS.get(width, max(1, width // 64))
 
 
 def _layer(get: Any, name: str) -> tuple[torch.Tensor, torch.Tensor]:

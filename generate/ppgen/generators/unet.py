@@ -15,10 +15,10 @@ from ppgen.generators.parts.convolution import rearrange
 from ppgen.generators.parts.diffusion import DiffusionGenerator, DiffusionOptions
 from ppgen.generators.parts.family import choose_names, embed
 from ppgen.generators.parts.networks import (
-    LatentDecoder,
     PixelDecoder,
     compile_network,
     load_component,
+    load_decoder,
     require_square,
 )
 from ppgen.generators.parts.scheduler import load_scheduler
@@ -99,7 +99,7 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     schedule = scheduler.schedule(options, clip=not latent)
     network = UNetNetwork(unet, schedule, null, device, options.compile)
     decoder = (
-        LatentDecoder(folder / "vae", device, dtype, chunk=options.decode_batch, compile_mode=options.compile)
+        load_decoder(folder / "vae", device, dtype, chunk=options.decode_batch, compile_mode=options.compile)
         if latent
         else PixelDecoder(options.patch)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -23,11 +23,13 @@ _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")  # names of weigh
 _NAME = re.compile(rf"(?:{'|'.join(_STEMS)})(?:\.(\w+))?(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
 _PIPELINES = {"DiTPipeline": "dit", "ConsistencyModelPipeline": "consistency"}
 _MARKERS = {
+    "vavae": ".mid.attn_1.q.weight",  # the autoencoder of lightningdit
+    "lightningdit": ".mlp.w12.weight",
     "sit": "y_embedder.embedding_table.weight",
     "var": "class_emb.weight",
     "vqvae": "quantize.embedding.weight",  # the autoencoder of var
 }
-"""Family of published state dicts -> a weight that only they have."""
+"""Family of published state dicts -> how a name of a weight ends in them; the first of a file that fits is its family."""
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 _NoOrText = str | None
 
@@ -86,7 +88,7 @@ def find_family(folder: Path, source: str, *, trust_remote_code: bool) -> str:
         scheduler = folder / "scheduler" / "scheduler_config.json"
         kind = read_config(scheduler, _ClassName).name if scheduler.is_file() else ""
         return "consistency" if kind == "CMStochasticIterativeScheduler" else "unet"
-    published = {family for family in ("sit", "var") if _published_files(folder, family)}
+    published = set(_published_files(folder).values()) & {"lightningdit", "sit", "var"}
     if len(published) == 1:
         return published.pop()
     if (folder / "transformer" / "config.json").is_file():
@@ -96,7 +98,7 @@ def find_family(folder: Path, source: str, *, trust_remote_code: bool) -> str:
         return "biggan"
     raise UserError(
         f"{source} contains no known generator; expected a diffusers pipeline directory (model_index.json), or BigGAN-deep's "
-        "config.json and pytorch_model.bin, or the weights of SiT, REPA or VAR and their autoencoder"
+        "config.json and pytorch_model.bin, or the weights of SiT, REPA, LightningDiT or VAR and their autoencoder"
     )
 
 
@@ -110,7 +112,8 @@ def find_weights(folder: Path, family: str, names: Iterable[str] = ()) -> Path:
         UserError: there is none, or there are several; the message names them.
     """
     wanted = {folder / name for name in names}
-    found = [path for path in _published_files(folder, family) if not wanted or path in wanted]
+    files = [path for path, held in _published_files(folder).items() if held == family]
+    found = [path for path in files if not wanted or path in wanted]
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise UserError(
@@ -119,10 +122,17 @@ def find_weights(folder: Path, family: str, names: Iterable[str] = ()) -> Path:
     return found[0]
 
 
-def _published_files(folder: Path, family: str) -> list[Path]:
+def _published_files(folder: Path) -> dict[Path, str]:
+    """The files with a published state dict -> the family."""
     places = [*folder.glob("*"), *folder.glob("transformer/*")]
     files = sorted(path for path in places if path.suffix in WEIGHT_SUFFIXES and path.is_file())
-    return [path for path in files if any(name.endswith(_MARKERS[family]) for name in _tensor_names(path))]
+    found = {path: _family_of_names(_tensor_names(path)) for path in files}
+    return {path: family for path, family in found.items() if family is not None}
+
+
+def _family_of_names(names: Sequence[str]) -> str | None:
+    ends = (family for family, end in _MARKERS.items() if any(name.endswith(end) for name in names))
+    return next(ends, None)
 
 
 def _tensor_names(file: Path) -> list[str]:

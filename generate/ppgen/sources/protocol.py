@@ -91,7 +91,7 @@ class Source:
     files: tuple[str, ...] = ()
 
 
-FAMILIES = ("unet", "dit", "sit", "var", "consistency", "biggan", "text", "bank", "callable")
+FAMILIES = ("unet", "dit", "sit", "lightningdit", "var", "consistency", "biggan", "text", "bank", "callable")
 """Kinds of model that :mod:`ppgen.generators` reads."""
 
 Options = TypeVar("Options")
@@ -230,7 +230,7 @@ def _resolve_kit(spec: SourceSpec, kit: Kit) -> Source:
         place, revision, files = download_files(kit.generator, spec.revision or kit.revision, kit.files)
         location = str(place)
     elif kit.family != "callable":
-        missing = f"the weights of kit {kit.name} are not published in a hub repository"
+        missing = f"the weights of kit {kit.name} are not published in one hub repository"
         folder, revision = _find_directory(kit.generator, spec.revision or kit.revision, spec, missing)
         location = str(folder)
     return Source(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightningdit import save_lightningdit
 from parity import save_sit, save_var
 from tiny_models import (
     one_hot,
@@ -23,10 +24,10 @@ from ppcore.errors import UserError
 from ppgen.cli.commands import app
 from ppgen.generators import load_generator
 from ppgen.generators.parts.family import embed
-from ppgen.generators.parts.networks import LatentDecoder
+from ppgen.generators.parts.networks import load_decoder
 from ppgen.sources import Generator
 
-FAMILIES = ("dit", "sit", "var", "unet", "consistency", "biggan")
+FAMILIES = ("dit", "sit", "lightningdit", "var", "unet", "consistency", "biggan")
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "dit": save_dit(root / "dit", num_classes=7),
         "sit": save_sit(root / "sit", num_classes=7),
+        "lightningdit": save_lightningdit(root / "lightningdit", num_classes=7),
         "var": save_var(root / "var", num_classes=7),
         "unet": save_unet(root / "unet", DDIMScheduler(clip_sample=False), rows=8),
         "consistency": save_consistency(root / "consistency", num_classes=7),
@@ -50,6 +52,7 @@ def load(folders: dict[str, Path], family: str, **sampling: Any) -> Generator:
     few = {
         "dit": {"steps": 4},
         "sit": {"steps": 4},
+        "lightningdit": {"steps": 4},
         "var": {},
         "unet": {"steps": 4, "num_classes": 7},
         "consistency": {"steps": 2},
@@ -62,7 +65,7 @@ def load(folders: dict[str, Path], family: str, **sampling: Any) -> Generator:
 def test_generators_follow_the_protocol(folders: dict[str, Path], family: str) -> None:
     generator = load(folders, family)
     assert isinstance(generator, Generator)
-    side = {"biggan": 32, "var": 64}.get(family, 16)
+    side = {"biggan": 32, "var": 64, "lightningdit": 64}.get(family, 16)
     assert (generator.num_classes, generator.resolution, generator.channels) == (7, side, 3)
     assert generator.class_names == tuple("0123456")
     assert (generator.licence, generator.revision) == ("unknown", "local")
@@ -208,6 +211,7 @@ def test_the_null_label_is_the_row_after_the_last_class(tmp_path: Path, num_clas
 def test_guidance_is_spent_in_its_interval_only(folders: dict[str, Path]) -> None:
     assert load(folders, "dit", steps=20).evaluations() == 26  # type: ignore[attr-defined]
     assert load(folders, "sit", steps=20).evaluations() == 29  # type: ignore[attr-defined]
+    assert load(folders, "lightningdit", steps=20).evaluations() == 26  # type: ignore[attr-defined]
     assert load(folders, "sit", steps=20, solver="flow_heun").evaluations() == 57  # type: ignore[attr-defined]
     everywhere = load(folders, "dit", steps=20, guidance_interval=None)
     assert everywhere.evaluations() == 40  # type: ignore[attr-defined]
@@ -234,7 +238,7 @@ def test_autoencoders_that_are_too_large_for_float16_decode_in_float32(tmp_path:
     cpu, latents = torch.device("cpu"), torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
 
     def images(dtype: torch.dtype) -> torch.Tensor:
-        return LatentDecoder(tmp_path, cpu, dtype, chunk=2, compile_mode="none")(latents)
+        return load_decoder(tmp_path, cpu, dtype, chunk=2, compile_mode="none")(latents)
 
     assert torch.equal(images(torch.float16), images(torch.float32)) == force
 
@@ -445,7 +449,7 @@ def test_compiling_needs_a_compiler(folders: dict[str, Path], monkeypatch: pytes
         load(folders, "biggan", compile="default")
 
 
-@pytest.mark.parametrize("family", ["dit", "sit", "unet", "biggan"])
+@pytest.mark.parametrize("family", ["dit", "sit", "lightningdit", "unet", "biggan"])
 def test_compiling_changes_nothing(
     folders: dict[str, Path], family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightningdit import save_lightningdit
 from parity import save_sit, save_var
 from PIL import Image
 from tiny_models import save_biggan, save_dit
@@ -69,11 +70,11 @@ def test_synth_through_a_dit_of_a_thousand_classes(here: Path) -> None:
     call("verify", "out", "--regenerate", "1", "--source", "dit")
 
 
-@pytest.mark.parametrize("family", ["sit", "var"])
+@pytest.mark.parametrize("family", ["sit", "lightningdit", "var"])
 def test_samples_depend_on_their_label_and_seed_alone(here: Path, family: str) -> None:
     """Two workers make the bytes of one, another order of shards and another batch size the same images."""
-    {"sit": save_sit, "var": save_var}[family](here / family)
-    few = ("--sampler", "steps=2") if family == "sit" else ()
+    {"sit": save_sit, "lightningdit": save_lightningdit, "var": save_var}[family](here / family)
+    few = ("--sampler", "steps=2") if family != "var" else ()
     common = ("synth", "--source", family, "--per-class", "1", "--device", "cpu", *few)
     call(*common, "--workers", "2", "--batch-size", "4", "--samples-per-shard", "4", "--out", "two")
     call(*common, "--workers", "1", "--batch-size", "4", "--samples-per-shard", "4", "--out", "one")

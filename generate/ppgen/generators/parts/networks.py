@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from ppcore.errors import UserError, first_line
@@ -123,36 +124,36 @@ class _Autoencoder:
 
 
 class LatentDecoder:
-    """Latents -> images through an `AutoencoderKL`, some images at a time to bound the memory; in float32 in place of float16 where
-    its configuration has `force_upcast`.
+    """Latents -> images, some at a time to bound the memory.
 
     Args:
-        folder: the autoencoder's directory.
+        network: float (B, C, h, w) -> (B, C', H, W), with weights in the order channels_last.
+        shape: C', and pixels on the side of one latent.
+        scale, shift: of the latents that the network expects: scale * latents + shift.
         chunk: images decoded at a time.
         compile_mode: see :func:`compile_network`.
-
-    Raises:
-        UserError: missing or damaged files.
     """
 
     def __init__(
-        self, folder: Path, device: torch.device, dtype: torch.dtype, *, chunk: int, compile_mode: str
+        self,
+        network: nn.Module,
+        shape: tuple[int, int],
+        scale: float | torch.Tensor,
+        shift: float | torch.Tensor,
+        *,
+        chunk: int,
+        compile_mode: str,
     ) -> None:
-        # Its values may be too large for float16; without an entry diffusers assumes so.
-        if dtype == torch.float16 and read_config(folder / "config.json", _Autoencoder).force_upcast:
-            dtype = torch.float32
-        vae = load_component("AutoencoderKL", folder, device, dtype)
-        vae.encoder = vae.quant_conv = None
-        self._vae: Any = rearrange(vae).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._chunk = chunk
-        self._scale = 1.0 / vae.config.scaling_factor
-        self._shift = vae.config.shift_factor or 0.0
-        self._forward = compile_network(self._decode_chunk, compile_mode, device)
+        self._network, self._shape, self._chunk = network, shape, chunk
+        self._scale, self._shift = scale, shift
+        weight = next(network.parameters())
+        self._dtype = weight.dtype
+        self._forward = compile_network(self._decode_chunk, compile_mode, weight.device)
 
     def image_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """(C, H, W) of the images decoded from latents of this shape."""
-        factor = 2 ** (len(self._vae.config.block_out_channels) - 1)
-        return self._vae.config.out_channels, shape[1] * factor, shape[2] * factor
+        channels, factor = self._shape
+        return channels, shape[1] * factor, shape[2] * factor
 
     def __call__(self, latents: torch.Tensor) -> torch.Tensor:
         """float32 (B, C, h, w) -> float32 (B, C', H, W), nominally in [-1, 1]."""
@@ -160,8 +161,33 @@ class LatentDecoder:
         return torch.cat([self._forward(chunk) for chunk in latents.split(self._chunk)])
 
     def _decode_chunk(self, latents: torch.Tensor) -> torch.Tensor:
-        latents = latents.to(self._vae.dtype, memory_format=torch.channels_last)
-        return self._vae.decode(latents, return_dict=False)[0].float()
+        return self._network(latents.to(self._dtype, memory_format=torch.channels_last)).float()
+
+
+def load_decoder(
+    folder: Path, device: torch.device, dtype: torch.dtype, *, chunk: int, compile_mode: str
+) -> LatentDecoder:
+    """The decoder of an `AutoencoderKL`; in float32 in place of float16 where its configuration has `force_upcast`.
+
+    Args:
+        folder: the autoencoder's directory.
+
+    Raises:
+        UserError: missing or damaged files.
+    """
+    # Its values may be too large for float16; without an entry diffusers assumes so.
+    if dtype == torch.float16 and read_config(folder / "config.json", _Autoencoder).force_upcast:
+        dtype = torch.float32
+    vae = load_component("AutoencoderKL", folder, device, dtype)
+    network = rearrange(nn.Sequential(vae.post_quant_conv or nn.Identity(), vae.decoder))
+    return LatentDecoder(
+        network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        (vae.config.out_channels, 2 ** (len(vae.config.block_out_channels) - 1)),
+        1.0 / vae.config.scaling_factor,
+        vae.config.shift_factor or 0.0,
+        chunk=chunk,
+        compile_mode=compile_mode,
+    )
 
 
 class PixelDecoder:

@@ -5,33 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from ppcore.errors import UserError
-from ppgen.generators.parts.convolution import rearrange
+from ppgen.generators.parts.decoder import UPSCALING, decoder_shapes, read_decoder
 from ppgen.generators.parts.published import State, require_shapes
 
-_WIDTHS = (1, 1, 2, 2, 4)  # of the decoder's resolutions, from fine to coarse, in units of its last width
 _PHIS = tuple(f"quantize.quant_resi.qresi_ls.{k}" for k in range(4))
 _UNUSED = re.compile(r"(encoder|quant_conv)\..*|quantize\.ema_vocab_hit_SV")
-_RENAMED = (
-    ("mid_block.resnets.0", "mid.block_1"),
-    ("mid_block.resnets.1", "mid.block_2"),
-    ("mid_block.attentions.0", "mid.attn_1"),
-    (".resnets.", ".block."),
-    (".attentions.", ".attn."),
-    ("upsamplers.0", "upsample"),
-    ("conv_norm_out", "norm_out"),
-    ("conv_shortcut", "nin_shortcut"),
-    ("group_norm", "norm"),
-    ("to_out.0", "proj_out"),
-)
-"""Names in diffusers' decoder and in the published one, which computes the same."""
 
 
 class MultiScaleDecoder:
@@ -59,21 +43,8 @@ class MultiScaleDecoder:
                 f"{where} lacks quantize.embedding.weight or decoder.conv_out.weight; expected VAR's VQ-VAE"
             )
         values = table.shape[1]
-        with torch.device("meta"):  # its weights are replaced below
-            post = nn.Conv2d(values, values, 3, padding=1)
-            decoder = build_decoder(last.shape[1], values)
-        names = {name: _published(name) for name in decoder.state_dict()}
         require_shapes(state, vqvae_shapes(last.shape[1], len(table), values), where, "VAR's VQ-VAE")
-
-        def copy(tensor: torch.Tensor) -> torch.Tensor:  # of a part of the file, which may change later
-            return tensor.to(device, dtype, copy=True)
-
-        parts = {name: copy(_part(name, state[names[name]])) for name in names}
-        decoder.load_state_dict(parts, assign=True)
-        biased = {name: copy(state[f"post_quant_conv.{name}"]) for name in ("weight", "bias")}
-        post.load_state_dict(biased, assign=True)
-        module = nn.Sequential(post, rearrange(decoder)).eval().requires_grad_(False)
-        self._decoder = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._decoder = read_decoder(state, device, dtype, fused=True)
         self._dtype, self._device = dtype, device
         self.scales = tuple(scales)
         self.table = table.to(device, torch.float32, copy=True)
@@ -86,8 +57,7 @@ class MultiScaleDecoder:
 
     def image_shape(self, side: int) -> tuple[int, int, int]:
         """(C, H, W) of the images of latents with this side."""
-        factor = 2 ** (len(_WIDTHS) - 1)
-        return 3, side * factor, side * factor
+        return 3, side * UPSCALING, side * UPSCALING
 
     def begin(self, count: int) -> torch.Tensor:
         """Latents before the first scale, float32 (count, D, S, S)."""
@@ -165,19 +135,6 @@ def _nearest_phi(i: int, scales: int) -> int:
     return int(np.argmin(np.abs(ticks - i / (scales - 1))))
 
 
-def build_decoder(unit: int, values: int) -> Any:
-    """diffusers' decoder in the published shape. Args: see :func:`vqvae_shapes`."""
-    from diffusers.models.autoencoders.vae import Decoder  # importing diffusers takes seconds
-
-    return Decoder(
-        in_channels=values,
-        out_channels=3,
-        up_block_types=("AttnUpDecoderBlock2D", *("UpDecoderBlock2D",) * (len(_WIDTHS) - 1)),
-        block_out_channels=tuple(unit * width for width in _WIDTHS),
-        layers_per_block=2,
-    )
-
-
 def vqvae_shapes(unit: int = 160, vocabulary: int = 4096, values: int = 32) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every weight of VAR's VQ-VAE that decoding uses.
 
@@ -186,32 +143,6 @@ def vqvae_shapes(unit: int = 160, vocabulary: int = 4096, values: int = 32) -> d
         vocabulary, values: number of tokens, and values in the vector of a token.
     """
     shapes: dict[str, tuple[int, ...]] = {"quantize.embedding.weight": (vocabulary, values)}
-    for name in ("post_quant_conv", *_PHIS):
+    for name in _PHIS:
         shapes |= {f"{name}.weight": (values, values, 3, 3), f"{name}.bias": (values,)}
-    with torch.device("meta"):
-        weights = build_decoder(unit, values).state_dict()
-    return shapes | {_published(name): _shape(name, value.shape) for name, value in weights.items()}
-
-
-def _published(name: str) -> str:
-    """The published name of a weight of diffusers' decoder."""
-    name = re.sub(r"up_blocks\.(\d+)", lambda match: f"up.{len(_WIDTHS) - 1 - int(match[1])}", name)
-    for ours, theirs in _RENAMED:
-        name = name.replace(ours, theirs)
-    return "decoder." + re.sub(r"to_[qkv]\.", "qkv.", name)
-
-
-def _shape(name: str, shape: Sequence[int]) -> tuple[int, ...]:
-    """The published shape: linear layers of the attention are 1x1 convolutions, and query, key and value are one."""
-    out, *rest = shape
-    if re.search(r"to_[qkv]\.", name):
-        out *= 3
-    flat = re.search(r"to_([qkv]|out\.0)\.weight", name)
-    return (out, *rest, 1, 1) if flat else (out, *rest)
-
-
-def _part(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """The published weight as diffusers' decoder has it."""
-    part = re.search(r"to_([qkv])\.", name)
-    tensor = tensor.chunk(3)["qkv".index(part[1])] if part else tensor
-    return tensor.flatten(1) if re.search(r"to_([qkv]|out\.0)\.weight", name) else tensor
+    return shapes | decoder_shapes(unit, values, fused=True)

@@ -1,4 +1,4 @@
-"""The transformer of DiT (Peebles & Xie 2023) rearranged for sampling; the families `dit` and `sit` fill it with their weights.
+"""The transformer of DiT (Peebles & Xie 2023) rearranged for sampling; the families `dit`, `sit` and `lightningdit` fill it with weights.
 
 The result equals the published forward up to rounding. That forward repeats three computations in every block, step and sample; this
 code does them less often. The time embeddings and the adaptive-norm parameters of the null label depend on the step alone, so they are
@@ -61,6 +61,23 @@ def _can_pack(weight: torch.Tensor) -> bool:
     return available and weight.device.type == "cpu" and weight.dtype == torch.float32
 
 
+class SwiGLU(nn.Module):
+    """A gated feed-forward layer: SiLU of the first half of the inner values, times the second half.
+
+    Args:
+        first: D -> 2 * inner.
+        second: inner -> D.
+    """
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, T, D) -> (N, T, D)
+        gate, value = self.first(x).chunk(2, dim=-1)
+        return self.second(F.silu(gate) * value)
+
+
 class DiTBlock(nn.Module):
     """One transformer block that is given its adaptive-norm parameters.
 
@@ -68,9 +85,13 @@ class DiTBlock(nn.Module):
         heads: of the attention.
         qkv: query, key and value as one layer.
         project: layer after the attention.
-        norms: the two norms, without gain and bias.
+        norms: the two norms.
         feed_forward: (N, T, D) -> (N, T, D).
+        rotary: cosine and sine, (T, d) each, by which pairs of neighbouring values of queries and keys are rotated; None for none.
     """
+
+    cos: torch.Tensor
+    sin: torch.Tensor
 
     def __init__(
         self,
@@ -79,11 +100,16 @@ class DiTBlock(nn.Module):
         project: nn.Module,
         norms: tuple[nn.Module, nn.Module],
         feed_forward: nn.Module,
+        rotary: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.heads, self.qkv, self.project = heads, qkv, project
         self.norm1, self.norm2 = norms
         self.feed_forward = feed_forward
+        self.rotates = rotary is not None
+        if rotary is not None:
+            self.register_buffer("cos", rotary[0])
+            self.register_buffer("sin", rotary[1])
 
     def forward(self, h: torch.Tensor, parameters: Sequence[torch.Tensor]) -> torch.Tensor:
         """
@@ -97,13 +123,16 @@ class DiTBlock(nn.Module):
         shift, scale, gate, shift_ff, scale_ff, gate_ff = parameters
         y = torch.addcmul(shift, self.norm1(h), scale)  # (N, T, D)
         n, t, d = y.shape
-        q, k, v = (
-            self.qkv(y).view(n, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-        )  # (N, H, T, d)
+        qkv = self.qkv(y).view(n, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)  # (3, N, H, T, d)
+        q, k, v = (*self._rotate(qkv[:2]), qkv[2]) if self.rotates else qkv.unbind(0)
         y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, d)
         h = torch.addcmul(h, gate, self.project(y))
         y = torch.addcmul(shift_ff, self.norm2(h), scale_ff)
         return torch.addcmul(h, gate_ff, self.feed_forward(y))
+
+    def _rotate(self, x: torch.Tensor) -> torch.Tensor:  # (..., T, d) -> (..., T, d)
+        even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+        return torch.addcmul(x * self.cos, torch.stack((-odd, even), dim=-1).flatten(-2), self.sin)
 
 
 class DiTCore(nn.Module):
@@ -112,7 +141,7 @@ class DiTCore(nn.Module):
     Args:
         pos_embed: (N, C, S, S) -> (N, T, D), patches and their positions.
         blocks: :class:`DiTBlock`.
-        norm_out: the last norm, without gain and bias.
+        norm_out: the last norm.
         project: D -> patch * patch * out_channels.
         patch: side of a patch.
         out_channels: C'.
