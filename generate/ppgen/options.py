@@ -181,7 +181,23 @@ class SynthOptions:
     classes: str | None = _option(
         WHAT, "Classes: N, list, ranges (0-9,20), names or WordNet ids, or @file. [default: all]"
     )
-    per_class: int = _option(HOW_MUCH, "Samples of every class.", 1300)
+    per_class: int = _option(HOW_MUCH, "Samples of every class; on average, with --like.", 1300)
+    like: str | None = _option(
+        HOW_MUCH,
+        "Make more samples of the classes that the source classifier sees in the training images of this target. [default: as "
+        "many of every class]",
+    )
+    like_share: float = _option(
+        EXPERTS,
+        "With --like: share of the samples that follows the mean soft label; the others are as many of every class.",
+        0.5,
+    )
+    labels_per_class: int | None = _option(
+        EXPERTS, "With --like: use so many training images of each target class. [default: all]"
+    )
+    label_seed: int | None = _option(
+        EXPERTS, "With --like: seed that chooses these images, as pptrain's --seed does. [default: --seed]"
+    )
     preview: int | None = _option(
         HOW_MUCH,
         "Draw four samples of so many classes on one picture beside --out, and stop. [default: no preview]",
@@ -193,7 +209,17 @@ class SynthOptions:
     source_options: SourceOptions = SourceOptions()
 
     def __post_init__(self) -> None:
-        require_counts(self, "per_class", "preview")
+        require_counts(self, "per_class", "preview", "labels_per_class")
+        if not 0 < self.like_share <= 1:
+            raise UserError(f"--like-share is {self.like_share:g}; give a share above 0, at most 1")
+        if self.like is None and (self.like_share, self.labels_per_class, self.label_seed) != (
+            0.5,
+            None,
+            None,
+        ):
+            raise UserError(
+                "--like-share, --labels-per-class and --label-seed choose what --like measures; add --like TARGET"
+            )
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,10 @@ def run(
         WHAT,
         "Training method; pptrain methods lists them. [default: condition with unlabelled images, else supervised]",
     ),
-    teacher: str | None = _unset(WHAT, "Run or model that the method distill learns from. [default: none]"),
+    teacher: str | None = _unset(
+        WHAT,
+        "Model to learn from; with pseudo samples the source classifier. [default: their plan's, if a kit or published]",
+    ),
     labels_per_class: int | None = _unset(
         HOW_MUCH, "Labelled images of each class to train on. [default: all]"
     ),

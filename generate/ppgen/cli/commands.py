@@ -91,6 +91,9 @@ def pseudo(options: PseudoOptions) -> None:
         command += ["--labels-per-class", str(options.labels_per_class)]
         seed = options.shards.seed if options.label_seed is None else options.label_seed
         command += ["--seed", str(seed)] if seed else []
+    if options.source_options.classifier:
+        command += ["--teacher", options.source_options.classifier]
+        command += ["--trust-code"] if options.source_options.trust_code else []
     elsewhere = _elsewhere(options.shards.out, "pseudo")
     command += ["--unlabeled", elsewhere] if elsewhere else []
     _say_next(shlex.join(command))

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ppcore.classifiers import Classifier
 from ppcore.console import print_warnings, printable, printable_name
 from ppcore.errors import UserError, require_positive
 from ppcore.kits import is_commit
-from ppcore.targets import describe_target, few_shot, find_problems, load_target
+from ppcore.targets import ImageSet, Target, describe_target, few_shot, find_problems, load_target
 from ppgen.options import PseudoOptions, ShardOptions, SynthOptions
 from ppgen.plan.conditions import Conditions, conditions_sha256, measure
 from ppgen.plan.plan import LOSSLESS_UP_TO, Plan, Segment, canonical_json
@@ -42,19 +45,27 @@ _FEW_SHARDS = 16  # at least about so many, so that several workers can share a 
 
 
 def build_synth_plan(generator: Generator, spec: SourceSpec, options: SynthOptions) -> Plan:
-    """A plan with the same number of samples of every class.
+    """A plan with the same number of samples of every class, or with more of those that a target resembles (`--like`).
 
     Raises:
-        UserError: unknown classes, unknown format, no classifier where samples are scored.
+        UserError: unknown classes, unknown format; no classifier, or an unusable target, where they are needed.
     """
     names = generator.class_names
     ids = parse_classes(options.classes, names, known_ids(names, source_kit(spec.source)))
-    segment = Segment(0, len(ids) * options.per_class, options.per_class)
-    score = (
-        describe_score(open_classifier(spec, generator.num_classes, generator.class_names))
-        if options.shards.score
-        else None
-    )
+    total, each = len(ids) * options.per_class, options.per_class
+    segment = Segment(0, total, each)
+    if options.like is not None:
+        images, _ = _labelled_images(
+            options.like, options.labels_per_class, options.label_seed, options.shards
+        )
+        conditions, *_ = measure(images, _classifier(spec, generator), temperature=None, top_k=None)
+        counts = share_out(
+            total, conditions.soft.mean(axis=0, dtype=np.float64)[list(ids)], options.like_share
+        )
+        print(_describe_counts(counts, options), flush=True)
+        ids = tuple(label for label, count in zip(ids, counts, strict=True) if count)
+        segment = Segment(0, total, tuple(count for count in counts if count))
+    score = describe_score(_classifier(spec, generator)) if options.shards.score else None
     return Plan(
         kind="synth",
         classes=ids,
@@ -72,12 +83,11 @@ def build_pseudo_plan(
     Raises:
         UserError: unknown, empty or damaged target; no classifier for the source.
     """
-    target = load_target(options.place)
-    print(*map(printable, describe_target(target)), sep="\n", flush=True)
-    print_warnings(find_problems(target))
+    images, target = _labelled_images(
+        options.place, options.labels_per_class, options.label_seed, options.shards
+    )
     label_seed = options.shards.seed if options.label_seed is None else options.label_seed
-    images = target.train.select(few_shot(target.train.labels, options.labels_per_class, label_seed))
-    classifier = open_classifier(spec, generator.num_classes, generator.class_names)
+    classifier = _classifier(spec, generator)
     conditions, temperature, pixels = measure(
         images,
         classifier,
@@ -110,6 +120,43 @@ def build_pseudo_plan(
         **_common(generator, spec, segment, options.shards, options.place),
     )
     return plan, conditions
+
+
+def _labelled_images(
+    place: str, labels_per_class: int | None, label_seed: int | None, shards: ShardOptions
+) -> tuple[ImageSet, Target]:
+    """The labelled images of a target that are used, and the target, after telling what was read and what is doubtful."""
+    target = load_target(place)
+    print(*map(printable, describe_target(target)), sep="\n", flush=True)
+    print_warnings(find_problems(target))
+    seed = shards.seed if label_seed is None else label_seed
+    return target.train.select(few_shot(target.train.labels, labels_per_class, seed)), target
+
+
+def _classifier(spec: SourceSpec, generator: Generator) -> Classifier:
+    return open_classifier(spec, generator.num_classes, generator.class_names)
+
+
+def share_out(total: int, favoured: np.ndarray, share: float) -> list[int]:
+    """How many of `total` samples each class gets: `share` of them in proportion to `favoured`, the others as many of every class.
+
+    Args:
+        favoured: float64 (n,), at least 0, the mean soft label of the target over the classes.
+
+    Returns:
+        n counts with the sum `total`, by largest remainders.
+    """
+    even = np.full(len(favoured), 1 / len(favoured))
+    wanted = total * (share * (favoured / favoured.sum() if favoured.sum() else even) + (1 - share) * even)
+    counts = np.floor(wanted).astype(np.int64)
+    most = np.argsort(counts - wanted, kind="stable")[: total - counts.sum()]
+    counts[most] += 1
+    return counts.tolist()
+
+
+def _describe_counts(counts: list[int], options: SynthOptions) -> str:
+    line = f"samples a class: {min(counts)} to {max(counts)}; {options.like_share:.0%} follow the mean soft label of {options.like}"
+    return printable(line)
 
 
 def _common(

@@ -12,13 +12,13 @@ from ppcore.targets import NAMED, load_target, target_name, target_state
 from ppflow.cli.experiment import RunOptions, open_recipe
 from ppflow.jobs import Graph, StageJob, StageResult, expand, find_done
 from ppflow.recipe import Rates
-from ppflow.runner import check_job
+from ppflow.runner import check_job, training_config
 from ppgen.cli import read_options
 from ppgen.options import EstimateOptions
 from ppgen.plan import format_bytes, guess_bytes, parse_classes
 from ppgen.sources import known_ids, source_kit
 from ppgen.sources.protocol import BANK, is_code
-from pptrain.config import fine_tuning_rule, load_config, method_name, pre_training_rule
+from pptrain.config import fine_tuning_rule, method_name, pre_training_rule
 from pptrain.engine import seconds_per_image
 from pptrain.methods import SemiSupervised, make_method
 
@@ -96,7 +96,7 @@ def _pseudo_size(job: StageJob) -> Size:
 
 def _training_size(job: StageJob, shards: Sequence[int | None]) -> Size:
     """Size of a training stage; `shards` are the images of each synth stage that it needs."""
-    config = load_config(overrides={**job.settings, "out": str(job.folder)})
+    config = training_config(job)
     if config.data.target:
         known = target_size(config.data.target)
         if known is None:
@@ -283,7 +283,7 @@ class _Meter:
         return self._known[key]
 
     def _training(self, job: StageJob) -> float | None:
-        config = load_config(overrides={**job.settings, "out": str(job.folder)})
+        config = training_config(job)
         target = config.data.target or self._target
         if not _is_here(target):
             return None

@@ -207,6 +207,8 @@ def _training() -> dict[str, Any]:
             continue
         settings.update({f"{name}.{inner}": _setting(f) for inner, f in section["properties"].items()})
     settings["resources"] = TypeAdapter(Resources).json_schema()
+    trust = "Run the code that the initial model or the teacher names, as --trust-code does."
+    settings["trust_code"] = {"type": "boolean", "description": trust}
     return {"type": "object", "properties": settings, "additionalProperties": False}
 
 

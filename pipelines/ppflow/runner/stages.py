@@ -33,7 +33,7 @@ def check_job(job: StageJob) -> None:
     """Refuse settings that are wrong in themselves, without opening a source or a target. Raises UserError."""
     try:
         if job.kind == "train":
-            load_config(overrides=_train_settings(job))
+            training_config(job)
         elif job.kind in ("synth", "pseudo"):
             read_options(job.kind, _generation_options(job))
     except UserError as error:
@@ -69,7 +69,7 @@ def run_stage(job: StageJob) -> StageResult:
         RuntimeError: shards failed.
     """
     if job.kind == "train":
-        _train(load_config(overrides=_train_settings(job)))
+        _train(training_config(job), code=bool(job.settings.get("trust_code")))
     elif job.kind == "refit":
         _refit(job)
     elif job.kind == "export":
@@ -83,8 +83,10 @@ def run_stage(job: StageJob) -> StageResult:
     return result
 
 
-def _train_settings(job: StageJob) -> dict[str, Any]:
-    return {**job.settings, "out": str(job.folder)}
+def training_config(job: StageJob) -> TrainConfig:
+    """The configuration of a training stage. Its setting `trust_code` is not part of it. Raises UserError for a wrong setting."""
+    settings = {name: value for name, value in job.settings.items() if name != "trust_code"}
+    return load_config(overrides={**settings, "out": str(job.folder)})
 
 
 def _generation_options(job: StageJob) -> dict[str, Any]:
@@ -97,8 +99,8 @@ def _generation_options(job: StageJob) -> dict[str, Any]:
     return options
 
 
-def _train(config: TrainConfig) -> None:
-    train(config, trust=Trust(typed=(config.model.arch,)))
+def _train(config: TrainConfig, *, code: bool = False) -> None:
+    train(config, trust=Trust(code, typed=(config.model.arch,)))
 
 
 def _refit(job: StageJob) -> None:

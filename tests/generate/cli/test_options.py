@@ -16,7 +16,8 @@ from ppgen.options import EngineOptions, PseudoOptions, SynthOptions
 def test_nested_options_stand_in_their_place() -> None:
     names = [parameter.name for parameter in option_parameters(SynthOptions)]
     assert len(names) == len(set(names))
-    assert names[:6] == ["source", "classes", "per_class", "preview", "out", "seed"]
+    assert names[:3] == ["source", "classes", "per_class"]
+    assert names[names.index("preview") :][:3] == ["preview", "out", "seed"]
     assert list(inspect.signature(synth).parameters) == names
     assert list(inspect.signature(plan_synth).parameters) == [*names, "calibrate", "price_per_hour"]
 

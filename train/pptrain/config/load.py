@@ -30,6 +30,7 @@ _LEAST_STEPS, _MOST_STEPS, _ROUND_TO = 200, 4000, 50
 _BATCH = 50
 _LAMBDA_U = 0.5
 _LABELLED_SOFT = 0.5
+_PROTOTYPES = 1.0
 # ---- pre-training on shards
 _PRETRAINING_EPOCHS, _PRETRAINING_LEAST_STEPS, _PRETRAINING_BATCH = 10, 500, 64
 
@@ -44,7 +45,9 @@ class RuleSettings:
     options: dict[str, float] = field(default_factory=dict)
 
 
-def fine_tuning_rule(images: int, *, conditions: bool = False, soft_labels: bool = False) -> RuleSettings:
+def fine_tuning_rule(
+    images: int, *, conditions: bool = False, soft_labels: bool = False, teacher: bool = False
+) -> RuleSettings:
     """The rule for fine-tuning.
 
     Args:
@@ -52,9 +55,12 @@ def fine_tuning_rule(images: int, *, conditions: bool = False, soft_labels: bool
         conditions: whether the unlabelled images have conditions that can be predicted.
         soft_labels: whether, in addition, every labelled image has a soft label among those conditions and the initial weights bring
             a head for their classes, as pseudo pre-training does.
+        teacher: whether there is a source classifier to give the pseudo samples target classes.
     """
     steps = round(_STEPS * sqrt(images / _STEPS_AT) / _ROUND_TO) * _ROUND_TO
     options = {"lambda_u": _LAMBDA_U, "labelled_soft": _LABELLED_SOFT if soft_labels else 0.0}
+    if teacher:
+        options["prototypes"] = _PROTOTYPES
     return RuleSettings(
         min(max(steps, _LEAST_STEPS), _MOST_STEPS), _BATCH, options=options if conditions else {}
     )

@@ -115,7 +115,8 @@ class ModelConfig:
         arch: `small`, `mobile`, a torchvision name, `timm/NAME` or `module:callable`; empty takes the architecture of the initial
             model, or `small` without one.
         init: run or model directory, kit or classifier whose weights training starts from; empty or `none` starts from scratch.
-        teacher: run or model directory, kit or classifier that the methods for distillation learn from.
+        teacher: run or model directory, kit or classifier that the methods for distillation learn from; with pseudo samples, the
+            source classifier. Without a method and a teacher, that of the samples' plan is taken if a kit brings it or it is published.
         sync_batch_norm: compute batch norm over the images of all processes (`torch.nn.SyncBatchNorm`, CUDA only).
     """
 

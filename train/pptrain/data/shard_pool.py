@@ -231,19 +231,27 @@ def open_conditions(pool: ShardPool) -> ConditionTable:
 
 
 def _read_conditions(opened: ShardSet) -> tuple[Tensor, Tensor, list[str]]:
-    """(distinct conditions (M, K), row of every sample (N,), target image of each row; no images for hard labels)."""
+    """(distinct conditions (M, K), row of every sample (N,), the target images whose soft labels are the first rows).
+
+    The samples of `--condition draw` and `uniform` have a class; the soft labels of their target images are in the directory, too.
+    """
     with opened.store.open(MANIFEST) as handle:
         manifest = read_table(handle, opened.samples, columns=["class", "target_id"])
+    soft, images = torch.zeros(0, opened.num_classes), []
+    if opened.kind == "pseudo":
+        with opened.store.open(CONDITIONS) as handle:
+            table = read_table(handle, None, row_bytes=8 * opened.num_classes)
+        images = table.column("target_id").to_pylist()
+        soft = torch.from_numpy(np.stack(table.column("soft").to_numpy()).astype(np.float32))
     label = manifest.column("class")
     if label.null_count == 0:
         hard = torch.from_numpy(label.to_numpy().astype(np.int64))
-        return F.one_hot(torch.arange(opened.num_classes)).float(), hard, []
-    with opened.store.open(CONDITIONS) as handle:
-        table = read_table(handle, None, row_bytes=8 * opened.num_classes)
-    images = table.column("target_id").to_pylist()
+        return (
+            torch.cat([soft, F.one_hot(torch.arange(opened.num_classes)).float()]),
+            hard + len(soft),
+            images,
+        )
     place = {image: i for i, image in enumerate(images)}
     if len(place) < len(images):
         raise ValueError("a target image has two soft labels")
-    row = torch.tensor([place[image] for image in manifest.column("target_id").to_pylist()])
-    soft = torch.from_numpy(np.stack(table.column("soft").to_numpy()).astype(np.float32))
-    return soft, row, images
+    return soft, torch.tensor([place[image] for image in manifest.column("target_id").to_pylist()]), images

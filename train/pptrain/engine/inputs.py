@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
 from ppcore.classifiers import Classifier, load_classifier
 from ppcore.errors import UserError
+from ppcore.kits import KITS, is_published
 from ppcore.targets import Target, load_target
 from ppcore.trust import Trust
 from pptrain.config import TrainConfig, method_name
@@ -28,6 +30,8 @@ class Inputs:
         target: the labelled task; None if there are `shards`.
         pseudo: shards of unlabelled samples.
         conditions: conditions of the samples in `pseudo`, for methods that predict them.
+        notes: lines for the user.
+        teacher_name: `model.teacher`, or the source classifier that the plan of `pseudo` names.
         real: target whose training images are the unlabelled images; may be `target` itself.
     """
 
@@ -38,6 +42,8 @@ class Inputs:
     pseudo: ShardPool | None
     real: Target | None
     conditions: ConditionTable | None = None
+    teacher_name: str = ""
+    notes: list[str] = field(default_factory=list)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -65,16 +71,28 @@ def open_inputs(config: TrainConfig, trust: Trust) -> Inputs:
         real = target if name == data.target else load_target(name)
     conditions = open_conditions(pseudo) if pseudo is not None and method.needs_conditions else None
     taught = conditions.class_names if conditions is not None else _class_names(shards, target)
+    teacher, notes = model.teacher, []
+    opened = _open_teacher(teacher, config, taught, method, trust) if teacher else None
+    if (
+        not teacher
+        and not config.method.name
+        and pseudo is not None
+        and (named := planned_classifier(pseudo))
+    ):
+        try:
+            teacher, opened = named, _open_teacher(named, config, taught, method, trust)
+        except UserError as error:  # such as no network to download it from
+            teacher, notes = "", [f"the source classifier {named} is not used as the teacher: {error}"]
     return Inputs(
         initial=load_classifier(model.init, trust=trust) if model.init else None,
-        teacher=_open_teacher(config, taught, trust, of_source=conditions is not None)
-        if model.teacher
-        else None,
+        teacher=opened,
         shards=shards,
         target=target,
         pseudo=pseudo,
         real=real,
         conditions=conditions,
+        teacher_name=teacher,
+        notes=notes,
     )
 
 
@@ -132,16 +150,33 @@ def _check_method_data(config: TrainConfig, method: Method) -> None:
         )
     if method.needs_teacher and not config.model.teacher:
         raise UserError(f"method {name} needs a teacher; give --teacher MODEL")
-    if config.model.teacher and not method.needs_teacher:
+    if config.model.teacher and not (method.needs_teacher or method.needs_conditions):
         raise UserError(f"method {name} takes no teacher; drop --teacher or use --method soft-target")
 
 
+def planned_classifier(pseudo: ShardPool) -> str:
+    """The source classifier that a plan names, if it is a kit's or a published one; else "".
+
+    A plan may come from anybody, so a place that it names is not opened.
+    """
+    load = pseudo.sets[0].plan.get("load")
+    if pseudo.sets[0].kind != "pseudo" or not isinstance(load, dict):
+        return ""
+    classifier, source = load.get("classifier"), load.get("source")
+    if isinstance(classifier, str):
+        named = classifier in KITS or (is_published(classifier) and not Path(classifier).exists())
+        return classifier if named else ""
+    return source if isinstance(source, str) and source in KITS else ""
+
+
 def _open_teacher(
-    config: TrainConfig, class_names: tuple[str, ...], trust: Trust, *, of_source: bool
+    name: str, config: TrainConfig, class_names: tuple[str, ...], method: Method, trust: Trust
 ) -> Classifier:
-    """The teacher, which must have the classes of the source if `of_source`, else those of the target."""
-    teacher = load_classifier(config.model.teacher, trust=trust)
-    if teacher.spec.class_names != class_names:
+    """The teacher. One whose predictions are learnt must have the classes of the target, or of the source for condition prediction."""
+    teacher = load_classifier(name, trust=trust)
+    of_source = method.needs_conditions
+    learnt = not of_source or getattr(method, "target", "") == "classifier"
+    if learnt and teacher.spec.class_names != class_names:
         owner, advice = "source", "give the source classifier"
         if not of_source:
             again = f"pptrain run --target {config.data.target} --init {config.model.teacher}"

@@ -53,6 +53,7 @@ class PreparedRun:
         fingerprints: identify the data in result.json.
         notes: lines for the user.
         source: for methods that predict conditions.
+        train, pseudo: labelled target images and pool of pseudo samples, for :mod:`pptrain.engine.prototypes`.
     """
 
     config: TrainConfig
@@ -69,6 +70,8 @@ class PreparedRun:
     fingerprints: dict[str, Any]
     notes: list[str]
     source: SourceSide | None = None
+    train: ImageSet | None = None
+    pseudo: ShardPool | None = None
 
 
 def prepare_run(config: TrainConfig, group: ProcessGroup, trust: Trust = NOBODY) -> PreparedRun:
@@ -108,6 +111,8 @@ def prepare_run(config: TrainConfig, group: ProcessGroup, trust: Trust = NOBODY)
         fingerprints=_fingerprints(inputs, train, val),
         notes=notes if group.is_main else [],
         source=source,
+        train=train,
+        pseudo=inputs.pseudo,
     )
 
 

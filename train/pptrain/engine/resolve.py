@@ -67,6 +67,7 @@ def resolve_config(config: TrainConfig, inputs: Inputs, group: ProcessGroup) -> 
     """
     arch = _arch(config, inputs)
     channels, notes = _channels(config, inputs)
+    notes = [*notes, *inputs.notes]
     data = replace(
         config.data,
         channels=channels,  # type: ignore[arg-type]  # the model's, the shards' or the images': 1 or 3
@@ -75,7 +76,7 @@ def resolve_config(config: TrainConfig, inputs: Inputs, group: ProcessGroup) -> 
         groups=config.data.groups or group.world_size,
         label_seed=_label_seed(config, inputs.pseudo),
     )
-    config = replace(config, data=data, model=replace(config.model, arch=arch))
+    config = replace(config, data=data, model=replace(config.model, arch=arch, teacher=inputs.teacher_name))
 
     train = val = None
     if inputs.target is not None:
@@ -189,7 +190,7 @@ def _fine_tuning_rule(inputs: Inputs, train: ImageSet) -> RuleSettings:
     # Images of another target may have the same names, so names alone do not identify a labelled image.
     soft = has_head and pseudo.planned_target.name == target.name
     soft = soft and conditions.of_targets(train.ids) is not None
-    return fine_tuning_rule(len(train), conditions=True, soft_labels=soft)
+    return fine_tuning_rule(len(train), conditions=True, soft_labels=soft, teacher=inputs.teacher is not None)
 
 
 def _with_rule(

@@ -19,6 +19,7 @@ from pptrain.config import TrainConfig, save_config
 from pptrain.engine.loop import fit
 from pptrain.engine.prepare import PreparedRun, prepare_run
 from pptrain.engine.process_group import ProcessGroup
+from pptrain.engine.prototypes import with_prototypes
 from pptrain.engine.resolve import check_device
 from pptrain.engine.result import MODEL_FOLDER, Result, find_result, make_result, write_result
 from pptrain.engine.state import TrainState, checkpoint_path, drop_checkpoint, load_checkpoint, make_state
@@ -61,6 +62,7 @@ def _train(config: TrainConfig, group: ProcessGroup, trust: Trust, *, quiet: boo
         if not config.loop.threads and prepared.spec.resolution <= SMALL_SIDE:
             torch.set_num_threads(1)  # with images this small, a second thread costs more than it gains
     _share_start(prepared, group)
+    prepared = with_prototypes(prepared, group, quiet=quiet or not group.is_main)
     state = make_state(prepared, group.device)
     resumed = load_checkpoint(run, state)
     group.barrier()  # the first process writes only after all have read the directory

@@ -96,7 +96,7 @@ def _work(settings: dict[str, Any]) -> None:
 
 
 # Settings that name what a run learns from, beside the target.
-_SOURCES = ("data.shards", "data.unlabeled", "model.init", "model.teacher")
+_SOURCES = ("data.shards", "data.unlabeled", "model.init")
 # Settings that make sense for one of two stages only.
 _OF_ONE_STAGE = ("out", "data.unlabeled", "data.labels_per_class")
 # Settings that pre-training takes from a command that names a target: those of the network and of the machine.
@@ -127,7 +127,9 @@ def run_stages(
     Raises:
         UserError: a mistake in the settings or the data.
     """
-    alone = not any(name in overrides for name in _SOURCES)
+    # Without a method, a teacher is that of the pseudo samples that are found.
+    named = (*_SOURCES, "model.teacher") if overrides.get("method.name") else _SOURCES
+    alone = not any(name in overrides for name in named)
     if file is None and not overrides.get("data.shards") and (alone or not overrides.get("data.target")):
         stages, notes = default_stages(overrides, preset)
         for note in notes:
@@ -224,7 +226,8 @@ def default_stages(overrides: Settings, preset: str | None) -> tuple[list[TrainC
             raise UserError(
                 f"{name} was given without a target, but it applies to one of two stages only; give --target or --shards"
             )
-    shared = {name: value for name, value in overrides.items() if not name.startswith("method.")}
+    of_target = ("method.", "model.teacher")
+    shared = {name: value for name, value in overrides.items() if not name.startswith(of_target)}
     stages = [] if synth is None else [_pre_training(synth, shared, preset)]
     found = [str(synth)] if synth is not None else []
     if pseudo is not None:

@@ -105,16 +105,19 @@ class SourceSide:
         head: linear layer from D features to the K_s source classes, with its initial weights.
         conditions: conditions of the unlabelled samples.
         labeled: soft labels of the n labelled images, float32 (n, K_s); None if some of them conditioned no sample.
+        taught: target classes of the N unlabelled samples, float32 (N, K), see :mod:`pptrain.engine.prototypes`; None without.
     """
 
     head: nn.Linear
     conditions: ConditionTable
     labeled: Tensor | None
+    taught: Tensor | None = None
 
     def to(self, device: torch.device) -> SourceSide:
         """The same object with its tensors on `device`."""
         labeled = None if self.labeled is None else self.labeled.to(device)
-        return SourceSide(self.head.to(device), self.conditions.to(device), labeled)
+        taught = None if self.taught is None else self.taught.to(device)
+        return SourceSide(self.head.to(device), self.conditions.to(device), labeled, taught)
 
 
 @dataclass

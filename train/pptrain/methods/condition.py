@@ -33,6 +33,8 @@ class Condition(SemiSupervised):
         temperature: above 1 flattens the condition, below 1 sharpens it.
         plus: weight of an additional UDA term (no threshold, temperature 1) on the same samples.
         labelled_soft: weight of the source task on labelled target images, whose soft labels f_s predicts.
+        prototypes: weight of the target classes that the class means of the features of --teacher (the source classifier) give the
+            pseudo samples; see :mod:`pptrain.engine.prototypes`.
     """
 
     mu: Amount = 2.0
@@ -42,13 +44,14 @@ class Condition(SemiSupervised):
     temperature: PositiveAmount = 1.0
     plus: Amount = 0.0
     labelled_soft: Amount = 0.0
+    prototypes: Amount = 0.0
 
     needs_conditions: ClassVar[bool] = True
     needs_features: ClassVar[bool] = True
 
     @property
     def needs_teacher(self) -> bool:  # type: ignore[override]
-        return self.target == "classifier"
+        return self.target == "classifier" or self.prototypes > 0
 
     @property
     def views(self) -> tuple[UnlabeledView, ...]:  # type: ignore[override]
@@ -64,7 +67,7 @@ class Condition(SemiSupervised):
     @property
     def _idle(self) -> bool:
         """Whether pseudo samples have no weight; then they do not go through the network, to keep them out of batch norm, too."""
-        return self.lambda_u == self.plus == self.labelled_soft == 0
+        return self.lambda_u == self.plus == self.labelled_soft == self.prototypes == 0
 
     def setup(self, context: Context) -> None:
         super().setup(context)
@@ -86,17 +89,22 @@ class Condition(SemiSupervised):
         predicted = losses.cross_entropy(seen[:, K:], self._wanted(batch))
         parts: dict[str, Tensor] = {}
         extra = torch.zeros((), device=z.device)
+        assert self.context.source is not None
         if self.plus > 0:
             parts["loss_uda"], _ = losses.uda(
                 u[STRONG][:, :K], u[WEAK][:, :K], threshold=0.0, temperature=1.0
             )
             extra = extra + self.plus * parts["loss_uda"]
         if self.labelled_soft > 0:
-            assert self.context.source is not None
             assert self.context.source.labeled is not None
             soft = losses.sharpen(self.context.source.labeled[batch.labeled_index], self.temperature)
             parts["loss_labelled_soft"] = losses.cross_entropy(z[:, K:], soft)
             extra = extra + self.labelled_soft * parts["loss_labelled_soft"]
+        if self.prototypes > 0 and self.context.source.taught is not None:
+            parts["loss_prototypes"] = losses.cross_entropy(
+                seen[:, :K], self.context.source.taught[batch.index]
+            )
+            extra = extra + self.prototypes * parts["loss_prototypes"]
         combined = self.combine(supervised, predicted)
         return combined | parts | {"loss": combined["loss"] + extra}
 
