@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,9 @@ def test_samples_depend_on_their_label_and_seed_alone(here: Path, family: str) -
     assert len({image.tobytes() for image in same}) == 10
 
 
-def test_pseudo_through_biggan_and_a_torchvision_checkpoint(here: Path) -> None:
+def test_pseudo_through_biggan_and_a_torchvision_checkpoint(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import torchvision
 
     save_biggan(here / "biggan", num_classes=12)
@@ -103,6 +106,31 @@ def test_pseudo_through_biggan_and_a_torchvision_checkpoint(here: Path) -> None:
             Image.fromarray(pixels).save(here / "target" / name / f"{i}.png")
     common = ("--source", "biggan", "--target", "target", "--device", "cpu", "--workers", "1")
     call("pseudo", *common, "--classifier", "resnet18@resnet.pth", "--per-image", "3", "--out", "out")
+    share = re.search(r"soft labels: .* embeddings have (0\.\d\d) of the norm", capsys.readouterr().out)
+    assert share is not None
+    assert 0.1 < float(share[1]) < 0.8  # 12 nearly equal probabilities
+    call(
+        "plan",
+        "pseudo",
+        *common,
+        "--classifier",
+        "resnet18@resnet.pth",
+        "--sampler",
+        "keep_norm=true",
+        "--no-calibrate",
+    )
+    assert "embeddings have 1.00 of the norm" in capsys.readouterr().out
+    call(
+        "plan",
+        "pseudo",
+        *common,
+        "--classifier",
+        "resnet18@resnet.pth",
+        "--condition",
+        "draw",
+        "--no-calibrate",
+    )
+    assert "of the norm" not in capsys.readouterr().out  # one class is drawn, nothing is mixed
     made = samples(here / "out")
     assert len(made) % 3 == 0
     assert made
