@@ -26,7 +26,6 @@ TRAIN = f"pptrain run --shards {SHARDS} --arch mynet:build --steps 2 --batch-siz
     [
         f"{SYNTH} --workers 2",
         f"{SYNTH} --engine ray --workers 1",
-        f"{TRAIN} --workers 2",
         f"{TRAIN} --ray 1",
     ],
 )

@@ -23,27 +23,31 @@ from pptrain.engine.process_group import ProcessGroup
 from pptrain.engine.step import StepRunner
 from pptrain.models import Network
 
+Work = tuple[Callable[..., None], tuple[Any, ...]]
+"""A function of a module that can be imported, and what it is given after the group."""
 
-def _process(rank: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+
+def _process(rank: int, port: int, works: tuple[Work, ...]) -> None:
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     group = ProcessGroup("cpu")
     try:
-        work(group, *arguments)
+        for work, arguments in works:
+            work(group, *arguments)
     finally:
         group.close()
 
 
-def in_two_processes(work: Callable[..., None], *arguments: Any) -> None:
-    """Run `work(group, *arguments)`, a function of a module that can be imported, in two processes of one gloo group."""
+def in_two_processes(*works: Work) -> None:
+    """Do one work after the other in two processes of one gloo group."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    torch.multiprocessing.spawn(_process, args=(port, work, arguments), nprocs=2)
+    torch.multiprocessing.spawn(_process, args=(port, works), nprocs=2)
 
 
 def train_and_resume(group: ProcessGroup, whole: list[dict[str, Any]], cut: list[dict[str, Any]]) -> None:
-    """Train every run of `whole` to its end, and every run of `cut` to step 7 and then from its checkpoint to its end."""
+    """Train every run of `whole` to its end, and every run of `cut` to step 5 and then from its checkpoint to its end."""
     share_and_average(group)
     step, last_step = StepRunner.run, -1
     networks: list[Network] = []
@@ -57,7 +61,7 @@ def train_and_resume(group: ProcessGroup, whole: list[dict[str, Any]], cut: list
     StepRunner.run = watched  # type: ignore[method-assign]
     for settings in whole + cut:
         if settings in cut:
-            last_step = 7
+            last_step = 5
             with pytest.raises(KeyboardInterrupt):
                 train(load_config(overrides=settings), quiet=True)
             assert not Path(settings["out"], "result.json").exists()
@@ -67,6 +71,7 @@ def train_and_resume(group: ProcessGroup, whole: list[dict[str, Any]], cut: list
             mean = buffer.clone()
             group.average([mean])
             assert torch.equal(mean, buffer), settings["out"]  # equal in both processes
+    StepRunner.run = step  # type: ignore[method-assign]
 
 
 def explode(group: ProcessGroup, settings: dict[str, Any], out: Path) -> None:
@@ -82,11 +87,12 @@ def count_exchanges(group: ProcessGroup, settings: dict[str, Any], out: Path) ->
     broadcast = ProcessGroup.broadcast
     ProcessGroup.broadcast = lambda self, value: (seen.append(value), broadcast(self, value))[1]  # type: ignore[method-assign]
     train(load_config(overrides=settings), quiet=True)
+    ProcessGroup.broadcast = broadcast  # type: ignore[method-assign]
     (out / f"{group.rank}.txt").write_text(str(len(seen)))
 
 
 def evaluate_slowly(group: ProcessGroup, settings: dict[str, Any]) -> None:
-    """Train a run whose first process evaluates for longer than the timeout of the process group."""
+    """Train a run whose first process evaluates for longer than the timeout of the process group. Nothing is done after it."""
     _set_pg_timeout(timedelta(seconds=2), dist.group.WORLD)
     evaluate = engine.evaluate
     engine.evaluate = lambda *arguments: (time.sleep(4), evaluate(*arguments))[1]  # type: ignore[assignment,func-returns-value]

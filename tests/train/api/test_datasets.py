@@ -257,8 +257,8 @@ def test_spawned_loader_processes(write_shards: ShardWriter, monkeypatch: pytest
     out = str(write_shards("a", [7, 5, 9, 6]))
     monkeypatch.setattr("pptransfer.streamed._rank", lambda: (1, 2))
     forked, spawned = open_shards(out, stream=True), open_shards(out, stream=True)
-    spawn = DataLoader(spawned, batch_size=3, num_workers=2, multiprocessing_context="spawn")
-    fork = DataLoader(forked, batch_size=3, num_workers=2)
+    spawn = DataLoader(spawned, batch_size=3, num_workers=1, multiprocessing_context="spawn")
+    fork = DataLoader(forked, batch_size=3, num_workers=1)
     for _ in range(2):
         assert _batches(spawn) == _batches(fork)
 

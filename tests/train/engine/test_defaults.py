@@ -76,10 +76,13 @@ def test_a_target_alone_is_pre_trained_and_tuned_by_the_rule(
     assert capsys.readouterr().out.count("finished already") == 1
 
 
-def test_every_open_choice_is_written_down_and_given_ones_stay(target_folder: Path) -> None:
+def test_every_open_choice_is_written_down_and_given_ones_stay(
+    target_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rule, "_MOST_STEPS", 5)
     go(data__target=str(target_folder), data__labels_per_class=1, out="open", optim__batch_size=0)
     optim = resolved("open")["optim"]
-    assert (optim["steps"], optim["batch_size"]) == (200, 50)
+    assert (optim["steps"], optim["batch_size"]) == (5, 50)
     given = resolved("open") | {"out": "again"}
     Path("again.yaml").write_text(yaml.safe_dump(given))
     run_stages({}, file="again.yaml", preset=None, ray_workers=0, address="local", trust=Trust(False))
