@@ -21,7 +21,7 @@ from pptrain.engine import prototypes, train
 from pptrain.engine.inputs import planned_classifier
 from pptrain.engine.prepare import prepare_run
 from pptrain.engine.process_group import ProcessGroup
-from pptrain.engine.prototypes import fit_prototypes, with_prototypes
+from pptrain.engine.prototypes import few_of_each, fit_prototypes, with_prototypes
 
 Settings = dict[str, Any]
 
@@ -61,6 +61,14 @@ def test_leave_one_out_accuracy_and_temperature_are_those_of_fits_without_the_im
 def test_one_image_a_class_is_no_evidence() -> None:
     features, labels = points(1, 1.0)
     assert fit_prototypes(features, labels, 3).accuracy == 0
+
+
+def test_large_classes_are_measured_on_a_part() -> None:
+    labels = np.repeat([0, 1, 2], [50, 20, 3])
+    chosen = few_of_each(labels)
+    assert np.bincount(labels[chosen]).tolist() == [20, 20, 3]
+    assert (np.diff(chosen) > 0).all()
+    assert np.ptp(chosen[:20]) > 20  # not the first ones, which may come from one film
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ppcore.classifiers import Classifier
 from ppcore.console import Progress
+from ppcore.seeds import numpy_rng
 from ppcore.targets import ImageSet, decode_ahead
 from pptrain.data import ShardPool, decode_into
 from pptrain.engine.prepare import PreparedRun
@@ -23,6 +24,7 @@ from pptrain.engine.process_group import ProcessGroup
 from pptrain.methods import Condition
 
 _BATCH = 64
+_MOST_OF_A_CLASS = 20  # labelled images; more change a mean little
 _MARGIN = 0.2  # training raises a network above its class means, so a teacher that is a little better has nothing to teach
 _TEMPERATURES = torch.logspace(-2, 0, 41)  # of the softmax over cosines
 
@@ -83,6 +85,7 @@ def with_prototypes(prepared: PreparedRun, group: ProcessGroup, *, quiet: bool) 
     assert train is not None
     assert pool is not None
     device = group.device
+    train = train.select(few_of_each(train.labels))
     labels, classes = torch.from_numpy(train.labels).long(), prepared.spec.num_classes
     student = Classifier(prepared.net, prepared.spec).eval()
     seen = [
@@ -102,6 +105,13 @@ def with_prototypes(prepared: PreparedRun, group: ProcessGroup, *, quiet: bool) 
     again = teacher if method.target == "classifier" else None
     notes = [*prepared.notes, line] if prepared.notes else []
     return replace(prepared, source=replace(source, taught=taught), teacher=again, notes=notes)
+
+
+def few_of_each(labels: np.ndarray) -> np.ndarray:
+    """Positions of at most 20 images of every class, int64, ascending; the same in every run."""
+    order = numpy_rng(0, "prototypes").permutation(len(labels))
+    chosen = [order[labels[order] == label][:_MOST_OF_A_CLASS] for label in np.unique(labels)]
+    return np.sort(np.concatenate(chosen))
 
 
 @torch.no_grad()
