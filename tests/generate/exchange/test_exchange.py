@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -34,23 +35,41 @@ def hub() -> Iterator[Hub]:
     made.close()
 
 
-def _ppgen(hub: Hub, *words: object, status: int = 0, home: Path) -> str:
-    """A command that talks to the stub, in a process of its own: the hub's library reads its endpoint when it is loaded."""
-    code = "from ppgen.cli import main; main()"
+SEVERAL = """
+import json, sys
+from ppgen.cli import main
+
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["ppgen", *words]
+    try:
+        main()
+    except SystemExit as end:
+        sys.stdout.flush()
+        print(f"status {end.code or 0}\\n---", flush=True)
+"""
+
+
+def _ppgen(hub: Hub, *commands: Sequence[object], home: Path) -> list[str]:
+    """Commands that talk to the stub, one after the other in a process of its own: the hub's library reads its endpoint when it is
+    loaded. Returns what each printed, with its exit status as the last line."""
     environment = {
         "HF_ENDPOINT": hub.url,
         "HF_TOKEN": "hf_x",
         "HF_HOME": str(home),
         "HF_HUB_DISABLE_XET": "1",
     }
+    words = [[str(word) for word in command] for command in commands]
     done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, words)],
+        [sys.executable, "-c", SEVERAL, json.dumps(words)],
         env={**os.environ, **environment, "HF_HUB_OFFLINE": "0"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
-    assert done.returncode == status, done.stdout + done.stderr[-3000:]
-    return done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout[-3000:]
+    *printed, rest = done.stdout.split("---\n")
+    assert (len(printed), rest) == (len(commands), ""), done.stdout[-3000:]
+    return printed
 
 
 @pytest.mark.parametrize("source", [SYNTH, PSEUDO], ids=["synth", "pseudo"])
@@ -164,28 +183,40 @@ def test_s3_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_the_hub_and_back(hub: Hub, tmp_path: Path) -> None:
-    url = "hf://datasets/me/set"
-    printed = _ppgen(hub, "push", PSEUDO, url, home=tmp_path / "home")
-    assert "16 samples pushed, 0 were there" in printed
+    url, back = "hf://datasets/me/set", tmp_path / "out"
+    first, second, pulled, refused = _ppgen(
+        hub,
+        ["push", PSEUDO, url],
+        ["push", PSEUDO, url],
+        ["pull", "hf://me/set", "--out", back],
+        ["push", SYNTH, url],
+        home=tmp_path / "home",
+    )
+    assert "16 samples pushed, 0 were there" in first
     assert hub.private is True
     assert hub.commits[0] == ["plan.json", "conditions.parquet"]
     assert hub.commits[-1] == ["manifest.parquet", "README.md", "index.json"]
     assert hub.files["README.md"].startswith(b"---\nlicense: other\n")
-    commits = len(hub.commits)
-    assert "0 samples pushed, 16 were there" in _ppgen(hub, "push", PSEUDO, url, home=tmp_path / "home")
-    assert len(hub.commits) == commits
-    _ppgen(hub, "pull", "hf://me/set", "--out", tmp_path / "out", home=tmp_path / "home")
-    assert fingerprints(tmp_path / "out") == fingerprints(PSEUDO)
-    refused = _ppgen(hub, "push", SYNTH, url, status=2, home=tmp_path / "home")
+    assert "0 samples pushed, 16 were there" in second
+    assert len(set(map(tuple, hub.commits))) == len(hub.commits)  # nothing is committed twice
+    assert pulled.endswith("status 0\n"), pulled
+    assert fingerprints(back) == fingerprints(PSEUDO)
     assert "holds another directory" in refused
+    assert [text.splitlines()[-1] for text in (first, second, refused)] == [
+        "status 0",
+        "status 0",
+        "status 2",
+    ]
 
 
 @pytest.mark.slow
 def test_a_hub_that_refuses(hub: Hub, tmp_path: Path) -> None:
     hub.refuses = True
-    refused = _ppgen(hub, "push", SYNTH, "hf://me/set", status=2, home=tmp_path / "home")
-    assert refused.strip().splitlines()[-1].startswith("error: the hub refuses me/set")
-    assert "HF_TOKEN" in refused
+    (refused,) = _ppgen(hub, ["push", SYNTH, "hf://me/set"], home=tmp_path / "home")
+    *_, said, status = refused.strip().splitlines()
+    assert said.startswith("error: the hub refuses me/set")
+    assert "HF_TOKEN" in said
+    assert status == "status 2"
 
 
 def test_hub_urls_and_parts() -> None:

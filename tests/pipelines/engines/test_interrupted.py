@@ -1,4 +1,4 @@
-"""An experiment that is killed five times finishes, and no finished stage runs twice."""
+"""An experiment that is killed three times finishes, and no finished stage runs twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from recipes import SMALL
 
 pytestmark = pytest.mark.slow
-_KILLS = 5
+_KILLS = 3
 # Without pseudo samples: to load what samples them takes most of the time of a process.
 RECIPE = SMALL.replace("method.name: uda, method.options: {mu: $mu}, data.unlabeled: [similar], ", "")
 
@@ -25,7 +25,7 @@ def records(out: Path) -> dict[str, int]:
 
 
 @pytest.mark.timeout(1500)
-def test_killed_five_times(tmp_path: Path) -> None:
+def test_killed_three_times(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(RECIPE)
     out, rng = tmp_path / "out", random.Random(0)
     command = [
