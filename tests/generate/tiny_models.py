@@ -216,17 +216,3 @@ def one_hot(labels: Sequence[int], num_classes: int) -> torch.Tensor:
 def streams(seeds: torch.Tensor) -> list[torch.Generator]:
     """The per-sample noise streams that our generators use, for a stock pipeline."""
     return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-
-
-FEW_STEPS: dict[str, dict[str, Any]] = {"dit": {"steps": 3}, "consistency": {"steps": 2}, "biggan": {}}
-"""Sampling options with which the models of :func:`save_families` are fast."""
-
-
-def save_families(root: Path) -> dict[str, Path]:
-    """A DiT, a consistency model and a BigGAN of 7 classes."""
-    save_biggan(root / "biggan", num_classes=7)
-    return {
-        "dit": save_dit(root / "dit", num_classes=7),
-        "consistency": save_consistency(root / "consistency", num_classes=7),
-        "biggan": root / "biggan",
-    }

@@ -2,7 +2,7 @@
 
 A directory holds `var_d16.pth` (or another depth) and the autoencoder `vae_ch160v4096z32.pth`. Against the published code: every token is
 drawn from its sample's own seed, the adaptive-norm parameters are computed once for all scales, and keys and values are stored in
-tensors of fixed size.
+tensors of fixed size. Every scale has fixed shapes, so that a block can be compiled once for each scale.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ppcore.classifiers import read_weights
 from ppcore.errors import UserError
 from ppcore.seeds import PerSampleNoise
 from ppgen.generators.parts.family import FamilyGenerator, check_condition, choose_names, embed
+from ppgen.generators.parts.networks import compile_network
 from ppgen.generators.parts.published import State, require_shapes
 from ppgen.generators.parts.tokens import MultiScaleDecoder, draw_tokens
 from ppgen.generators.parts.transformer import InferenceLinear
@@ -51,6 +52,7 @@ class VAROptions:
         class_names: K names where the source has none, or `imagenet`.
         keep_norm: scale the mixed class embedding of a soft label, see :func:`ppgen.generators.parts.family.embed`.
         decode_batch: images that the autoencoder decodes at a time.
+        compile: `none` or `default`, see :func:`ppgen.generators.parts.networks.compile_network`.
     """
 
     cfg: float = 1.5
@@ -60,6 +62,7 @@ class VAROptions:
     class_names: tuple[str, ...] | str = ()
     keep_norm: bool = False
     decode_batch: int = 8
+    compile: str = "none"
 
     def __post_init__(self) -> None:
         limits = {
@@ -68,6 +71,8 @@ class VAROptions:
             "top_k": (self.top_k >= 0, "at least 0"),
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
             "decode_batch": (self.decode_batch >= 1, "at least 1"),
+            # CUDA graphs do not allow that keys and values are written into a tensor from outside.
+            "compile": (self.compile in ("none", "default"), "none or default"),
         }
         for name, (fits, what) in limits.items():
             if not fits:
@@ -157,15 +162,23 @@ class VARNetwork(nn.Module):
     weight: torch.Tensor
     bias: torch.Tensor
 
-    def __init__(self, state: State, scales: Sequence[int], device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        state: State,
+        scales: Sequence[int],
+        device: torch.device,
+        dtype: torch.dtype,
+        compile_mode: str = "none",
+    ) -> None:
         super().__init__()
+        pack = compile_mode == "none"
 
         def get(name: str) -> torch.Tensor:
             # A copy, because the tensors of the state are parts of the file, which may change later.
             return state[name].to(device, dtype, copy=True)
 
         def linear(name: str, gelu: bool = False) -> InferenceLinear:
-            return InferenceLinear(get(f"{name}.weight"), get(f"{name}.bias"), gelu=gelu)
+            return InferenceLinear(get(f"{name}.weight"), get(f"{name}.bias"), gelu=gelu, pack=pack)
 
         self.scales = tuple(scales)
         self.heads = state["blocks.0.attn.scale_mul_1H11"].shape[1]
@@ -177,7 +190,7 @@ class VARNetwork(nn.Module):
             scale = state[f"blocks.{i}.attn.scale_mul_1H11"].float().clamp(max=_LARGEST_SCALE).exp()
             blocks.append(
                 VARBlock(
-                    InferenceLinear(get(f"blocks.{i}.attn.mat_qkv.weight"), bias),
+                    InferenceLinear(get(f"blocks.{i}.attn.mat_qkv.weight"), bias, pack=pack),
                     linear(f"blocks.{i}.attn.proj"),
                     nn.Sequential(
                         linear(f"blocks.{i}.ffn.fc1", gelu=True),
@@ -187,6 +200,11 @@ class VARNetwork(nn.Module):
                 )
             )
         self.blocks = nn.ModuleList(blocks)
+        if compile_mode != "none":
+            # All blocks share their graphs: one for each scale, of full batches and of the last batch. PyTorch's limit is 8.
+            limits = torch._dynamo.config
+            limits.recompile_limit = max(limits.recompile_limit, 2 * len(scales))
+        self._run_block = compile_network(VARBlock.forward, compile_mode, device)
         self.words, self.head = linear("word_embed"), linear("head")
         levels = torch.cat([torch.full((side**2,), i) for i, side in enumerate(scales)])
         positions = state["lvl_embed.weight"].float()[levels] + state["pos_1LC"][0].float()
@@ -228,7 +246,7 @@ class VARNetwork(nn.Module):
         """
         x = x + self.positions[start : start + x.shape[1]]
         for block, parameters, cache in zip(self.blocks, memory.modulation, memory.cache, strict=True):
-            x = block(x, parameters.unbind(0), cache, start)
+            x = self._run_block(block, x, parameters.unbind(0), cache, start)
         return self.head(torch.addcmul(memory.final[1], _normalise(x), memory.final[0])).float()
 
 
@@ -265,7 +283,7 @@ class VARGenerator(FamilyGenerator):
         )
         self.class_tables = [network.table]
         self.network, self.decoder, self._options = network, decoder, options
-        self.decode_batch = options.decode_batch
+        self.decode_batch, self.compile_mode = options.decode_batch, options.compile
         tokens, width = network.positions.shape
         rows = 2 if options.cfg else 1
         each = 2 * rows * tokens * width * len(network.blocks) * network.table.element_size()
@@ -300,7 +318,7 @@ class VARGenerator(FamilyGenerator):
                 if i + 1 < len(network.scales):
                     words = network.words(self.decoder.shrink(found, i + 1).to(network.table.dtype))
                     x = words.repeat(len(classes) // len(words), 1, 1)
-            return torch.cat([self.decoder(part) for part in found.split(options.decode_batch)])
+            return self.decoder(found)
 
 
 def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
@@ -320,7 +338,13 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
     state = {name: tensor for name, tensor in state.items() if not _BUFFERS.fullmatch(name)}
     scales = require_var(state, config, str(file))
     decoder = MultiScaleDecoder(
-        read_weights(decoder_file, mmap=True), scales, str(decoder_file), device, dtype
+        read_weights(decoder_file, mmap=True),
+        scales,
+        str(decoder_file),
+        device,
+        dtype,
+        chunk=options.decode_batch,
+        compile_mode=options.compile,
     )
     words, vocabulary = state["word_embed.weight"].shape[1], len(state["head.bias"])
     if (vocabulary, words) != tuple(decoder.table.shape):
@@ -328,7 +352,7 @@ def load(source: Source, device: torch.device, dtype: torch.dtype) -> Generator:
             f"{file} draws from {vocabulary} tokens of {words} values, but {decoder_file} has {len(decoder.table)} of "
             f"{decoder.table.shape[1]}; use the two files that belong together"
         )
-    network = VARNetwork(state, scales, device, dtype).requires_grad_(False)
+    network = VARNetwork(state, scales, device, dtype, options.compile).requires_grad_(False)
     files = [path.relative_to(folder).as_posix() for path in (file, decoder_file)]
     return VARGenerator(source, network, decoder, options, files, device, dtype)
 

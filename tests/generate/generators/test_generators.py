@@ -449,7 +449,7 @@ def test_compiling_needs_a_compiler(folders: dict[str, Path], monkeypatch: pytes
         load(folders, "biggan", compile="default")
 
 
-@pytest.mark.parametrize("family", ["dit", "sit", "lightningdit", "unet", "biggan"])
+@pytest.mark.parametrize("family", ["dit", "sit", "lightningdit", "var", "unet", "biggan"])
 def test_compiling_changes_nothing(
     folders: dict[str, Path], family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,13 @@ def test_every_missing_or_foreign_weight_is_an_error_that_names_it(tmp_path: Pat
     for removed in used:
         with pytest.raises(UserError, match=removed.replace(".", r"\.")):
             MultiScaleDecoder(
-                {k: v for k, v in state.items() if k != removed}, (1, 2, 3, 4), "here", cpu, torch.float32
+                {k: v for k, v in state.items() if k != removed},
+                (1, 2, 3, 4),
+                "here",
+                cpu,
+                torch.float32,
+                chunk=8,
+                compile_mode="none",
             )
 
 
@@ -150,6 +157,7 @@ def re_block(name: str) -> str:
     [
         ({"cfg": -1.0}, "cfg=-1.0 must be at least 0"),
         ({"temperature": 0.0}, "temperature=0.0 must be above 0"),
+        ({"compile": "graphs"}, "compile='graphs' must be none or default"),
         ({"top_p": 0.0}, "top_p=0.0 must be above 0 and at most 1"),
         ({"guidance": 2.0}, "unknown sampling option 'guidance'"),
     ],
@@ -183,3 +191,25 @@ def test_one_hot_labels_are_rows_of_the_class_table(folders: dict[str, Path]) ->
     assert torch.equal(embed(table, one_hot([0, 9, 4], 10)), table[[0, 9, 4]])
     mixed = embed(table, torch.tensor([[0.25, 0.75] + [0.0] * 8]))
     torch.testing.assert_close(mixed[0], 0.25 * table[0] + 0.75 * table[1])
+
+
+def test_a_compiled_network_has_one_graph_for_each_scale(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The blocks share it, and PyTorch's limit of graphs is no limit of scales."""
+    graphs: list[Any] = []
+
+    def keep(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = functools.partial(torch.compile, backend=keep)
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
+    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+    torch.compiler.reset()
+    generator = load(folders["var-tiny"], compile="default")
+    images = generator.sample_float(one_hot([1, 2], 10), torch.tensor([5, 6]))
+    assert len(graphs) == len(generator.network.scales) + 1  # of the decoder
+    plain = load(folders["var-tiny"]).sample_float(one_hot([1, 2], 10), torch.tensor([5, 6]))
+    torch.testing.assert_close(images, plain, rtol=0, atol=1e-4)

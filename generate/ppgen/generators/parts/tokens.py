@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ppcore.errors import UserError
 from ppgen.generators.parts.decoder import UPSCALING, decoder_shapes, read_decoder
+from ppgen.generators.parts.networks import LatentDecoder
 from ppgen.generators.parts.published import State, require_shapes
 
 _PHIS = tuple(f"quantize.quant_resi.qresi_ls.{k}" for k in range(4))
@@ -25,6 +26,8 @@ class MultiScaleDecoder:
         state: encoder and training statistics in it are not used.
         scales: side of every scale in tokens.
         where: names the file in messages.
+        chunk: images decoded at a time.
+        compile_mode: see :func:`ppgen.generators.parts.networks.compile_network`.
 
     Attributes:
         table: (V, D), the vector of every token.
@@ -34,7 +37,15 @@ class MultiScaleDecoder:
     """
 
     def __init__(
-        self, state: State, scales: Sequence[int], where: str, device: torch.device, dtype: torch.dtype
+        self,
+        state: State,
+        scales: Sequence[int],
+        where: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        chunk: int,
+        compile_mode: str,
     ) -> None:
         state = {name: tensor for name, tensor in state.items() if not _UNUSED.fullmatch(name)}
         table, last = state.get("quantize.embedding.weight"), state.get("decoder.conv_out.weight")
@@ -44,8 +55,9 @@ class MultiScaleDecoder:
             )
         values = table.shape[1]
         require_shapes(state, vqvae_shapes(last.shape[1], len(table), values), where, "VAR's VQ-VAE")
-        self._decoder = read_decoder(state, device, dtype, fused=True)
-        self._dtype, self._device = dtype, device
+        network = read_decoder(state, device, dtype, fused=True)
+        self._decoder = LatentDecoder(network, (3, UPSCALING), 1.0, 0.0, chunk=chunk, compile_mode=compile_mode)
+        self._device = device
         self.scales = tuple(scales)
         self.table = table.to(device, torch.float32, copy=True)
         # The published layer averages its input and its convolution, which is one convolution.
@@ -85,8 +97,7 @@ class MultiScaleDecoder:
 
     def __call__(self, latents: torch.Tensor) -> torch.Tensor:
         """float32 (B, D, S, S) -> float32 (B, 3, 16 S, 16 S) in [-1, 1]."""
-        latents = latents.to(self._dtype, memory_format=torch.channels_last)
-        return self._decoder(latents).float().clamp_(-1, 1)
+        return self._decoder(latents).clamp_(-1, 1)
 
 
 def draw_tokens(logits: torch.Tensor, uniform: torch.Tensor, *, top_k: int, top_p: float) -> torch.Tensor:
