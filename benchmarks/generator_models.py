@@ -95,6 +95,22 @@ BIGGAN_DEEP_256: dict[str, Any] = {
 SMALL_BIGGAN: dict[str, Any] = {**BIGGAN_DEEP_256, "channel_width": 16}
 
 
+@dataclass(frozen=True)
+class VARSize:
+    """A VAR of 256 pixels and its autoencoder.
+
+    Attributes:
+        depth: blocks, and heads of 64 values.
+        unit: width of the decoder at its highest resolution.
+    """
+
+    depth: int
+    unit: int = 160
+
+
+VAR_D16_256 = VARSize(16)
+SMALL_VAR = VARSize(8, unit=32)
+
 VAR_TOKENS = {16: 680, 20: 680, 24: 680, 30: 680, 36: 2240}
 """Depth of a published VAR -> tokens of an image."""
 
@@ -170,13 +186,14 @@ def save_biggan(folder: Path, config: dict[str, Any], warm_up: int = 0) -> Any:
 
 def shapes_of_var(depth: int) -> dict[str, tuple[int, ...]]:
     """Name -> shape of the weights of a published VAR; that of 512 pixels shares its adaptive norms."""
-    scales = PUBLISHED_SCALES[VAR_TOKENS[depth]]
+    scales = PUBLISHED_SCALES[VAR_TOKENS.get(depth, 680)]
     return var_shapes(depth, 1001, scales, width=64 * depth, shared=depth == 36)
 
 
-def shapes_of_sit(repa: bool = False) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of the weights of SiT-XL/2, or of REPA's."""
-    return sit_shapes(28, 1001, width=1152, inner=4608, out=4 if repa else 8)
+def shapes_of_sit(config: DiTConfig = DIT_XL_2_256, repa: bool = False) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the weights of a SiT that has the sizes of a DiT, or of REPA's."""
+    width = config.heads * config.head_width
+    return sit_shapes(config.layers, 1001, width=width, inner=4 * width, out=4 if repa else 8)
 
 
 def draw_state(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
@@ -190,21 +207,23 @@ def draw_state(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
     return state
 
 
-def save_var(folder: Path, depth: int = 16) -> None:
-    """The two published files of a VAR, with the 160-channel decoder."""
-    torch.save(draw_state(shapes_of_var(depth)), folder / f"var_d{depth}.pth")
-    torch.save(draw_state(vqvae_shapes()), folder / "vae_ch160v4096z32.pth")
+def save_var(folder: Path, size: VARSize = VAR_D16_256) -> None:
+    """The two published files of a VAR."""
+    torch.save(draw_state(shapes_of_var(size.depth)), folder / "var.pt")
+    torch.save(draw_state(vqvae_shapes(size.unit)), folder / "vae.pt")
 
 
-def save_sit(folder: Path) -> None:
-    """The published state dict of SiT-XL/2 and its autoencoder."""
-    torch.save(draw_state(shapes_of_sit()), folder / "SiT-XL-2-256.pt")
-    build_dit(DIT_XL_2_256)[1].save_pretrained(folder / "vae")
+def save_sit(folder: Path, config: DiTConfig = DIT_XL_2_256) -> None:
+    """The published state dict of a SiT that has the sizes of a DiT, and its autoencoder."""
+    torch.save(draw_state(shapes_of_sit(config)), folder / "sit.pt")
+    (folder / "config.json").write_text(json.dumps({"input_size": config.side}))
+    torch.manual_seed(1)
+    build_dit(config)[1].save_pretrained(folder / "vae")
 
 
-def var_flops(depth: int) -> tuple[float, float]:
+def var_flops(depth: int, unit: int = 160) -> tuple[float, float]:
     """FLOP of all scales of one image without guidance, and of decoding it."""
-    meta, scales = torch.device("meta"), PUBLISHED_SCALES[VAR_TOKENS[depth]]
+    meta, scales = torch.device("meta"), PUBLISHED_SCALES[VAR_TOKENS.get(depth, 680)]
     state = {name: torch.empty(shape, device=meta) for name, shape in shapes_of_var(depth).items()}
     network = VARNetwork(state, scales, meta, torch.float32)
 
@@ -215,14 +234,14 @@ def var_flops(depth: int) -> tuple[float, float]:
             start += side**2
 
     with meta:
-        decoder, post = build_decoder(160, 32), torch.nn.Conv2d(32, 32, 3, padding=1)
+        decoder, post = build_decoder(unit, 32), torch.nn.Conv2d(32, 32, 3, padding=1)
         latents = torch.empty(1, 32, scales[-1], scales[-1])
     return _count(evaluate), _count(lambda: decoder(post(latents)))
 
 
 def sit_flops(shapes: dict[str, tuple[int, ...]], latents: tuple[int, int, int] = (4, 32, 32)) -> float:
-    """FLOP of one evaluation of SiT-XL/2, or with its shapes of LightningDiT-XL/1."""
-    meta = torch.device("meta")
+    """FLOP of one evaluation of a SiT, or with its shapes of a LightningDiT."""
+    meta, width = torch.device("meta"), shapes["y_embedder.embedding_table.weight"][1]
     state = {name: torch.empty(shape, device=meta) for name, shape in shapes.items()}
     with meta:
         network = read_network(
@@ -234,7 +253,7 @@ def sit_flops(shapes: dict[str, tuple[int, ...]], latents: tuple[int, int, int] 
             dtype=torch.float32,
             compile_mode="none",
         )
-        return _count(lambda: network.predict(torch.empty(1, *latents), 0, torch.empty(1, 1, 1152), False))
+        return _count(lambda: network.predict(torch.empty(1, *latents), 0, torch.empty(1, 1, width), False))
 
 
 def lightningdit_costs() -> tuple[int, float, float]:
@@ -304,10 +323,12 @@ def _count(run: Any) -> float:
 
 
 def config(model: str, size: str) -> Any:
-    """Of `dit`, `consistency` or `biggan`, `small` or `full`."""
+    """Of `dit`, `sit`, `var`, `consistency` or `biggan`, `small` or `full`."""
     small = size == "small"
     return {
         "dit": SMALL_DIT if small else DIT_XL_2_256,
+        "sit": SMALL_DIT if small else DIT_XL_2_256,
+        "var": SMALL_VAR if small else VAR_D16_256,
         "consistency": SMALL_UNET if small else IMAGENET_64_UNET,
         "biggan": SMALL_BIGGAN if small else BIGGAN_DEEP_256,
     }[model]
@@ -317,6 +338,13 @@ def arithmetic(model: str, size: str) -> tuple[float, float]:
     """FLOP of one network evaluation and of decoding an image, as the published code does them."""
     if model == "dit":
         return dit_flops(config(model, size))
+    if model == "sit":
+        chosen = config(model, size)
+        network = sit_flops(shapes_of_sit(chosen), (4, chosen.side, chosen.side))
+        return network, dit_flops(chosen)[1]
+    if model == "var":
+        chosen = config(model, size)
+        return var_flops(chosen.depth, chosen.unit)
     if model == "consistency":
         return unet_flops(config(model, size)), 0.0
     return biggan_flops(config(model, size)), 0.0
@@ -333,7 +361,7 @@ def print_costs() -> None:
     _, vae = dit_flops(DIT_XL_2_256)
     decoding = dit_parameters(DIT_XL_2_256) - parameters(build_dit(DIT_XL_2_256)[0])
     for name, repa in (("sit-xl-2-256", False), ("repa-xl-2-256", True)):
-        count = sum(map(math.prod, shapes_of_sit(repa).values())) + decoding
+        count = sum(map(math.prod, shapes_of_sit(repa=repa).values())) + decoding
         network = sit_flops(shapes_of_sit())
         print(f"{name}: {count} parameters, {network / 1e9:.1f} GFLOP, decoding {vae / 1e9:.1f}")
     count, network, decoder = lightningdit_costs()

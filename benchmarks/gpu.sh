@@ -1,5 +1,5 @@
 #!/bin/sh
-# Everything that needs a GPU, in under 25 minutes on one, without Ray and without a network:
+# Everything that needs a GPU, in under 30 minutes on one, without Ray and without a network:
 #
 #     sh benchmarks/gpu.sh [full|tiny] [cuda|cpu]        prints what goes into the documents; the exit status is the tests'
 #
@@ -41,6 +41,10 @@ if [ "$size" = full ]; then
     # Random weights in the genuine shapes; stock pipeline and ours in turns, against the ceiling of the arithmetic.
     part 420 "DiT-XL/2-256 at 20 steps beside DiTPipeline" "$python" benchmarks/generators.py \
         --size full --device "$device" --only dit --steps 20 --batch 64 --rounds 3
+    part 300 "SiT-XL/2-256 at 20 steps beside its plain loop" "$python" benchmarks/generators.py \
+        --size full --device "$device" --only sit --steps 20 --batch 64 --rounds 3
+    part 300 "VAR-d16 beside its plain loop" "$python" benchmarks/generators.py \
+        --size full --device "$device" --only var --batch 64 --rounds 3
     part 150 "BigGAN-deep-256 beside the published code, batch 128" "$python" benchmarks/generators.py \
         --size full --device "$device" --only biggan --batch 128 --rounds 3
     part 150 "consistency model of ImageNet-64 in one step, batch 256" "$python" benchmarks/generators.py \
@@ -51,6 +55,10 @@ if [ "$size" = full ]; then
 else
     part 300 "DiT beside DiTPipeline" "$python" benchmarks/generators.py \
         --size small --device "$device" --only dit --steps 2 --batch 1 --rounds 1
+    part 150 "SiT beside its plain loop" "$python" benchmarks/generators.py \
+        --size small --device "$device" --only sit --steps 2 --batch 1 --rounds 1
+    part 150 "VAR beside its plain loop" "$python" benchmarks/generators.py \
+        --size small --device "$device" --only var --batch 1 --rounds 1
     part 150 "BigGAN-deep" "$python" benchmarks/generators.py \
         --size small --device "$device" --only biggan --batch 1 --rounds 1
     part 150 "consistency model" "$python" benchmarks/generators.py \

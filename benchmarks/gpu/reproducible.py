@@ -34,7 +34,7 @@ def taken(source: str, device: str, reproducible: bool, batch: int) -> float:
     """Seconds of a batch."""
     made = generator(source, device, reproducible)
     condition = torch.eye(made.num_classes)[[i % made.num_classes for i in range(batch)]]
-    return seconds(lambda: made.sample(condition, torch.arange(batch)).cpu(), device)
+    return seconds(lambda: made.sample(condition, torch.arange(batch)).cpu(), device)[0]
 
 
 def main() -> None:
