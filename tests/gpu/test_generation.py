@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightningdit import save_lightningdit
 from parity import save_sit, save_var
 from tiny_models import one_hot, save_biggan, save_consistency, save_dit
 
@@ -18,6 +19,7 @@ from ppgen.sources import automatic_batch_size
 FEW_STEPS: dict[str, dict[str, Any]] = {
     "dit": {"steps": 3},
     "sit": {"steps": 3},
+    "lightningdit": {"steps": 3},
     "var": {},
     "consistency": {"steps": 2},
     "biggan": {},
@@ -31,6 +33,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     save: dict[str, Callable[..., Any]] = {
         "dit": save_dit,
         "sit": save_sit,
+        "lightningdit": save_lightningdit,
         "var": save_var,
         "consistency": save_consistency,
         "biggan": save_biggan,
