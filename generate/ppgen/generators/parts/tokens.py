@@ -56,7 +56,9 @@ class MultiScaleDecoder:
         values = table.shape[1]
         require_shapes(state, vqvae_shapes(last.shape[1], len(table), values), where, "VAR's VQ-VAE")
         network = read_decoder(state, device, dtype, fused=True)
-        self._decoder = LatentDecoder(network, (3, UPSCALING), 1.0, 0.0, chunk=chunk, compile_mode=compile_mode)
+        self._decoder = LatentDecoder(
+            network, (3, UPSCALING), 1.0, 0.0, chunk=chunk, compile_mode=compile_mode
+        )
         self._device = device
         self.scales = tuple(scales)
         self.table = table.to(device, torch.float32, copy=True)
