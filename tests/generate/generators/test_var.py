@@ -205,11 +205,10 @@ def test_a_compiled_network_has_one_graph_for_each_scale(
 
     compiled = functools.partial(torch.compile, backend=keep)
     monkeypatch.setattr(torch, "compile", compiled)
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
-    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
     torch.compiler.reset()
-    generator = load(folders["var-tiny"], compile="default")
-    images = generator.sample_float(one_hot([1, 2], 10), torch.tensor([5, 6]))
+    with torch._dynamo.config.patch(recompile_limit=2, fail_on_recompile_limit_hit=True):
+        generator = load(folders["var-tiny"], compile="default")
+        images = generator.sample_float(one_hot([1, 2], 10), torch.tensor([5, 6]))
     assert len(graphs) == len(generator.network.scales) + 1  # of the decoder
     plain = load(folders["var-tiny"]).sample_float(one_hot([1, 2], 10), torch.tensor([5, 6]))
     torch.testing.assert_close(images, plain, rtol=0, atol=1e-4)
