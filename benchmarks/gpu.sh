@@ -57,7 +57,7 @@ else
         --size small --device "$device" --only dit --steps 2 --batch 1 --rounds 1
     part 150 "SiT beside its plain loop" "$python" benchmarks/generators.py \
         --size small --device "$device" --only sit --steps 2 --batch 1 --rounds 1
-    part 150 "VAR beside its plain loop" "$python" benchmarks/generators.py \
+    part 300 "VAR beside its plain loop" "$python" benchmarks/generators.py \
         --size small --device "$device" --only var --batch 1 --rounds 1
     part 150 "BigGAN-deep" "$python" benchmarks/generators.py \
         --size small --device "$device" --only biggan --batch 1 --rounds 1
