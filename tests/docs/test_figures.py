@@ -77,11 +77,14 @@ def _means(name: str) -> dict[str, float]:
 
 
 def test_the_readme_repeats_the_results() -> None:
-    alphabet, kit = _means("condition-alphabet"), _means("cifar-kit")
+    alphabet, kit, photos = _means("condition-alphabet"), _means("cifar-kit"), _means("photos")
     assert f"| {alphabet['PP']:.1f} | {alphabet['PP + condition']:.1f} |" in README
     both = kit["PP + condition, half of the samples PP's own"]
     assert f"| {kit['Scratch']:.1f} | {kit['PP']:.1f} | {both:.1f} |" in README
-    assert f"do equally well ({kit['PP + condition, uniform (control)']:.1f})" in README
+    taught = "PP + condition + soft + prototypes"
+    best, control = photos[f"{taught} (default)"], photos[f"{taught}, uniform (control)"]
+    assert f"| {photos['Scratch']:.1f} | {photos['PP']:.1f} | {best:.1f} |" in README
+    assert f"equally well ({kit['PP + condition, uniform (control)']:.1f}, {control:.1f})" in README
 
 
 def _literals() -> str:

@@ -1,4 +1,4 @@
-"""The source classifier gives pseudo samples target classes, where it knows more of the target than the initial network."""
+"""The source classifier gives pseudo samples target classes, unless the initial network knows the target already."""
 
 from __future__ import annotations
 
@@ -129,19 +129,23 @@ def test_every_pseudo_sample_gets_the_teachers_class_and_a_synth_sample_none(
     assert torch.allclose(taught[batch.ids[own]], wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize(("teacher", "used"), [(0.75, True), (0.65, False), (0.2, False)])
-def test_a_teacher_that_knows_no_more_is_not_used(
+@pytest.mark.parametrize(
+    ("teacher", "student", "used"),
+    [(0.6, 0.2, True), (0.4, 0.49, True), (0.9, 0.5, False), (0.25, 0.2, False)],
+)
+def test_a_network_that_knows_the_target_before_training_needs_no_teacher(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     teacher: float,
+    student: float,
     used: bool,
 ) -> None:
-    accuracies(monkeypatch, teacher, 0.5)
+    accuracies(monkeypatch, teacher, student)
     result = train(load_config(overrides=settings))
     printed = capsys.readouterr().out
-    assert "labelled images (leave-one-out) by the teacher, 50% by the initial network" in printed
-    assert (": the teacher is not used" in printed) is not used
+    assert f"labelled images (leave-one-out) by the teacher, {student:.0%} by the initial network" in printed
+    assert ("the teacher is not used" in printed) is not used
     logged = Path(result.out, "metrics.csv").read_text().splitlines()[0]
     assert ("loss_prototypes" in logged) is used
 
