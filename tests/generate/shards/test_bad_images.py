@@ -106,9 +106,10 @@ def worker_for(job: object) -> object:
 class NanNetwork:
     """A denoiser whose output is NaN for samples conditioned on class 1."""
 
+    tables: tuple[torch.Tensor, ...] = ()
     shape, has_null = (1, 4, 4), False
 
-    def embed(self, condition: torch.Tensor) -> torch.Tensor:
+    def embed(self, condition: torch.Tensor, keep_norm: bool = False) -> torch.Tensor:
         return condition
 
     def predict(self, x: torch.Tensor, level: int, embedded: torch.Tensor, guided: bool) -> torch.Tensor:
