@@ -212,11 +212,8 @@ class SynthOptions:
         require_counts(self, "per_class", "preview", "labels_per_class")
         if not 0 < self.like_share <= 1:
             raise UserError(f"--like-share is {self.like_share:g}; give a share above 0, at most 1")
-        if self.like is None and (self.like_share, self.labels_per_class, self.label_seed) != (
-            0.5,
-            None,
-            None,
-        ):
+        alone = (self.like_share, self.labels_per_class, self.label_seed) == (0.5, None, None)
+        if self.like is None and not alone:
             raise UserError(
                 "--like-share, --labels-per-class and --label-seed choose what --like measures; add --like TARGET"
             )

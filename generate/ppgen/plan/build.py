@@ -52,8 +52,8 @@ def build_synth_plan(generator: Generator, spec: SourceSpec, options: SynthOptio
     """
     names = generator.class_names
     ids = parse_classes(options.classes, names, known_ids(names, source_kit(spec.source)))
-    total, each = len(ids) * options.per_class, options.per_class
-    segment = Segment(0, total, each)
+    total = len(ids) * options.per_class
+    segment = Segment(0, total, options.per_class)
     if options.like is not None:
         images, _ = _labelled_images(
             options.like, options.labels_per_class, options.label_seed, options.shards
@@ -62,7 +62,8 @@ def build_synth_plan(generator: Generator, spec: SourceSpec, options: SynthOptio
         counts = share_out(
             total, conditions.soft.mean(axis=0, dtype=np.float64)[list(ids)], options.like_share
         )
-        print(_describe_counts(counts, options), flush=True)
+        follow = f"{options.like_share:.0%} follow the mean soft label of {printable(options.like)}"
+        print(f"samples a class: {min(counts)} to {max(counts)}; {follow}", flush=True)
         ids = tuple(label for label, count in zip(ids, counts, strict=True) if count)
         segment = Segment(0, total, tuple(count for count in counts if count))
     score = describe_score(_classifier(spec, generator)) if options.shards.score else None
@@ -152,11 +153,6 @@ def share_out(total: int, favoured: np.ndarray, share: float) -> list[int]:
     most = np.argsort(counts - wanted, kind="stable")[: total - counts.sum()]
     counts[most] += 1
     return counts.tolist()
-
-
-def _describe_counts(counts: list[int], options: SynthOptions) -> str:
-    line = f"samples a class: {min(counts)} to {max(counts)}; {options.like_share:.0%} follow the mean soft label of {options.like}"
-    return printable(line)
 
 
 def _common(

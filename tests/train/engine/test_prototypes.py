@@ -150,6 +150,12 @@ def test_a_network_that_knows_the_target_before_training_needs_no_teacher(
     assert ("loss_prototypes" in logged) is used
 
 
+def test_prototypes_need_pseudo_samples(settings: Settings, write_shards: ShardWriter) -> None:
+    with pytest.raises(UserError, match="prototypes needs pseudo samples"):
+        train(load_config(overrides={**settings, "data.unlabeled": [str(write_shards("synth", [9]))]}))
+    assert not Path(settings["out"]).exists()
+
+
 def test_prototypes_need_a_teacher(settings: Settings) -> None:
     with pytest.raises(UserError, match="needs a teacher; give --teacher MODEL"):
         train(load_config(overrides={**settings, "model.teacher": ""}))
@@ -175,7 +181,10 @@ def test_a_plan_may_name_kits_and_published_classifiers_only(
     monkeypatch.chdir(tmp_path)
     Path("here").mkdir()
     root = write_shards("pseudo", [4], kind="pseudo", plan={"load": load})
-    assert planned_classifier(open_shard_pool([str(root)], None)) == teacher
+    named, notes = planned_classifier(open_shard_pool([str(root)], None))
+    assert named == teacher
+    place = (load or {}).get("classifier") in ("../mine", "here")
+    assert any("--teacher" in note for note in notes) is place
 
 
 def test_the_rule_takes_the_kits_classifier_and_goes_on_without_one_that_cannot_be_opened(

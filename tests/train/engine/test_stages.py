@@ -101,6 +101,14 @@ def test_images_of_pre_training_are_mixed_in_where_they_show_the_same_classes() 
     assert tune.data.unlabeled == [str(digits), "runs/synth-toy"]
 
 
+def test_a_teacher_without_a_method_is_for_the_pseudo_samples_that_are_found() -> None:
+    write(Path("runs/synth-toy"), [4])
+    mine = pseudo("mine", "digits", age=0, spec="digits")
+    (pre, tune), _ = default_stages({"model.teacher": "letters"}, None)
+    assert (pre.model.teacher, tune.model.teacher) == ("", "letters")
+    assert str(mine) in tune.data.unlabeled
+
+
 def test_among_its_directories_the_one_of_as_many_labels_wins() -> None:
     two = pseudo("two", "digits", age=50, spec="digits", labels=2)
     five = pseudo("five", "digits", age=10, spec="digits", labels=5)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ppcore.classifiers import Classifier, load_classifier
+from ppcore.console import printable
 from ppcore.errors import UserError
 from ppcore.kits import KITS, is_published
 from ppcore.targets import Target, load_target
@@ -71,18 +72,17 @@ def open_inputs(config: TrainConfig, trust: Trust) -> Inputs:
         real = target if name == data.target else load_target(name)
     conditions = open_conditions(pseudo) if pseudo is not None and method.needs_conditions else None
     taught = conditions.class_names if conditions is not None else _class_names(shards, target)
-    teacher, notes = model.teacher, []
-    opened = _open_teacher(teacher, config, taught, method, trust) if teacher else None
-    if (
-        not teacher
-        and not config.method.name
-        and pseudo is not None
-        and (named := planned_classifier(pseudo))
-    ):
+    teacher, notes = model.teacher, list[str]()
+    if not teacher and not config.method.name and pseudo is not None:
+        teacher, notes = planned_classifier(pseudo)
+    opened = None
+    if teacher:
         try:
-            teacher, opened = named, _open_teacher(named, config, taught, method, trust)
-        except UserError as error:  # such as no network to download it from
-            teacher, notes = "", [f"the source classifier {named} is not used as the teacher: {error}"]
+            opened = _open_teacher(teacher, config, taught, method, trust)
+        except UserError as error:
+            if model.teacher:
+                raise
+            teacher, notes = "", [f"the source classifier {teacher} is not used as the teacher: {error}"]
     return Inputs(
         initial=load_classifier(model.init, trust=trust) if model.init else None,
         teacher=opened,
@@ -154,19 +154,22 @@ def _check_method_data(config: TrainConfig, method: Method) -> None:
         raise UserError(f"method {name} takes no teacher; drop --teacher or use --method soft-target")
 
 
-def planned_classifier(pseudo: ShardPool) -> str:
-    """The source classifier that a plan names, if it is a kit's or a published one; else "".
+def planned_classifier(pseudo: ShardPool) -> tuple[str, list[str]]:
+    """(the source classifier that a plan names if it is a kit's or a published one, else ""; a line for the user if it is a place).
 
     A plan may come from anybody, so a place that it names is not opened.
     """
     load = pseudo.sets[0].plan.get("load")
     if pseudo.sets[0].kind != "pseudo" or not isinstance(load, dict):
-        return ""
+        return "", []
     classifier, source = load.get("classifier"), load.get("source")
-    if isinstance(classifier, str):
-        named = classifier in KITS or (is_published(classifier) and not Path(classifier).exists())
-        return classifier if named else ""
-    return source if isinstance(source, str) and source in KITS else ""
+    if not isinstance(classifier, str):
+        return (source if isinstance(source, str) and source in KITS else ""), []
+    if classifier in KITS or (is_published(classifier) and not Path(classifier).exists()):
+        return classifier, []
+    return "", [
+        f"no teacher: --teacher {printable(classifier)} lets the source classifier name target classes for the samples"
+    ]
 
 
 def _open_teacher(

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ppcore.classifiers import Classifier
 from ppcore.console import Progress
+from ppcore.errors import UserError
 from ppcore.seeds import numpy_rng
 from ppcore.targets import ImageSet, decode_ahead
 from pptrain.data import ShardPool, decode_into
@@ -76,6 +77,9 @@ def with_prototypes(prepared: PreparedRun, group: ProcessGroup, *, quiet: bool) 
 
     They are left out (None) where the initial network's own class means recognise half of the labelled images: training then
     goes beyond what the teacher knows. They are left out, too, where the teacher's recognise no more than chance.
+
+    Raises:
+        UserError: there are no pseudo samples.
     """
     method, source = prepared.method, prepared.source
     if not isinstance(method, Condition) or method.prototypes == 0 or source is None:
@@ -84,6 +88,10 @@ def with_prototypes(prepared: PreparedRun, group: ProcessGroup, *, quiet: bool) 
     assert teacher is not None
     assert train is not None
     assert pool is not None
+    if all(opened.kind != "pseudo" for opened in pool.sets):
+        raise UserError(
+            "method.options.prototypes needs pseudo samples; give --unlabeled a directory of ppgen pseudo, or leave the option out"
+        )
     device = group.device
     train = train.select(few_of_each(train.labels))
     labels, classes = torch.from_numpy(train.labels).long(), prepared.spec.num_classes
@@ -103,7 +111,7 @@ def with_prototypes(prepared: PreparedRun, group: ProcessGroup, *, quiet: bool) 
     else:
         line += ": the teacher is not used"
     again = teacher if method.target == "classifier" else None
-    notes = [*prepared.notes, line] if prepared.notes else []
+    notes = [*prepared.notes, line] if group.is_main else []
     return replace(prepared, source=replace(source, taught=taught), teacher=again, notes=notes)
 
 
