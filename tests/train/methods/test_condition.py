@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,20 @@ def test_the_gradient_is_autograds_of_the_same_sum(batch_norm: str) -> None:
     assert found.keys() == expected.keys()
     for name in expected:
         assert torch.allclose(found[name], expected[name], rtol=1e-4, atol=1e-6), name
+
+
+def test_prototypes_add_the_weighted_cross_entropy_of_the_taught_classes() -> None:
+    """A row of zeros, as synth samples have, adds nothing; without taught classes the loss is the plain one."""
+    taught = torch.rand(N, K, generator=torch.Generator().manual_seed(5)).softmax(1)
+    taught[6:] = 0
+    model = network()
+    method = ready(model, prototypes=0.3)
+    plain = method.step(copy.deepcopy(model), batch(), 0.0)["loss"]
+    assert torch.equal(plain, ready(model).step(copy.deepcopy(model), batch(), 0.0)["loss"])
+    method.context.source = replace(method.context.source, taught=taught)
+    _, z = copy.deepcopy(model).features(torch.cat([batch().x, batch().unlabeled[STRONG]]))
+    wanted = -(taught * z[6:].log_softmax(1)).sum(1).mean()
+    assert torch.allclose(method.step(model, batch(), 0.0)["loss"], plain + 0.3 * wanted, atol=1e-6)
 
 
 def test_permuted_conditions_make_the_loss_worse() -> None:
